@@ -1,0 +1,186 @@
+"""The MQTT link against a real broker: delivery, last will, retained pull, coming back after the broker was killed."""
+
+import asyncio
+import contextlib
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import AsyncIterator, Iterator
+
+import pytest
+
+from wire.adapters.mqtt_link import Credentials, MqttLink, Will
+from wire.identity import Broker
+from wire.ports import Inbound, LinkError
+
+BROKER = """
+import asyncio, sys
+from amqtt.broker import Broker
+plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
+async def main():
+    bind = "127.0.0.1:" + sys.argv[1]
+    await Broker({"listeners": {"default": {"type": "tcp", "bind": bind}}, "plugins": plugins}).start()
+    print("ready", flush=True)
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+
+class BrokerProcess:
+    """A plain amqtt broker that can be killed and started again on the same port."""
+
+    def __init__(self) -> None:
+        with socket.socket() as probe:
+            probe.bind(("127.0.0.1", 0))
+            self.port: int = probe.getsockname()[1]
+        self.start()
+
+    def start(self) -> None:
+        """Start and wait until it listens."""
+        command = [sys.executable, "-c", BROKER, str(self.port)]
+        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+        assert self.process.stdout is not None
+        assert self.process.stdout.readline() == b"ready\n"
+
+    def kill(self) -> None:
+        """SIGKILL."""
+        self.process.send_signal(signal.SIGKILL)
+        self.process.wait()
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+
+
+@pytest.fixture
+def broker() -> Iterator[BrokerProcess]:
+    """A running broker."""
+    process = BrokerProcess()
+    yield process
+    process.kill()
+
+
+class Client:
+    """A link with its messages in a queue and its ups and downs as events."""
+
+    def __init__(self, broker: BrokerProcess, name: str, will: Will | None = None) -> None:
+        self.link = MqttLink(Broker(host="127.0.0.1", port=broker.port), Credentials(name, "secret"), will=will)
+        self.received: asyncio.Queue[Inbound] = asyncio.Queue()
+        self.up, self.down = asyncio.Event(), asyncio.Event()
+        self.link.on_message = self._on_message
+        self.link.on_up = self.up.set
+        self.link.on_down = lambda reason: self.down.set()
+
+    def _on_message(self, message: Inbound) -> None:
+        message.ack()
+        self.received.put_nowait(message)
+
+    async def next(self) -> Inbound:
+        """The next message, or fail after five seconds."""
+        return await asyncio.wait_for(self.received.get(), 5)
+
+
+@contextlib.asynccontextmanager
+async def connected(*clients: Client) -> AsyncIterator[None]:
+    """Start all, wait until they are up, stop all at the end."""
+    for client in clients:
+        await client.link.start()
+        await asyncio.wait_for(client.up.wait(), 5)
+    try:
+        yield
+    finally:
+        for client in clients:
+            await client.link.stop()
+
+
+def test_large_messages_arrive_whole(broker: BrokerProcess) -> None:
+    """Sixteen 60 KiB messages published at once arrive complete and in order."""
+
+    async def scenario() -> None:
+        sender, receiver = Client(broker, "sender"), Client(broker, "receiver")
+        await receiver.link.subscribe("t/#")
+        payloads = [os.urandom(60 * 1024) for _ in range(16)]
+        async with connected(receiver, sender):
+            await asyncio.gather(*(sender.link.publish(f"t/{i}", data) for i, data in enumerate(payloads)))
+            assert [(await receiver.next()).payload for _ in payloads] == payloads
+
+    asyncio.run(scenario())
+
+
+def test_retained_message_reaches_a_late_subscriber(broker: BrokerProcess) -> None:
+    """Subscribing to an exact retained topic is a pull."""
+
+    async def scenario() -> None:
+        sender, receiver = Client(broker, "sender"), Client(broker, "receiver")
+        async with connected(receiver, sender):
+            await sender.link.publish("blob/1", b"chunk", retain=True)
+            await receiver.link.subscribe("blob/1")
+            message = await receiver.next()
+            assert (message.payload, message.retained) == (b"chunk", True)
+
+    asyncio.run(scenario())
+
+
+def test_last_will_is_published_when_the_process_dies(broker: BrokerProcess) -> None:
+    """A client that vanishes without a DISCONNECT is announced."""
+    dying = """
+import asyncio
+from wire.adapters.mqtt_link import Credentials, MqttLink, Will
+from wire.identity import Broker
+async def main():
+    link = MqttLink(Broker(host="127.0.0.1", port=PORT), Credentials("dying", "x"), will=Will("w", b"gone"))
+    link.on_up = lambda: print("up", flush=True)
+    await link.start()
+    await asyncio.Event().wait()
+asyncio.run(main())
+"""
+
+    async def scenario() -> None:
+        watcher = Client(broker, "watcher")
+        await watcher.link.subscribe("w")
+        async with connected(watcher):
+            command = [sys.executable, "-c", dying.replace("PORT", str(broker.port))]
+            process = subprocess.Popen(command, stdout=subprocess.PIPE)
+            assert process.stdout is not None
+            assert await asyncio.to_thread(process.stdout.readline) == b"up\n"
+            process.kill()
+            process.communicate()
+            assert (await watcher.next()).payload == b"gone"
+
+    asyncio.run(scenario())
+
+
+def test_comes_back_after_the_broker_was_killed_with_its_subscriptions(broker: BrokerProcess) -> None:
+    """A new broker that knows nothing gets the subscriptions again, and what happened is said through the callbacks."""
+
+    async def scenario() -> None:
+        client = Client(broker, "client")
+        await client.link.subscribe("t")
+        async with connected(client):
+            broker.kill()
+            await asyncio.wait_for(client.down.wait(), 5)
+            with pytest.raises(LinkError, match="not connected"):
+                await client.link.publish("t", b"lost")
+            client.up.clear()
+            broker.start()
+            await asyncio.wait_for(client.up.wait(), 10)
+            await client.link.publish("t", b"back")
+            assert (await client.next()).payload == b"back"
+
+    asyncio.run(scenario())
+
+
+def test_publish_in_flight_fails_when_the_broker_dies(broker: BrokerProcess) -> None:
+    """A publish that the broker never acknowledged is an error, not a success."""
+
+    async def scenario() -> None:
+        client = Client(broker, "client")
+        async with connected(client):
+            broker.process.send_signal(signal.SIGSTOP)
+            publishing = asyncio.create_task(client.link.publish("t", b"x"))
+            await asyncio.sleep(0)
+            broker.kill()
+            with pytest.raises(LinkError):
+                await asyncio.wait_for(publishing, 5)
+
+    asyncio.run(scenario())

@@ -1,0 +1,61 @@
+"""The desired state of one device, signed by the hub's director key. It names a release; it never vouches for one."""
+
+from typing import Annotated
+
+import msgspec
+
+from wire.codec import SCHEMA, Document
+from wire.release import Name, ObjectRef, Sha256
+
+
+class Execution(Document, frozen=True, kw_only=True):
+    """One attempt to bring a device to a slot's desired release. Timers are in seconds."""
+
+    id: str
+    attempt: Annotated[int, msgspec.Meta(ge=1)] = 1
+    step_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+    total_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
+    health_window_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+
+
+class SlotAssignment(Document, frozen=True, kw_only=True):
+    """What one model slot shall run: a variant of a release, by digest."""
+
+    slot: Name
+    model: Name
+    version: int
+    variant: Name
+    sha256: Sha256
+    release: ObjectRef
+    """The signed release envelope (an object like any other, fetched as chunks)."""
+    min_counter: int = 0
+    """Release floor: the device never again accepts a release with a lower counter."""
+    execution: Execution
+
+
+class CapturePolicy(Document, frozen=True, kw_only=True):
+    """What the device may keep of what it sees, for learning on the device only."""
+
+    enabled: bool = True
+    max_bytes: int = 8 * 1024 * 1024
+    max_samples: int = 5_000
+
+
+class FederatedPolicy(Document, frozen=True, kw_only=True):
+    """Whether, and on what conditions, the device may take part in federated learning."""
+
+    enabled: bool = False
+    min_samples: int = 16
+    holdout_share: float = 0.2
+
+
+class Assignment(Document, frozen=True, kw_only=True):
+    """Everything the hub wants of one device. `sequence` grows with every change; the device never goes back."""
+
+    schema: int = SCHEMA
+    device: Name
+    sequence: Annotated[int, msgspec.Meta(ge=1)]
+    issued_ns: int
+    slots: tuple[SlotAssignment, ...] = ()
+    capture: CapturePolicy = CapturePolicy()
+    federated: FederatedPolicy = FederatedPolicy()

@@ -1,0 +1,45 @@
+"""Control documents are JSON of bounded size with unknown fields refused; this module is the only way in and out."""
+
+from typing import TypeVar
+
+import msgspec
+
+from wire.errors import MalformedError, OversizeError
+
+SCHEMA = 1
+"""Schema written by this build. A peer announces the range it speaks; the hub writes the highest common one."""
+
+SPEAKS = (1, 1)
+"""Lowest and highest schema this build can read."""
+
+MAX_CONTROL_BYTES = 64 * 1024
+MAX_ASSIGNMENT_BYTES = 8 * 1024
+MAX_RELEASE_BYTES = 256 * 1024
+
+T = TypeVar("T")
+
+_encoder = msgspec.json.Encoder()
+
+
+class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Base of every control document: immutable, and a field it does not know is an error, not a surprise."""
+
+
+def encode(document: object) -> bytes:
+    """Serialise a document to compact JSON, fields in order of definition. Signatures cover these very bytes."""
+    return _encoder.encode(document)
+
+
+def decode(payload: bytes, kind: type[T], *, limit: int = MAX_CONTROL_BYTES) -> T:
+    """Parse `payload` as a `kind`.
+
+    Raises:
+        OversizeError: the payload is longer than `limit` bytes.
+        MalformedError: it is not JSON, lacks a field, has an unknown one or a value of the wrong type; says which.
+    """
+    if len(payload) > limit:
+        raise OversizeError(f"{kind.__name__}: {len(payload)} bytes, at most {limit} allowed")
+    try:
+        return msgspec.json.decode(payload, type=kind)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise MalformedError(f"{kind.__name__}: {error}") from error
