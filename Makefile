@@ -1,0 +1,58 @@
+# What people do daily. Every target sets up what it needs; a second run is quick.
+PYTHON ?= python3.11
+VENV := .venv
+AGENT_VENV := .venv-agent
+BIN := $(VENV)/bin
+PIP_FLAGS := --disable-pip-version-check --quiet
+RUN := OMP_NUM_THREADS=1 FLWR_TELEMETRY_ENABLED=0
+
+.PHONY: help setup demo test test-fast e2e check fix bench lock clean
+
+help: ## show the targets
+	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+setup: $(VENV)/.done $(AGENT_VENV)/.done ## both virtual environments, from the lock
+
+$(VENV)/.done: pyproject.toml requirements/hub.lock
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install $(PIP_FLAGS) -r requirements/hub.lock
+	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --editable .
+	@touch $@
+
+# Devices run on the base install alone: torch and flwr are not importable there.
+$(AGENT_VENV)/.done: pyproject.toml requirements/agent.lock
+	$(PYTHON) -m venv $(AGENT_VENV)
+	$(AGENT_VENV)/bin/python -m pip install $(PIP_FLAGS) -r requirements/agent.lock
+	$(AGENT_VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --editable .
+	@touch $@
+
+demo: setup ## the whole loop with real data on this machine
+	$(RUN) $(BIN)/fleetloop demo --agent-python $(AGENT_VENV)/bin/python
+
+test: setup ## the whole test suite
+	$(RUN) $(BIN)/python -m pytest
+
+test-fast: setup ## everything but the stories with real processes
+	$(RUN) $(BIN)/python -m pytest -m "not e2e"
+
+e2e: setup ## only the stories with real processes
+	$(RUN) $(BIN)/python -m pytest -m e2e
+
+check: setup ## format, lint, types, direction of imports
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+fix: setup ## let ruff mend what it can
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+bench: setup ## the heavy proofs: the demo over three seeds
+	$(RUN) $(BIN)/python -m bench.loop --agent-python $(AGENT_VENV)/bin/python
+
+lock: ## pin anew what pyproject.toml allows (both environments from scratch)
+	./requirements/lock $(PYTHON)
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) $(AGENT_VENV) .fleetloop .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache

@@ -1,0 +1,7 @@
+"""`python -m fleetloop` is `fleetloop`."""
+
+import sys
+
+from fleetloop.cli import main
+
+sys.exit(main())

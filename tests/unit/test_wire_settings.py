@@ -1,0 +1,51 @@
+"""Configuration: flag over environment over file over default, and mistakes are named."""
+
+from typing import Annotated
+
+import msgspec
+import pytest
+
+from wire.errors import MalformedError
+from wire.settings import describe, load
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """An example."""
+
+    port: Annotated[int, msgspec.Meta(description="where to listen", ge=1)] = 80
+    names: tuple[str, ...] = ()
+    fast: bool = False
+
+
+def test_precedence() -> None:
+    """Each source overrides the next weaker one."""
+    assert load(Settings, b"", {}, {}, "X").port == 80
+    assert load(Settings, b"port = 81", {}, {}, "X").port == 81
+    assert load(Settings, b"port = 81", {"X_PORT": "82"}, {}, "X").port == 82
+    assert load(Settings, b"port = 81", {"X_PORT": "82"}, {"port": "83"}, "X").port == 83
+
+
+def test_text_becomes_lists_and_booleans() -> None:
+    """Environment and flags are text; lists are separated by commas."""
+    settings = load(Settings, b"", {"X_NAMES": "a, b", "X_FAST": "true"}, {}, "X")
+    assert settings == Settings(names=("a", "b"), fast=True)
+
+
+@pytest.mark.parametrize(
+    ("toml", "environ", "named"),
+    [
+        (b"prot = 1", {}, "prot"),
+        (b"port = 0", {}, "port"),
+        (b"port = ", {}, "configuration file"),
+        (b"", {"X_PORT": "many"}, "port"),
+    ],
+)
+def test_mistakes_are_named(toml: bytes, environ: dict[str, str], named: str) -> None:
+    """Unknown keys, bad values and bad TOML say what and where."""
+    with pytest.raises(MalformedError, match=named):
+        load(Settings, toml, environ, {}, "X")
+
+
+def test_help_text_comes_from_the_struct() -> None:
+    """A field without a description has an empty one."""
+    assert describe(Settings) == {"port": "where to listen", "names": "", "fast": ""}
