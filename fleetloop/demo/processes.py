@@ -28,10 +28,10 @@ class Process:
         directory.mkdir(parents=True, exist_ok=True, mode=0o700)
 
     @property
-    def pid(self) -> int:
-        """Process id of the running child."""
-        assert self._child is not None
-        return self._child.pid
+    def pid(self) -> int | None:
+        """Process id while it runs."""
+        child = self._child
+        return None if child is None else child.pid
 
     def start(self) -> None:
         """Start, or start again."""
@@ -47,9 +47,10 @@ class Process:
 
     def check(self) -> None:
         """Raise ProcessError if the child has ended by itself."""
-        if self._child is not None and self._child.poll() is not None:
+        child = self._child
+        if child is not None and child.poll() is not None:
             tail = "\n".join(self._log.read_text(errors="replace").splitlines()[-15:])
-            raise ProcessError(f"{self.name} ended with code {self._child.returncode}:\n{tail}")
+            raise ProcessError(f"{self.name} ended with code {child.returncode}:\n{tail}")
 
     def stop(self) -> None:
         """SIGTERM, and SIGKILL only if that is ignored."""
@@ -73,17 +74,16 @@ class Process:
 
     def kill(self) -> None:
         """SIGKILL, as a power cut would; its children are left to notice by themselves."""
-        if self._child is not None:
+        child, self._child = self._child, None
+        if child is not None:
             with suppress(ProcessLookupError):
-                os.kill(self._child.pid, signal.SIGKILL)
-            self._child.wait()
+                os.kill(child.pid, signal.SIGKILL)
+            child.wait()
 
     def peak_rss_bytes(self) -> int:
         """High-water mark of the resident set (0 where the system does not say)."""
-        if self._child is None:
-            return 0
         try:
-            status = Path(f"/proc/{self._child.pid}/status").read_text()
+            status = Path(f"/proc/{self.pid}/status").read_text()
         except OSError:
             return 0
         line = next((line for line in status.splitlines() if line.startswith("VmHWM:")), "VmHWM: 0 kB")
@@ -91,10 +91,11 @@ class Process:
 
     def tree_rss_bytes(self) -> int:
         """Resident memory of the process and its children now, pages they share counted once (PSS where known)."""
-        if self._child is None:
+        pid = self.pid
+        if pid is None:
             return 0
         try:
-            root = psutil.Process(self._child.pid)
+            root = psutil.Process(pid)
             return sum(_memory(process) for process in (root, *root.children(recursive=True)))
         except psutil.Error:
             return 0

@@ -57,6 +57,8 @@ def _federated(story: Story, devices: Sequence[dict[str, Any]]) -> dict[str, Any
     return {
         "rounds": len(rounds),
         "clients": min(entry["clients"] for entry in rounds),
+        "asked": len(run["devices"]),
+        "devices": run["devices"],
         "strategy": run["strategy"],
         "bytes_down_per_round": round(statistics.mean(entry["bytes_down"] for entry in rounds)),
         "bytes_up_per_round": round(statistics.mean(entry["bytes_up"] for entry in rounds)),

@@ -4,6 +4,7 @@ Each step waits for what it caused, never for time to pass. Nothing here decides
 verdicts are the system's own, and a refusal anywhere ends the story with the reason that the system gave.
 """
 
+import math
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -163,12 +164,12 @@ class Story:
     def accuracy(self, version: int, *, arm: str, role: str = "unseen") -> float:
         """Share of correct predictions among those with feedback, over all devices of that arm and role."""
         rows = self.stats(version, arm=arm, role=role)
-        return sum(row["correct"] for row in rows) / max(1, sum(row["feedback"] for row in rows))
+        return _ratio(rows, "correct", "feedback")
 
     def confidence(self, version: int, *, arm: str, role: str = "unseen") -> float:
         """Mean confidence over all predictions of the devices of that arm and role."""
         rows = self.stats(version, arm=arm, role=role)
-        return sum(row["confidence_sum"] for row in rows) / max(1, sum(row["predictions"] for row in rows))
+        return _ratio(rows, "confidence_sum", "predictions")
 
     # Waiting.
 
@@ -251,3 +252,9 @@ class Story:
             )
             chosen = " [bold]ships[/bold]" if candidate["name"] == version["chosen"] else ""
             self.narrator.say(f"  {candidate['name']}: {candidate['bytes']:,} bytes, {mark}{chosen}")
+
+
+def _ratio(rows: Sequence[dict[str, Any]], part: str, whole: str) -> float:
+    """Sum of one counter over the sum of another; NaN when nothing was counted."""
+    total = sum(float(row[whole]) for row in rows)
+    return sum(float(row[part]) for row in rows) / total if total else math.nan
