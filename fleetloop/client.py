@@ -1,6 +1,6 @@
 """The public Python client of the hub's HTTP API: synchronous, and nothing but a thin skin over `/api/v1`.
 
-Answers are the API's JSON objects (described by `cloud.api.schemas` and the hub's `/docs`), so that a client needs
+Answers are the API's JSON objects (described by `cloud.api.schemas`, served as `/openapi.json`), so that a client needs
 nothing of the hub installed. A call that returns has succeeded; everything else is a `HubError` that says what the hub
 said. Nothing is retried here: callers know what is worth repeating.
 """

@@ -1,0 +1,60 @@
+"""The hub's signing desk over HTTP. Everything that can go wrong on the way becomes one of the port's two errors."""
+
+from collections.abc import Sequence
+
+import httpx
+import msgspec
+
+from cloud.publisher.ports import HubRefusalError, HubUnreachableError
+from cloud.publisher.request import SigningRequest
+
+TIMEOUT_S = 10.0
+MAX_REASON = 500
+
+
+class HttpHub:
+    """`cloud.publisher.ports.Hub` on `base_url`, with an API key of the role publisher."""
+
+    def __init__(self, base_url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
+        headers = {"Authorization": f"Bearer {key}"}
+        self._http = httpx.Client(
+            base_url=f"{base_url.rstrip('/')}/api/v1", headers=headers, timeout=TIMEOUT_S, transport=transport
+        )
+
+    def close(self) -> None:
+        """Drop the connections."""
+        self._http.close()
+
+    def pending(self) -> Sequence[SigningRequest]:
+        """Versions that wait, oldest first."""
+        answer = self._send("GET", "/signing-requests?state=pending")
+        try:
+            return msgspec.json.decode(answer, type=list[SigningRequest])
+        except msgspec.DecodeError as error:
+            raise HubRefusalError(f"the hub's list of signing requests makes no sense: {error}") from error
+
+    def sign(self, request: str, envelope: bytes) -> None:
+        """Hand in the DSSE envelope."""
+        self._send("POST", f"/signing-requests/{request}/signature", {"envelope": msgspec.json.decode(envelope)})
+
+    def refuse(self, request: str, reason: str) -> None:
+        """Say no, for good."""
+        self._send("POST", f"/signing-requests/{request}/refusal", {"reason": reason})
+
+    def _send(self, method: str, path: str, body: object = None) -> bytes:
+        try:
+            answer = self._http.request(method, path, json=body)
+        except httpx.HTTPError as error:
+            raise HubUnreachableError(f"{self._http.base_url}: {error}") from error
+        if answer.is_server_error:
+            raise HubUnreachableError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
+        if not answer.is_success:
+            raise HubRefusalError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
+        return answer.content
+
+
+def _reason(answer: httpx.Response) -> str:
+    try:
+        return str(answer.json()["detail"])[:MAX_REASON]
+    except (ValueError, KeyError, TypeError):
+        return answer.text[:MAX_REASON]

@@ -1,0 +1,36 @@
+"""Settings of `fleetloop publisher` (see `wire.settings` for how they are merged)."""
+
+from typing import Annotated, Literal
+
+import msgspec
+from msgspec import Meta
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What the publisher needs to know."""
+
+    action: Annotated[
+        Literal["serve", "list", "approve", "refuse", "key"],
+        Meta(description="serve until stopped; list what waits; approve or refuse one request; show the public key"),
+    ] = "serve"
+    key_dir: Annotated[str, Meta(description="directory of the signing key and the ledger; created with mode 0700")] = (
+        "publisher-data"
+    )
+    hub_url: Annotated[str, Meta(description="URL of the hub")] = "http://127.0.0.1:8600"
+    api_key_file: Annotated[str, Meta(description="file that holds the hub API key (role publisher)")] = ""
+    approve: Annotated[
+        Literal["policy", "manual"],
+        Meta(description="who approves: the thresholds below, or a person (list, approve, refuse)"),
+    ] = "policy"
+    poll_s: Annotated[float, Meta(gt=0, description="seconds between two looks at the hub")] = 1.0
+    max_accuracy_drop: Annotated[
+        float, Meta(ge=0, le=1, description="policy: largest loss of accuracy against the fp32 parent")
+    ] = 0.01
+    min_agreement: Annotated[
+        float, Meta(ge=0, le=1, description="policy: least agreement of a variant with a parent that devices learned")
+    ] = 0.97
+    max_bytes_ratio: Annotated[
+        float, Meta(gt=0, description="policy: largest size of a variant as a share of the fp32 parent")
+    ] = 1.0
+    request: Annotated[str, Meta(description="id of the signing request to approve or refuse")] = ""
+    reason: Annotated[str, Meta(description="why it is refused; shown on the hub")] = "refused by a person"

@@ -1,0 +1,1 @@
+"""One module per box of the page, each a pure function of the overview: `render(overview) -> Markup`."""
