@@ -1,0 +1,64 @@
+"""The command line: every program explains itself, and mistakes are named with exit code 2."""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from fleetloop.cli import PROGRAMS, main
+
+
+def call(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run `fleetloop` as a process."""
+    command = [sys.executable, "-m", "fleetloop", *words]
+    return subprocess.run(command, capture_output=True, text=True, env=os.environ | environ, timeout=60)
+
+
+@pytest.mark.parametrize("program", PROGRAMS)
+def test_every_program_explains_itself(program: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` names each option, where else it can be set, and exits with 0."""
+    with pytest.raises(SystemExit) as ended:
+        main([program, "--help"])
+    assert ended.value.code == 0
+    text = capsys.readouterr().out
+    assert "--config FILE" in text
+    assert f"FLEETLOOP_{program.upper()}_" in text
+
+
+def test_agent_help_imports_nothing_of_the_hub() -> None:
+    """What a device has installed is enough for `fleetloop agent`."""
+    code = (
+        "import sys, contextlib\n"
+        "from fleetloop.cli import main\n"
+        "with contextlib.suppress(SystemExit): main(['agent', '--help'])\n"
+        "bad = {'fastapi', 'sqlalchemy', 'torch', 'flwr', 'numpy', 'httpx', 'rich', 'cloud'} & set(sys.modules)\n"
+        "sys.exit(repr(bad) if bad else 0)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+
+
+def test_unknown_program_and_option_are_usage_errors() -> None:
+    """Exit code 2, and the word that was wrong."""
+    for words, named in ((("hbu",), "hbu"), (("hub", "--prot", "1"), "--prot")):
+        done = call(*words)
+        assert (done.returncode, named in done.stderr) == (2, True), done.stderr
+
+
+def test_bad_values_name_the_setting_and_its_source(tmp_path: Path) -> None:
+    """A wrong key in the file and a wrong value in the environment are both named; nothing is started."""
+    config = tmp_path / "hub.toml"
+    config.write_text("prot = 1\n")
+    for done in (call("hub", "--config", str(config)), call("hub", FLEETLOOP_HUB_PORT="many")):
+        assert done.returncode == 2
+        assert "port" in done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_missing_configuration_file_is_said() -> None:
+    """The path is in the message."""
+    done = call("hub", "--config", "/nowhere/hub.toml")
+    assert done.returncode == 2
+    assert "/nowhere/hub.toml" in done.stderr
