@@ -1,0 +1,1 @@
+"""Where the agent touches the world: files, SQLite, runtimes, sockets, child processes."""

@@ -1,0 +1,1 @@
+"""Decisions of the device: values in, values out."""

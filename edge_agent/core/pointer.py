@@ -1,0 +1,122 @@
+"""The pointer record `state.json`: the one small file that says what this device runs and how far it may go back.
+
+It carries its own checksum, so a torn or altered copy is told from a good one; `choose` picks among the copies kept.
+Floors in it never fall: `accepting` and `with_floor` refuse to lower them.
+"""
+
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Final
+
+import msgspec
+
+from edge_agent.core.slot import State
+from edge_agent.errors import DamagedRecordError
+from wire.assignment import Assignment, CapturePolicy, FederatedPolicy
+from wire.codec import Document, decode, encode
+from wire.errors import WireError
+from wire.release import Name, Sha256
+
+RECORD_SCHEMA: Final = 1
+MAX_RECORD_BYTES: Final = 256 * 1024
+
+
+class Record(Document, frozen=True, kw_only=True):
+    """Everything the agent must remember over a restart. `boot` counts its starts."""
+
+    schema: int = RECORD_SCHEMA
+    boot: int = 0
+    sequence: int = 0
+    """Highest assignment sequence ever accepted."""
+    time_floor_ns: int = 0
+    """Latest time that the director has signed: the clock cannot be right below it."""
+    floors: dict[Name, int] = {}
+    """Model -> lowest release counter that may still be installed."""
+    slots: dict[Name, State] = {}
+    capture: CapturePolicy = CapturePolicy()
+    federated: FederatedPolicy = FederatedPolicy()
+    updates_accepted: int = 0
+    """Federated updates that the cloud took."""
+
+    def slot(self, name: str) -> State:
+        """The state of slot `name`; an idle one if it was never assigned."""
+        return self.slots.get(name, State())
+
+    def with_slots(self, states: Mapping[str, State]) -> "Record":
+        """The record with these slots replaced."""
+        return msgspec.structs.replace(self, slots={**self.slots, **states})
+
+    def with_floor(self, model: str, counter: int) -> "Record":
+        """The record with the floor of `model` at `counter`, or higher if it was."""
+        if counter <= self.floors.get(model, 0):
+            return self
+        return msgspec.structs.replace(self, floors={**self.floors, model: counter})
+
+    def accepting(self, assignment: Assignment) -> "Record":
+        """The record with the sequence and policies of `assignment`, not yet with what it wants of the slots."""
+        if assignment.sequence < self.sequence:
+            raise ValueError(f"sequence {assignment.sequence} is below {self.sequence}")
+        return msgspec.structs.replace(
+            self,
+            sequence=assignment.sequence,
+            time_floor_ns=max(self.time_floor_ns, assignment.issued_ns),
+            capture=assignment.capture,
+            federated=assignment.federated,
+        )
+
+    def with_update_accepted(self) -> "Record":
+        """The record after the cloud took one more federated update."""
+        return msgspec.structs.replace(self, updates_accepted=self.updates_accepted + 1)
+
+    def next_boot(self) -> "Record":
+        """The record of one more start."""
+        return msgspec.structs.replace(self, boot=self.boot + 1)
+
+
+class _Sealed(Document, frozen=True, kw_only=True):
+    record: msgspec.Raw
+    sha256: Sha256
+
+
+def dump(record: Record) -> bytes:
+    """The bytes of `state.json`."""
+    body = encode(record)
+    return encode(_Sealed(record=msgspec.Raw(body), sha256=hashlib.sha256(body).hexdigest()))
+
+
+def parse(data: bytes) -> Record:
+    """Read `state.json`.
+
+    Raises:
+        DamagedRecordError: it is torn, altered or of another schema; says which.
+    """
+    try:
+        sealed = decode(data, _Sealed, limit=MAX_RECORD_BYTES)
+        body = bytes(sealed.record)
+        if hashlib.sha256(body).hexdigest() != sealed.sha256:
+            raise DamagedRecordError("the record does not match its checksum")
+        record = decode(body, Record, limit=MAX_RECORD_BYTES)
+    except WireError as error:
+        raise DamagedRecordError(f"the record cannot be read: {error}") from error
+    if record.schema != RECORD_SCHEMA:
+        raise DamagedRecordError(f"the record has schema {record.schema}, this agent reads {RECORD_SCHEMA}")
+    return record
+
+
+def choose(copies: Iterable[bytes]) -> Record:
+    """The newest good copy; a first record when there is no copy at all.
+
+    Raises:
+        DamagedRecordError: there are copies and none can be read. Starting afresh would forget the floors.
+    """
+    good, problems = [], []
+    for copy in copies:
+        try:
+            good.append(parse(copy))
+        except DamagedRecordError as error:
+            problems.append(str(error))
+    if good:
+        return good[0]
+    if problems:
+        raise DamagedRecordError("; ".join(problems))
+    return Record()

@@ -1,0 +1,104 @@
+"""`fleetloop agent`: run the daemon until SIGTERM, or show its state, or say what is wrong."""
+
+import asyncio
+import json
+import logging
+import signal
+import sys
+from pathlib import Path
+
+from edge_agent.adapters.directory_lock import DirectoryLock
+from edge_agent.adapters.posix_disk import prepare
+from edge_agent.client import AgentClient
+from edge_agent.client import AgentError as CallError
+from edge_agent.errors import AgentError
+from edge_agent.service.claims import parse_claim
+from edge_agent.settings import DEFAULT_SOCKET, Settings
+from wire.identity import ClaimFile
+
+log = logging.getLogger(__name__)
+
+
+def run(settings: Settings) -> int:
+    """Do what `settings.action` says; returns the exit code (1: something is wrong and was said)."""
+    match settings.action:
+        case "run":
+            return serve(settings)
+        case "status":
+            return status(settings)
+        case "doctor":
+            return doctor(settings)
+
+
+def serve(settings: Settings) -> int:
+    """Run the daemon until SIGTERM or SIGINT."""
+    root = Path(settings.data_dir)
+    try:
+        prepare(root)
+        lock = DirectoryLock(root)
+        try:
+            asyncio.run(_serve(settings))
+        finally:
+            lock.release()
+    except (AgentError, OSError) as error:
+        log.error("%s", error)
+        return 1
+    return 0
+
+
+def status(settings: Settings) -> int:
+    """Print the running daemon's state as JSON."""
+    try:
+        with AgentClient(_socket(settings)) as client:
+            print(json.dumps(client.status(), indent=2))
+    except CallError as error:
+        print(f"{error}; see `fleetloop agent doctor`", file=sys.stderr)
+        return 1
+    return 0
+
+
+def doctor(settings: Settings) -> int:
+    """Print findings, each problem with what to do about it."""
+    from edge_agent.doctor import examine
+
+    findings = list(examine(settings, _socket(settings)))
+    for finding in findings:
+        print(f"{'WRONG' if finding.advice else 'ok':5}  {finding.what}: {finding.seen}")
+        if finding.advice:
+            print(f"       -> {finding.advice}")
+    return 1 if any(finding.advice for finding in findings) else 0
+
+
+async def _serve(settings: Settings) -> None:
+    from edge_agent.bootstrap import running_agent
+
+    task = asyncio.current_task()
+    assert task is not None
+    ends: list[BaseException | None] = []
+
+    def end(error: BaseException | None = None) -> None:
+        if not ends:
+            task.cancel()
+        ends.append(error)
+
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, end)
+    try:
+        async with running_agent(settings, _given_claim(settings), end):
+            log.info("agent runs in %s", settings.data_dir)
+            await asyncio.Event().wait()
+    except asyncio.CancelledError:
+        if not ends:
+            raise
+    for error in ends:
+        if error is not None:
+            raise error
+    log.info("agent stopped")
+
+
+def _given_claim(settings: Settings) -> ClaimFile | None:
+    return parse_claim(Path(settings.claim).read_bytes(), settings.claim) if settings.claim else None
+
+
+def _socket(settings: Settings) -> str:
+    return settings.socket or str(Path(settings.data_dir) / DEFAULT_SOCKET)

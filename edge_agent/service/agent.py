@@ -1,0 +1,135 @@
+"""The device as a whole: starts its parts in order, hands each message to the part it concerns, stops in order."""
+
+import contextlib
+from typing import Protocol
+
+from edge_agent.ports import Ports
+from edge_agent.service.courier import Courier, Uplink
+from edge_agent.service.downloads import Downloads
+from edge_agent.service.reconciler import Reconciler
+from edge_agent.service.reports import build_reported
+from edge_agent.service.telemetry import TelemetryReporter
+from wire.codec import decode, encode
+from wire.errors import TopicError, WireError
+from wire.messages import Receipt, Status
+from wire.ports import Inbound, LinkError
+from wire.topics import DOWN_CHANNELS, Chunk, Downward
+
+
+class Learner(Protocol):
+    """The federated client, as far as messages go."""
+
+    def on_fed(self, payload: bytes) -> None:
+        """An instruction arrived."""
+
+    def on_want(self, payload: bytes) -> None:
+        """The cloud asks for chunks of an update."""
+
+    def on_up(self) -> None:
+        """The link is up (again)."""
+
+    async def close(self) -> None:
+        """Stop working."""
+
+
+def offline_status() -> bytes:
+    """What the broker says for us when the connection breaks."""
+    return encode(Status(online=False))
+
+
+class Agent:
+    """One device. Everything it does follows from messages, timers and the application's calls."""
+
+    def __init__(
+        self,
+        ports: Ports,
+        uplink: Uplink,
+        reconciler: Reconciler,
+        downloads: Downloads,
+        learner: Learner,
+        telemetry: TelemetryReporter,
+    ) -> None:
+        self._ports = ports
+        self._uplink = uplink
+        self.reconciler = reconciler
+        self._downloads = downloads
+        self._learner = learner
+        self._telemetry = telemetry
+        self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, reconciler, seq))
+        reconciler.on_changed = self._on_changed
+
+    async def start(self) -> None:
+        """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
+        await self.reconciler.boot()
+        boot = self.reconciler.record.boot
+        self._reports.start(boot)
+        self._telemetry.start(boot)
+        link, topics, device = self._uplink.link, self._uplink.topics, self._uplink.device
+        link.on_message = self._on_message
+        link.on_up = self._on_up
+        await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS))
+        await link.start()
+
+    async def stop(self) -> None:
+        """Say goodbye and end everything in order; what is not receipted is reported at the next start."""
+        self.reconciler.stop()
+        self._telemetry.stop()
+        self._reports.stop()
+        if self._uplink.link.connected:
+            with contextlib.suppress(LinkError):  # the will says the same
+                topic = self._uplink.topics.up(self._uplink.device, "status")
+                await self._uplink.link.publish(topic, offline_status(), retain=True)
+        await self._learner.close()
+        await self._uplink.link.stop()
+        await self._uplink.tasks.stop()
+
+    def _on_up(self) -> None:
+        self._uplink.tasks.spawn(self._greet(), "greet")
+        self._reports.on_up()
+        self._telemetry.courier.on_up()
+        self._learner.on_up()
+
+    async def _greet(self) -> None:
+        status = encode(Status(online=True, boot=self.reconciler.record.boot))
+        with contextlib.suppress(LinkError):  # said again when the link is up again
+            topic = self._uplink.topics.up(self._uplink.device, "status")
+            await self._uplink.link.publish(topic, status, retain=True)
+
+    def _on_changed(self) -> None:
+        self._reports.changed()
+        self._telemetry.changed()
+
+    def _on_message(self, message: Inbound) -> None:
+        try:
+            parsed = self._uplink.topics.parse(message.topic)
+        except TopicError:
+            message.ack()  # a stray topic is nobody's here
+            return
+        match parsed:
+            case Chunk(sha256, index):
+                self._downloads.on_chunk(sha256, index, message.payload)
+                message.ack()
+            case Downward(device, channel) if device == self._uplink.device:
+                self._on_downward(channel, message)
+            case _:
+                message.ack()
+
+    def _on_downward(self, channel: str, message: Inbound) -> None:
+        if channel == "desired":
+            if message.payload:  # empty: the retained document was cleared, which says nothing
+                self.reconciler.on_desired(message.payload, message.ack)
+                return
+        elif channel == "fed":
+            self._learner.on_fed(message.payload)
+        elif channel == "want":
+            self._learner.on_want(message.payload)
+        elif channel == "receipt":
+            self._on_receipt(message.payload)
+        message.ack()
+
+    def _on_receipt(self, payload: bytes) -> None:
+        with contextlib.suppress(WireError):  # a receipt that cannot be read is none; the report is sent again
+            receipt = decode(payload, Receipt)
+            courier = {"reported": self._reports, "telemetry": self._telemetry.courier}.get(receipt.channel)
+            if courier is not None:
+                courier.on_receipt(receipt.seq)

@@ -1,0 +1,107 @@
+"""Telling the hub how things stand: the newest state of a channel is sent until the hub says that it has it.
+
+A report replaces the one before, so nothing piles up while the device is offline. At rest there is no task; a timer
+exists only while a receipt is outstanding.
+"""
+
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from edge_agent.service.tasks import Tasks
+from wire.ports import SECOND, Clock, Link, LinkError, Timer
+from wire.topics import Topics
+
+FIRST_RETRY_NS = 4 * SECOND
+LAST_RETRY_NS = 60 * SECOND
+BOOT_SHIFT = 32
+"""`seq` = boot number in the high bits, so it grows over the whole life of the device."""
+
+
+@dataclass(frozen=True, slots=True)
+class Uplink:
+    """What every channel to the hub shares."""
+
+    device: str
+    topics: Topics
+    link: Link
+    clock: Clock
+    tasks: Tasks
+
+
+class Courier:
+    """Delivers one channel. `build(seq)` makes the payload from how things stand at that moment."""
+
+    def __init__(
+        self, uplink: Uplink, channel: Literal["reported", "telemetry"], build: Callable[[int], Awaitable[bytes]]
+    ) -> None:
+        self._uplink = uplink
+        self._channel: Literal["reported", "telemetry"] = channel
+        self._build = build
+        self._seq = 0
+        self._dirty = False
+        self._outstanding = False
+        self._sending = False
+        self._retry_ns = FIRST_RETRY_NS
+        self._timer: Timer | None = None
+
+    def start(self, boot: int) -> None:
+        """Number reports from here on."""
+        self._seq = boot << BOOT_SHIFT
+
+    def changed(self) -> None:
+        """Something in the report is different now."""
+        self._dirty = True
+        self._retry_ns = FIRST_RETRY_NS
+        self._kick()
+
+    def on_up(self) -> None:
+        """The link is up: say again what was not receipted, or how things stand."""
+        self.changed()
+
+    def on_receipt(self, seq: int) -> None:
+        """The hub has everything up to `seq`."""
+        if seq >= self._seq:
+            self._outstanding = False
+            self._disarm()
+
+    def stop(self) -> None:
+        """No more sending."""
+        self._dirty = self._outstanding = False
+        self._disarm()
+
+    def _kick(self) -> None:
+        if self._dirty and not self._sending and self._uplink.link.connected:
+            self._sending = True
+            self._uplink.tasks.spawn(self._send(), f"send-{self._channel}")
+
+    async def _send(self) -> None:
+        try:
+            while self._dirty and self._uplink.link.connected:
+                self._dirty = False
+                self._outstanding = True
+                self._seq += 1
+                payload = await self._build(self._seq)
+                topic = self._uplink.topics.up(self._uplink.device, self._channel)
+                await self._uplink.link.publish(topic, payload)
+        except LinkError:
+            self._dirty = True  # the timer below, or the next `on_up`, sends it again
+        finally:
+            self._sending = False
+        self._arm()
+
+    def _arm(self) -> None:
+        self._disarm()
+        if self._outstanding or self._dirty:
+            self._timer = self._uplink.clock.call_later(self._retry_ns, self._again)
+
+    def _again(self) -> None:
+        self._timer = None
+        self._dirty = True
+        self._retry_ns = min(LAST_RETRY_NS, 2 * self._retry_ns)
+        self._kick()
+
+    def _disarm(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

@@ -1,0 +1,108 @@
+"""The steps of an installation that take time: fetch and judge the release, fetch the files, try them in the child.
+
+Each step ends with exactly one event for the update machine; what can go wrong becomes `StepFailed` with its reason.
+Every step may be repeated: what is durable already is found, checked and not fetched again.
+"""
+
+from typing import assert_never
+
+import msgspec
+
+from edge_agent.core.compatibility import unmet_need
+from edge_agent.core.reading import agreed_variant
+from edge_agent.core.slot import (
+    CanaryPassed,
+    Event,
+    FetchFiles,
+    FetchRelease,
+    FilesStored,
+    ReleaseVerified,
+    RunCanary,
+    StepFailed,
+)
+from edge_agent.errors import DiskError, RefusedError, TransferStalledError
+from edge_agent.ports import CanaryRequest, Ports
+from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.objects import Objects, path_of
+from wire.assignment import SlotAssignment
+from wire.codec import MAX_RELEASE_BYTES
+from wire.messages import InstallFigures, Outcome
+from wire.ports import SECOND
+
+Step = FetchRelease | FetchFiles | RunCanary
+
+
+class Installation:
+    """Performs the steps; knows no state."""
+
+    def __init__(self, ports: Ports, objects: Objects, downloads: Downloads) -> None:
+        self._ports = ports
+        self._objects = objects
+        self._downloads = downloads
+
+    async def perform(self, step: Step, floor: int) -> Event:
+        """Do one step. `floor` is the lowest release counter that may be installed."""
+        try:
+            match step:
+                case FetchRelease():
+                    return await self._release(step, floor)
+                case FetchFiles():
+                    return await self._files(step)
+                case RunCanary():
+                    return await self._canary(step)
+                case _:
+                    assert_never(step)
+        except RefusedError as error:
+            return StepFailed(step.ticket, Outcome.REJECTED, str(error))
+        except TransferStalledError as error:
+            return StepFailed(step.ticket, Outcome.TIMED_OUT, str(error))
+        except DiskError as error:
+            return StepFailed(step.ticket, Outcome.FAILED_NO_CHANGE, str(error))
+
+    async def _release(self, effect: FetchRelease, floor: int) -> Event:
+        """Fetch the release envelope; check who signed it, what it says, and whether its variant can run here."""
+        desired = effect.desired
+        if desired.release.bytes > 2 * MAX_RELEASE_BYTES:
+            raise RefusedError(f"release: {desired.release.bytes} bytes, at most {2 * MAX_RELEASE_BYTES} allowed")
+        await self._downloads.fetch(desired.release, _patience(desired))
+        release = self._ports.trust.verify_release(await self._objects.read(desired.release.sha256))
+        variant = agreed_variant(release, desired, floor)
+        free_bytes = await self._ports.disk.free_bytes()
+        need = unmet_need(variant.needs, self._ports.machine.capabilities(free_bytes))
+        if need:
+            raise RefusedError(f"variant {variant.name}: {need}")
+        golden = variant.golden
+        return ReleaseVerified(effect.ticket, variant.file, release.companions.golden, golden.logits, golden.tolerance)
+
+    async def _files(self, effect: FetchFiles) -> Event:
+        """Fetch model and golden vectors."""
+        began_ns = self._ports.clock.monotonic_ns()
+        patience = _patience(effect.desired)
+        received = await self._downloads.fetch(effect.verified.file, patience)
+        received += await self._downloads.fetch(effect.verified.golden, patience)
+        seconds = (self._ports.clock.monotonic_ns() - began_ns) / SECOND
+        return FilesStored(
+            effect.ticket, effect.verified, InstallFigures(downloaded_bytes=received, download_s=seconds)
+        )
+
+    async def _canary(self, effect: RunCanary) -> Event:
+        """Have the child load the model and compare it with its golden vectors."""
+        verified = effect.verified
+        request = CanaryRequest(
+            model=path_of(verified.file.sha256),
+            golden=path_of(verified.golden.sha256),
+            logits=verified.logits,
+            tolerance=verified.tolerance,
+            time_limit_s=effect.desired.execution.step_timeout_s,
+        )
+        verdict = await self._ports.installer.canary(request)
+        if verdict.reason:
+            return StepFailed(effect.ticket, Outcome.REJECTED, f"canary: {verdict.reason}", verdict.golden)
+        assert verdict.golden is not None
+        figures = msgspec.structs.replace(effect.figures, canary_s=verdict.seconds, canary_rss_bytes=verdict.rss_bytes)
+        return CanaryPassed(effect.ticket, verdict.golden, figures)
+
+
+def _patience(desired: SlotAssignment) -> Patience:
+    """The execution's total time bounds what happens while the link is down."""
+    return Patience(desired.execution.step_timeout_s)

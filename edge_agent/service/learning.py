@@ -1,0 +1,125 @@
+"""What federated learning may use of this device: policy, captured samples, the committed release's graphs, a memory.
+
+Global arrays are needed once and stay in memory; companions are kept as objects; answers are kept until the cloud no
+longer needs them, so that a restart repeats an answer instead of training again.
+"""
+
+import hashlib
+import struct
+from collections.abc import Callable
+from typing import Final
+
+from edge_agent.core.pointer import Record
+from edge_agent.errors import AgentError, DiskError, FileMissingError
+from edge_agent.ports import Ports
+from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.durable import read_if_there, write_atomic
+from edge_agent.service.objects import Objects, path_of
+from edge_agent.service.reconciler import Reconciler
+from federated.device.ports import HostError, LearningFiles, Remembered, Samples
+from wire.assignment import FederatedPolicy
+from wire.release import ObjectRef
+
+FOLDER: Final = "federated"
+MAX_REMEMBERED: Final = 16
+PATIENCE: Final = Patience(30.0, offline_counts=True)
+_LENGTH: Final = struct.Struct("<Q")
+
+
+class LearningHost:
+    """Implements `federated.device.ports.Host`."""
+
+    def __init__(
+        self, ports: Ports, objects: Objects, downloads: Downloads, reconciler: Reconciler, locate: Callable[[str], str]
+    ) -> None:
+        """`locate` turns a path in the data directory into one that a runtime can open."""
+        self._ports = ports
+        self._objects = objects
+        self._downloads = downloads
+        self._reconciler = reconciler
+        self._locate = locate
+
+    def policy(self) -> FederatedPolicy:
+        """The newest accepted assignment's policy; disabled before the first."""
+        return self._record.federated
+
+    async def fetch(self, ref: ObjectRef) -> bytes:
+        """An object into memory. Raises HostError."""
+        try:
+            return await self._downloads.fetch_bytes(ref, PATIENCE)
+        except AgentError as error:
+            raise HostError(str(error)) from error
+
+    async def learning(self, model: str, version: int) -> LearningFiles | None:
+        """The graphs of the committed release, if it is this one and can learn. Raises HostError."""
+        try:
+            return await self._learning(model, version)
+        except AgentError as error:
+            raise HostError(str(error)) from error
+
+    async def samples(self) -> Samples:
+        """Labelled windows. Raises HostError."""
+        try:
+            x, y = await self._ports.captures.samples()
+        except AgentError as error:
+            raise HostError(str(error)) from error
+        return Samples(x, y)
+
+    async def remember(self, task: str, reply: bytes, arrays: bytes) -> None:
+        """Keep an answer. Raises HostError."""
+        try:
+            await self._make_room()
+            await write_atomic(self._ports.disk, _path(task), _LENGTH.pack(len(reply)) + reply + arrays)
+        except DiskError as error:
+            raise HostError(f"the answer cannot be kept: {error}") from error
+
+    async def recall(self, task: str) -> Remembered | None:
+        """An answer kept earlier. Raises HostError."""
+        try:
+            data = await read_if_there(self._ports.disk, _path(task))
+        except DiskError as error:
+            raise HostError(str(error)) from error
+        if data is None or len(data) < _LENGTH.size:
+            return None
+        end = _LENGTH.size + _LENGTH.unpack_from(data)[0]
+        return Remembered(data[_LENGTH.size : end], data[end:])
+
+    async def forget(self, task: str, *, update_accepted: bool) -> None:
+        """Drop an answer; count it if it was an update that the cloud took."""
+        try:
+            await self._ports.disk.unlink(_path(task))
+        except FileMissingError:
+            return  # forgotten, and counted, before
+        except DiskError as error:
+            raise HostError(str(error)) from error
+        if update_accepted:
+            self._reconciler.on_update_accepted()
+
+    @property
+    def _record(self) -> Record:
+        return self._reconciler.record
+
+    async def _learning(self, model: str, version: int) -> LearningFiles | None:
+        for state in self._record.slots.values():
+            current = state.current
+            if current is None or (current.installed.model, current.installed.version) != (model, version):
+                continue
+            release = await self._objects.release(current)
+            step, evaluation = release.companions.train_step, release.companions.eval
+            if step is None or evaluation is None or release.learning is None:
+                return None
+            for ref in (step, evaluation):
+                await self._downloads.fetch(ref, PATIENCE)
+            paths = [self._locate(path_of(ref.sha256)) for ref in (step, evaluation)]
+            return LearningFiles(paths[0], paths[1], release.learning)
+        return None
+
+    async def _make_room(self) -> None:
+        """Answers that nobody asked back for are bounded in number; losing one only means to train again."""
+        names = await self._ports.disk.list(FOLDER)
+        for name in names[: max(0, len(names) - MAX_REMEMBERED + 1)]:
+            await self._ports.disk.unlink(f"{FOLDER}/{name}")
+
+
+def _path(task: str) -> str:
+    return f"{FOLDER}/{hashlib.sha256(task.encode()).hexdigest()[:32]}"

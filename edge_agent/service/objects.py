@@ -1,0 +1,141 @@
+"""Content-addressed files: `objects/<sha256>` exists only once its bytes were verified and made durable."""
+
+from collections.abc import Iterable
+
+from edge_agent.core.pointer import Record
+from edge_agent.core.slot import Deployed
+from edge_agent.errors import FileMissingError, RefusedError
+from edge_agent.ports import Disk, Trust
+from edge_agent.service.durable import write_atomic
+from wire.release import ObjectRef, Release
+from wire.transfer.chunks import count
+from wire.transfer.receiver import Write
+
+FOLDER = "objects"
+SPARE_BYTES = 4 * 1024 * 1024
+"""Room that downloads leave for the records and captures."""
+
+
+def path_of(sha256: str) -> str:
+    """Where the object lies."""
+    return f"{FOLDER}/{sha256}"
+
+
+class Objects:
+    """The verified files of this device."""
+
+    def __init__(self, disk: Disk, trust: Trust) -> None:
+        self._disk = disk
+        self._trust = trust
+        self.arriving: set[str] = set()
+        """Objects that are being fetched; what is there of them is no garbage."""
+
+    async def holds(self, sha256: str) -> bool:
+        """Is it here, with the content it should have? Reads the whole file."""
+        try:
+            return await self._disk.digest(path_of(sha256)) == sha256
+        except FileMissingError:
+            return False
+
+    async def read(self, sha256: str) -> bytes:
+        """Its content."""
+        return await self._disk.read(path_of(sha256))
+
+    async def release(self, deployed: Deployed) -> Release:
+        """The signed release that vouches for `deployed`, verified again. Raises RefusedError, DiskError."""
+        return self._trust.verify_release(await self.read(deployed.release))
+
+    async def intact(self, record: Record) -> frozenset[str]:
+        """Of all models that the record names: the digests whose model and release files are whole."""
+        good = set()
+        for deployed in _deployed(record):
+            if await self.holds(deployed.installed.sha256) and await self.holds(deployed.release):
+                good.add(deployed.installed.sha256)
+        return frozenset(good)
+
+    async def collect(self, record: Record) -> int:
+        """Remove every object that no model of the record needs, and what downloads left; returns how many went."""
+        keep: set[str] = set()
+        for deployed in _deployed(record):
+            keep |= {deployed.installed.sha256, deployed.release}
+            keep |= await self._companions(deployed)
+        keep |= self.arriving
+        doomed = [name for name in await self._disk.list(FOLDER) if _object_of(name) not in keep]
+        for name in doomed:
+            await self._disk.unlink(f"{FOLDER}/{name}")
+        if doomed:
+            await self._disk.fsync_dir(FOLDER)
+        return len(doomed)
+
+    async def _companions(self, deployed: Deployed) -> set[str]:
+        try:
+            companions = (await self.release(deployed)).companions
+        except (RefusedError, FileMissingError):
+            return set()
+        refs = (companions.golden, companions.parameters, companions.train_step, companions.eval)
+        return {ref.sha256 for ref in refs if ref is not None}
+
+
+class PartFile:
+    """An object on its way: a file of full size, and beside it the record of the chunks that are durable in it."""
+
+    def __init__(self, disk: Disk, ref: ObjectRef) -> None:
+        self._disk = disk
+        self._ref = ref
+        self._part = f"{FOLDER}/.{ref.sha256}.part"
+        self._have_path = f"{FOLDER}/.{ref.sha256}.have"
+        self._have: set[int] = set()
+
+    async def open(self) -> frozenset[int]:
+        """Reserve the space, or find what an earlier attempt left; returns the chunks that are held."""
+        names = await self._disk.list(FOLDER)
+        held = {name.rpartition("/")[2] for name in (self._part, self._have_path)} <= set(names)
+        if held and await self._disk.size(self._part) == self._ref.bytes:
+            self._have = _parse_have(await self._disk.read(self._have_path))
+        else:
+            await self._disk.create(self._part, self._ref.bytes)
+        return frozenset(self._have)
+
+    async def store(self, writes: Iterable[Write]) -> None:
+        """Write a group of chunks and make it durable; once all are there, the record is not needed."""
+        for write in writes:
+            await self._disk.pwrite(self._part, write.offset, write.data)
+            self._have.add(write.index)
+        await self._disk.fsync(self._part)
+        if len(self._have) < count(self._ref.bytes):
+            await write_atomic(self._disk, self._have_path, _dump_have(self._have))
+
+    async def finish(self) -> None:
+        """Verify the whole object and give it its name. Raises RefusedError on another digest, starting over then."""
+        digest = await self._disk.digest(self._part)
+        if digest != self._ref.sha256:
+            await self._forget()
+            await self._disk.unlink(self._part)
+            raise RefusedError(f"object {self._ref.sha256[:12]}: what arrived has digest {digest[:12]}")
+        await self._disk.fsync(self._part)
+        await self._disk.rename(self._part, path_of(self._ref.sha256))
+        await self._disk.fsync_dir(FOLDER)
+        await self._forget()
+
+    async def _forget(self) -> None:
+        if self._have_path.rpartition("/")[2] in await self._disk.list(FOLDER):
+            await self._disk.unlink(self._have_path)
+
+
+def _dump_have(have: set[int]) -> bytes:
+    return ",".join(map(str, sorted(have))).encode()
+
+
+def _parse_have(data: bytes) -> set[int]:
+    return {int(part) for part in data.split(b",") if part.isdigit()}
+
+
+def _object_of(name: str) -> str:
+    """The digest in the name of an object, or of the part of one (`.<sha256>.part`)."""
+    return name.split(".")[1] if name.startswith(".") else name
+
+
+def _deployed(record: Record) -> list[Deployed]:
+    slots = (record.slots[name] for name in sorted(record.slots))
+    every = [deployed for slot in slots for deployed in (slot.current, slot.previous, slot.trial)]
+    return [deployed for deployed in every if deployed is not None]

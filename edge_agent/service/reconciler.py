@@ -1,0 +1,312 @@
+"""Bringing the device to what its director wants: one item at a time is decided, written down, then acted upon.
+
+Everything that happens enters one mailbox; a task drains it and exists only while there is something in it. Steps that
+take time run as one task per slot and come back as events. If the record cannot be written, nothing is acted upon: the
+item stays first in line and is tried again, while the models that are loaded go on answering.
+"""
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from typing import assert_never
+
+from edge_agent.core.pointer import Record
+from edge_agent.core.slot import (
+    Abandon,
+    Assigned,
+    Booted,
+    CollectGarbage,
+    Effect,
+    Event,
+    FetchFiles,
+    FetchRelease,
+    HealthWindowPassed,
+    ReleaseVerified,
+    RunCanary,
+    RuntimeFailed,
+    Serve,
+    ServeTrial,
+    TimedOut,
+    TrialServing,
+    Unassigned,
+    WatchHealth,
+)
+from edge_agent.core.update import ACTIVE, Ignored, decide
+from edge_agent.errors import DiskError, ModelError, RefusedError
+from edge_agent.ports import Ports
+from edge_agent.service.durable import Journal
+from edge_agent.service.inference import Inference
+from edge_agent.service.installation import Installation, Step
+from edge_agent.service.objects import Objects
+from edge_agent.service.tasks import Tasks
+from wire.messages import Phase
+from wire.ports import SECOND, Timer
+
+log = logging.getLogger(__name__)
+
+WRITE_AGAIN_NS = 5 * SECOND
+MAX_REASON = 500
+
+
+@dataclass(frozen=True, slots=True)
+class Desired:
+    """A desired document arrived. `ack` tells the broker that its effects are durable."""
+
+    envelope: bytes
+    ack: Callable[[], None]
+
+
+@dataclass(frozen=True, slots=True)
+class Happened:
+    """An event of one slot."""
+
+    slot: str
+    event: Event
+
+
+@dataclass(frozen=True, slots=True)
+class UpdateAccepted:
+    """The cloud took a federated update of ours."""
+
+
+Item = Desired | Happened | UpdateAccepted
+
+
+class Reconciler:
+    """Owns the record and the running execution of each slot."""
+
+    def __init__(
+        self, ports: Ports, objects: Objects, installation: Installation, inference: Inference, tasks: Tasks
+    ) -> None:
+        self._ports = ports
+        self._journal = Journal(ports.disk)
+        self._objects = objects
+        self._installation = installation
+        self._inference = inference
+        self._tasks = tasks
+        self._mailbox: deque[Item] = deque()
+        self._draining = False
+        self._steps: dict[str, asyncio.Task[None]] = {}
+        self._timers: dict[str, list[Timer]] = {}
+        self._retry: Timer | None = None
+        self.record = Record()
+        self._refused = ""
+        self._unwritten = ""
+        self.on_changed: Callable[[], None] = lambda: None
+        inference.on_trial_failed = self._trial_failed
+
+    @property
+    def refused(self) -> str:
+        """Why the newest desired document was not accepted, or cannot be acted upon; empty when all is well."""
+        return self._unwritten or self._refused
+
+    async def boot(self) -> None:
+        """Read the record, count the start, serve what is committed, resume what was under way.
+
+        A disk that cannot be written keeps nobody from being served: then the rest of the start is done later.
+
+        Raises:
+            DamagedRecordError: the record cannot be read.
+        """
+        record = await self._journal.load()
+        booted = Booted(await self._objects.intact(record))
+        items = [Happened(slot, booted) for slot in sorted(record.slots)]
+        try:
+            await self._ports.captures.set_policy(record.capture)
+            await self._apply(record.next_boot(), items)
+        except DiskError as error:
+            self.record = record.next_boot()
+            for slot, state in record.slots.items():
+                await self._serve(slot, Serve(state.current))
+            self._mailbox.extend(items)
+            self._write_later(error)
+
+    def on_desired(self, envelope: bytes, ack: Callable[[], None]) -> None:
+        """A desired document arrived."""
+        self._put(Desired(envelope, ack))
+
+    def on_update_accepted(self) -> None:
+        """The cloud took a federated update."""
+        self._put(UpdateAccepted())
+
+    def stop(self) -> None:
+        """No more timers; the owner of the tasks ends the tasks."""
+        self._mailbox.clear()
+        for slot in tuple(self._timers):
+            self._abandon(slot)
+        if self._retry is not None:
+            self._retry.cancel()
+
+    # The mailbox.
+
+    def _put(self, item: Item) -> None:
+        self._mailbox.append(item)
+        self._kick()
+
+    def _kick(self) -> None:
+        if not self._draining and self._mailbox:
+            self._draining = True
+            self._tasks.spawn(self._drain(), "reconcile")
+
+    async def _drain(self) -> None:
+        try:
+            while self._mailbox:
+                item = self._mailbox[0]
+                await self._handle(item)
+                if self._mailbox:
+                    self._mailbox.popleft()
+        except DiskError as error:
+            self._write_later(error)
+        finally:
+            self._draining = False
+
+    def _write_later(self, error: DiskError) -> None:
+        self._unwritten = f"the state cannot be written: {error}"[:MAX_REASON]
+        log.warning("%s", self._unwritten)
+        self.on_changed()
+        if self._retry is not None:
+            self._retry.cancel()
+        self._retry = self._ports.clock.call_later(WRITE_AGAIN_NS, self._kick)
+
+    async def _handle(self, item: Item) -> None:
+        match item:
+            case Desired():
+                await self._reconcile(item)
+            case Happened():
+                await self._apply(self.record, [item])
+            case UpdateAccepted():
+                await self._apply(self.record.with_update_accepted(), [])
+            case _:
+                assert_never(item)
+
+    # Deciding.
+
+    async def _reconcile(self, item: Desired) -> None:
+        record = self.record
+        try:
+            assignment = self._ports.trust.verify_assignment(item.envelope, record.sequence)
+        except RefusedError as error:
+            self._refuse(str(error))
+            item.ack()
+            return
+        if assignment.sequence > record.sequence:
+            wanted = {slot.slot: slot for slot in assignment.slots}
+            events = [Happened(name, Assigned(slot)) for name, slot in wanted.items()]
+            events += [Happened(name, Unassigned()) for name in sorted(record.slots) if name not in wanted]
+            accepted = record.accepting(assignment)
+            if accepted.capture != record.capture:
+                await self._ports.captures.set_policy(accepted.capture)
+            await self._apply(accepted, events)
+        self._refused = ""
+        item.ack()
+        self.on_changed()
+
+    async def _apply(self, record: Record, items: Iterable[Happened]) -> None:
+        """Decide on each item, write the outcome down, then perform the effects."""
+        effects: list[tuple[str, Effect]] = []
+        for item in items:
+            decision = decide(record.slot(item.slot), item.event)
+            if isinstance(decision, Ignored):
+                log.debug("slot %s: %s ignored: %s", item.slot, type(item.event).__name__, decision.reason)
+                continue
+            desired = decision.state.desired
+            if isinstance(item.event, ReleaseVerified) and desired is not None:
+                record = record.with_floor(desired.model, desired.min_counter)
+            record = record.with_slots({item.slot: decision.state})
+            effects += [(item.slot, effect) for effect in decision.effects]
+        if record != self.record or self._unwritten:
+            await self._journal.save(record)
+            self._unwritten = ""
+            self._log_moves(self.record, record)
+            self.record = record
+            self.on_changed()
+        for slot, effect in effects:
+            await self._perform(slot, effect)
+
+    def _refuse(self, reason: str) -> None:
+        log.warning("refused: %s", reason)
+        self._refused = reason[:MAX_REASON]
+        self.on_changed()
+
+    def _log_moves(self, before: Record, after: Record) -> None:
+        for name, state in after.slots.items():
+            if state.phase is not before.slot(name).phase:
+                why = f": {state.outcome.value} {state.reason}" if state.outcome else ""
+                log.info("slot %s: %s%s", name, state.phase.value, why)
+
+    # Acting.
+
+    async def _perform(self, slot: str, effect: Effect) -> None:
+        match effect:
+            case Abandon():
+                self._abandon(slot)
+            case FetchRelease():
+                total_s = effect.desired.execution.total_timeout_s
+                self._later(slot, total_s, TimedOut(effect.ticket))
+                self._run(slot, effect)
+            case FetchFiles() | RunCanary():
+                self._run(slot, effect)
+            case ServeTrial():
+                await self._serve_trial(slot, effect)
+            case WatchHealth():
+                self._later(slot, effect.window_s, HealthWindowPassed(effect.ticket))
+            case Serve():
+                await self._serve(slot, effect)
+            case CollectGarbage():
+                await self._collect()
+            case _:
+                assert_never(effect)
+
+    def _run(self, slot: str, step: Step) -> None:
+        floor = self.record.floors.get(step.desired.model, 0)
+
+        async def run() -> None:
+            self._put(Happened(slot, await self._installation.perform(step, floor)))
+
+        self._steps[slot] = self._tasks.spawn(run(), f"install-{slot}")
+
+    def _later(self, slot: str, seconds: float, event: Event) -> None:
+        timer = self._ports.clock.call_later(int(seconds * SECOND), partial(self._put, Happened(slot, event)))
+        self._timers.setdefault(slot, []).append(timer)
+
+    def _abandon(self, slot: str) -> None:
+        step = self._steps.pop(slot, None)
+        if step is not None:
+            step.cancel()
+        for timer in self._timers.pop(slot, []):
+            timer.cancel()
+
+    async def _serve(self, slot: str, effect: Serve) -> None:
+        try:
+            await self._inference.serve(slot, effect.deployed)
+        except ModelError as error:
+            assert effect.deployed is not None
+            log.error("slot %s: cannot load %s: %s", slot, effect.deployed.installed.sha256[:12], error)
+            self._put(Happened(slot, RuntimeFailed(effect.deployed.installed.sha256, f"cannot be loaded: {error}")))
+
+    async def _serve_trial(self, slot: str, effect: ServeTrial) -> None:
+        try:
+            await self._inference.serve_trial(slot, effect.deployed)
+        except ModelError as error:
+            sha256 = effect.deployed.installed.sha256
+            self._put(Happened(slot, RuntimeFailed(sha256, f"cannot be loaded: {error}")))
+        else:
+            self._put(Happened(slot, TrialServing(effect.ticket)))
+
+    async def _collect(self) -> None:
+        """Only while no slot is installing, since what it fetched is not in the record yet."""
+        if any(state.phase in ACTIVE for state in self.record.slots.values()):
+            return
+        try:
+            removed = await self._objects.collect(self.record)
+        except DiskError as error:
+            log.warning("garbage stays for now: %s", error)
+        else:
+            log.debug("removed %d objects", removed)
+
+    def _trial_failed(self, slot: str, sha256: str, reason: str) -> None:
+        if self.record.slot(slot).phase is Phase.TRIAL:
+            self._put(Happened(slot, RuntimeFailed(sha256, reason)))

@@ -1,0 +1,71 @@
+"""The installer child against good and hostile files: every outcome is a verdict with its reason."""
+
+import asyncio
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from safetensors.numpy import save
+
+from edge_agent.adapters.child_installer import ChildInstaller
+from edge_agent.ports import CanaryRequest, CanaryVerdict
+from tests.agent_world import golden_vectors, onnx_model
+
+MODEL = onnx_model(1)
+GOLDEN = golden_vectors(MODEL)
+
+
+def judge(folder: Path, model: bytes, golden: bytes, **changes: object) -> CanaryVerdict:
+    """Run the child on these files."""
+    (folder / "model").write_bytes(model)
+    (folder / "golden").write_bytes(golden)
+    values = {"logits": "logits/fp32", "tolerance": 0.01, "time_limit_s": 20.0} | changes
+    command = values.pop("command", None)
+    locate = lambda path: str(folder / path)  # noqa: E731
+    installer = ChildInstaller(locate, command) if command else ChildInstaller(locate)  # type: ignore[arg-type]
+    return asyncio.run(installer.canary(CanaryRequest(model="model", golden="golden", **values)))  # type: ignore[arg-type]
+
+
+def test_a_model_that_reproduces_its_golden_vectors_passes_with_figures(tmp_path: Path) -> None:
+    """All 32 match, and what it cost is measured."""
+    verdict = judge(tmp_path, MODEL, GOLDEN)
+    assert verdict.reason == ""
+    assert verdict.golden is not None
+    assert (verdict.golden.matched, verdict.golden.total) == (32, 32)
+    assert verdict.p50_ms > 0
+    assert verdict.rss_bytes > 10_000_000
+
+
+HOSTILE = {
+    "not a model": (b"\x08\x07garbage" * 100, GOLDEN, {}, "InvalidProtobuf"),
+    "truncated model": (MODEL[: len(MODEL) // 2], GOLDEN, {}, ": "),
+    "empty model": (b"", GOLDEN, {}, ": "),
+    "another model": (onnx_model(2), GOLDEN, {}, "golden inputs get another class"),
+    "other logits": (MODEL, golden_vectors(MODEL, wrong=True), {}, "golden inputs get another class"),
+    "golden file is garbage": (MODEL, b"garbage", {}, "golden vectors: "),
+    "no logits of this variant": (MODEL, GOLDEN, {"logits": "logits/int8"}, "no tensor 'logits/int8'"),
+    "wrong input shape": (
+        MODEL,
+        save({"inputs": np.zeros((2, 9), np.float16), "logits/fp32": np.zeros((2, 3), np.float32)}),
+        {},
+        "INVALID_ARGUMENT",
+    ),
+    "crash": (MODEL, GOLDEN, {"command": (sys.executable, "-c", "import os; os.abort()")}, "killed by SIGABRT"),
+    "never done": (
+        MODEL,
+        GOLDEN,
+        {"command": (sys.executable, "-c", "input()\nwhile True: pass"), "time_limit_s": 0.5},
+        "not done after 0.5 s",
+    ),
+    "nonsense": (MODEL, GOLDEN, {"command": (sys.executable, "-c", "print('fine')")}, "gave no verdict"),
+    "exit code": (MODEL, GOLDEN, {"command": (sys.executable, "-c", "raise SystemExit(3)")}, "exit code 3"),
+    "no such program": (MODEL, GOLDEN, {"command": ("/nonexistent/python",)}, "cannot be started"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_what_does_not_prove_itself_is_rejected_with_the_reason(case: str, tmp_path: Path) -> None:
+    """And never passes."""
+    model, golden, changes, reason = HOSTILE[case]
+    assert reason in judge(tmp_path, model, golden, **changes).reason  # type: ignore[arg-type]

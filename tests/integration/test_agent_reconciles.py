@@ -1,0 +1,525 @@
+"""The agent's services over light ports: what a device does with good and bad desired documents, and what it says."""
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import replace
+
+import msgspec
+import numpy as np
+import pytest
+
+from edge_agent.errors import ModelError, NoModelError
+from federated.device.ports import HostError
+from simulator.core.clock import VirtualClock
+from simulator.core.loop import VirtualLoop
+from simulator.core.rng import Rng
+from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.memory_disk import MemoryDisk
+from tests.agent_world import (
+    DEVICE,
+    DIRECTOR,
+    SLOT,
+    STRANGER,
+    TOPICS,
+    Air,
+    AirLink,
+    Gear,
+    assign,
+    device,
+    ship,
+    wanted,
+)
+from wire.adapters.system import SystemClock
+from wire.dsse import ASSIGNMENT_TYPE, seal
+from wire.messages import Outcome, Phase, SlotReport, Telemetry
+from wire.ports import SECOND
+from wire.release import object_ref
+
+ONE, TWO = ship(1), ship(2)
+
+
+def gear(air: Air, disk: MemoryDisk | None = None) -> Gear:
+    """Light ports and the real clock."""
+    return Gear(disk or MemoryDisk(), SystemClock(), AirLink(air))
+
+
+def committed(version: int) -> Callable[[SlotReport], bool]:
+    """Does the slot run this version, done?"""
+    return lambda slot: slot.phase is Phase.COMMITTED and slot.current is not None and slot.current.version == version
+
+
+def failed(slot: SlotReport) -> bool:
+    """Has the execution failed?"""
+    return slot.phase is Phase.FAILED
+
+
+def air_with(*shipped: object) -> Air:
+    """An air that holds these releases."""
+    air = Air()
+    for one in shipped or (ONE, TWO):
+        air.hold(one)  # type: ignore[arg-type]
+    return air
+
+
+def run(scenario: Callable[[], Awaitable[None]]) -> None:
+    """Run one scenario."""
+    asyncio.run(asyncio.wait_for(scenario(), 20))  # type: ignore[arg-type]
+
+
+def test_a_release_is_installed_proven_and_committed_and_can_be_rolled_back() -> None:
+    """One, then two, then one again as a new and higher assignment."""
+
+    async def scenario() -> None:
+        air = air_with()
+        async with device(gear(air)) as unit:
+            air.desire(assign(1, wanted(ONE, "e1")))
+            report = await air.slot(committed(1))
+            assert (report.outcome, report.execution, report.golden is not None) == (Outcome.SUCCEEDED, "e1", True)
+            assert report.figures.downloaded_bytes > 300_000
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+            air.desire(assign(2, wanted(TWO, "e2")))
+            report = await air.slot(committed(2))
+            assert report.previous is not None
+            assert report.previous.version == 1
+            air.desire(assign(3, wanted(ONE, "e3")))
+            report = await air.slot(committed(1))
+            assert report.figures.downloaded_bytes == 0, "it was still there"
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+
+    run(scenario)
+
+
+def test_no_prediction_is_dropped_while_models_are_swapped() -> None:
+    """Predictions run all the time, through two swaps."""
+
+    async def scenario() -> None:
+        air = air_with()
+        async with device(gear(air)) as unit:
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            answered: list[int] = []
+
+            async def application() -> None:
+                while True:
+                    answered.append((await unit.inference.predict(np.zeros(4, np.float32))).version)
+
+            playing = asyncio.create_task(application())
+            air.desire(assign(2, wanted(TWO, "e2")))
+            await air.slot(committed(2))
+            air.desire(assign(3, wanted(ONE, "e3")))
+            await air.slot(committed(1))
+            playing.cancel()
+            await asyncio.gather(playing, return_exceptions=True)
+            assert set(answered) == {1, 2}
+
+    run(scenario)
+
+
+BAD_DESIRED = {
+    "another signer": (assign(5, wanted(TWO), key=STRANGER), "no trusted key"),
+    "another device": (assign(5, wanted(TWO), device="p02-left"), "meant for device 'p02-left'"),
+    "an older sequence": (assign(1, wanted(TWO)), "sequence 1 is older than 2"),
+    "not an envelope": (b"{}", "missing required field"),
+    "truncated": (assign(5, wanted(TWO))[:-20], "truncated"),
+    "too large": (b" " * 20_000, "20000 bytes, at most"),
+    "an unknown field": (
+        seal(b'{"device":"p01-left","sequence":5,"issued_ns":1,"surprise":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()),
+        "surprise",
+    ),
+    "a slot named twice": (assign(5, wanted(TWO), wanted(TWO)), "names a slot twice"),
+    "another schema": (
+        seal(b'{"schema":9,"device":"p01-left","sequence":5,"issued_ns":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()),
+        "schema 9",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_DESIRED)
+def test_bad_desired_documents_are_refused_with_their_reason_and_change_nothing(case: str) -> None:
+    """The model, the record and the floor stay; the report says why."""
+    document, reason = BAD_DESIRED[case]
+
+    async def scenario() -> None:
+        air = air_with()
+        async with device(gear(air)) as unit:
+            air.desire(assign(2, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            before = unit.reconciler.record
+            air.desire(document)
+            report = await air.report(lambda one: bool(one.refused))
+            assert reason in report.refused
+            assert report.sequence == 2
+            assert unit.reconciler.record == before
+            air.desire(assign(6, wanted(TWO, "e2")))
+            assert (await air.report(lambda one: committed(2)(one.slots[0]))).refused == ""
+
+    run(scenario)
+
+
+BAD_RELEASES = {
+    "another signer": (lambda: ship(2, key=STRANGER), {}, "no trusted key"),
+    "another version": (lambda: ship(3), {"version": 2}, "is watch 3, the assignment names watch 2"),
+    "below the floor": (lambda: ship(2, counter=1), {"min_counter": 2}, "counter 1 is below the floor 2"),
+    "another file": (lambda: TWO, {"sha256": "ab" * 32}, "is another file"),
+    "no such variant": (lambda: TWO, {"variant": "int9"}, "no variant 'int9'"),
+    "needs a newer opset": (
+        lambda: ship(
+            2,
+            variants=(
+                msgspec.structs.replace(
+                    TWO.release.variants[0],
+                    needs=msgspec.structs.replace(TWO.release.variants[0].needs, opset=99),
+                ),
+            ),
+        ),
+        {},
+        "opset 99",
+    ),
+}
+
+
+@pytest.mark.parametrize("case", BAD_RELEASES)
+def test_bad_releases_are_rejected_with_their_reason_and_the_model_stays(case: str) -> None:
+    """Director and publisher must agree, and the device must be able."""
+    make, changes, reason = BAD_RELEASES[case]
+
+    async def scenario() -> None:
+        shipped = make()
+        air = air_with(ONE, shipped)
+        async with device(gear(air)) as unit:
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            air.desire(assign(2, wanted(shipped, "e2", **changes)))
+            report = await air.slot(failed)
+            assert report.outcome is Outcome.REJECTED
+            assert reason in report.reason
+            assert report.current is not None
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+
+    run(scenario)
+
+
+def test_a_model_that_fails_its_golden_vectors_is_rejected_and_reports_what_was_seen() -> None:
+    """The canary's verdict travels."""
+
+    async def scenario() -> None:
+        air = air_with()
+        disk = MemoryDisk()
+        unfit = {TWO.release.variants[0].file.sha256}
+        with_bad = replace(gear(air, disk), installer=MemoryInstaller(disk, SystemClock(), unfit))
+        async with device(with_bad) as unit:
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            air.desire(assign(2, wanted(TWO, "e2")))
+            report = await air.slot(failed)
+            assert report.outcome is Outcome.REJECTED
+            assert "golden inputs" in report.reason
+            assert report.golden is not None
+            assert report.golden.matched < report.golden.total
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+
+    run(scenario)
+
+
+class Flaky(LightRuntime):
+    """A runtime whose model of this path fails on predictions."""
+
+    bad = ""
+
+    async def load(self, path: str):  # type: ignore[no-untyped-def]
+        """Load it."""
+        session = await super().load(path)
+        if self.bad and self.bad in path:
+
+            class Broken:
+                async def predict(self, x: object) -> object:
+                    raise ModelError("cannot compute")
+
+            return Broken()
+        return session
+
+
+def test_a_trial_that_fails_on_an_input_is_rolled_back_and_the_application_still_gets_its_answer() -> None:
+    """The model before it stands in."""
+
+    async def scenario() -> None:
+        air = air_with()
+        disk = MemoryDisk()
+        runtime = Flaky(disk, SystemClock())
+        runtime.bad = TWO.release.variants[0].file.sha256
+        async with device(replace(gear(air, disk), runtime=runtime)) as unit:
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            air.desire(assign(2, wanted(TWO, "e2", timing={"health_window_s": 30.0})))
+            await air.slot(lambda slot: slot.phase is Phase.TRIAL)
+            while unit.inference.live(SLOT).installed.version != 2:
+                await asyncio.sleep(0)
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+            report = await air.slot(failed)
+            assert (report.outcome, report.reason) == (Outcome.ROLLED_BACK, "prediction failed: cannot compute")
+            assert report.current is not None
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+
+    run(scenario)
+
+
+def test_a_newer_assignment_supersedes_a_running_installation() -> None:
+    """The files of two never come; one is installed all the same."""
+
+    async def scenario() -> None:
+        air = air_with()
+        air.drop(TWO.release.variants[0].file.sha256)
+        async with device(gear(air)):
+            air.desire(assign(1, wanted(TWO, "e1")))
+            await air.slot(lambda slot: slot.phase is Phase.FETCHING)
+            air.desire(assign(2, wanted(ONE, "e2")))
+            assert (await air.slot(committed(1))).execution == "e2"
+
+    run(scenario)
+
+
+def test_an_execution_that_gets_nothing_ends_as_timed_out_with_its_reason() -> None:
+    """By its step's time while chunks stay away, and by its total time whatever happens."""
+
+    async def scenario() -> None:
+        air = air_with()
+        air.drop(TWO.release.variants[0].file.sha256)
+        async with device(gear(air)):
+            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.1})))
+            report = await air.slot(failed)
+            assert (report.outcome, "nothing new for 0.1 s" in report.reason) == (Outcome.TIMED_OUT, True)
+            air.desire(assign(2, wanted(TWO, "e2", timing={"total_timeout_s": 0.1})))
+            report = await air.slot(lambda slot: failed(slot) and slot.execution == "e2")
+            assert (report.outcome, report.reason) == (Outcome.TIMED_OUT, "still fetching after 0.1 s")
+
+    run(scenario)
+
+
+def test_altered_chunks_never_become_an_object() -> None:
+    """A chunk that does not match its digest is as good as none."""
+
+    async def scenario() -> None:
+        air = air_with()
+        sha256 = TWO.release.variants[0].file.sha256
+        topic = TOPICS.blob(sha256, 1)
+        good = air.retained[topic]
+        air.retained[topic] = good[:-1] + bytes([good[-1] ^ 1])
+        disk = MemoryDisk()
+        async with device(gear(air, disk)):
+            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.2})))
+            report = await air.slot(failed)
+            assert "does not match its digest" in report.reason
+            assert sha256 not in await disk.list("objects")
+            air.retained[topic] = good
+            air.desire(assign(2, wanted(TWO, "e2")))
+            report = await air.slot(committed(2))
+            assert report.figures.downloaded_bytes < len(TWO.files[sha256]), "what was good before is not fetched twice"
+
+    run(scenario)
+
+
+def test_an_object_without_chunk_digests_is_judged_as_a_whole_and_fetched_anew() -> None:
+    """The release envelope, whose reference is short: on the disk and in memory."""
+
+    async def scenario() -> None:
+        air = air_with()
+        topic = TOPICS.blob(TWO.ref.sha256, 0)
+        good = air.retained[topic]
+        air.retained[topic] = good[:-1] + bytes([good[-1] ^ 1])
+        disk = MemoryDisk()
+        async with device(gear(air, disk)) as unit:
+            air.desire(assign(1, wanted(TWO, "e1")))
+            report = await air.slot(failed)
+            assert report.outcome is Outcome.REJECTED
+            assert "what arrived has digest" in report.reason
+            assert await disk.list("objects") == ()
+            with pytest.raises(HostError, match="another digest"):
+                await unit.host.fetch(TWO.ref)
+            air.retained[topic] = good
+            air.desire(assign(2, wanted(TWO, "e2")))
+            await air.slot(committed(2))
+
+    run(scenario)
+
+
+def test_no_room_is_said_and_changes_nothing() -> None:
+    """The disk is too small for the model."""
+
+    async def scenario() -> None:
+        air = air_with()
+        async with device(gear(air, MemoryDisk(4 * 1024 * 1024 + 100_000))):
+            air.desire(assign(1, wanted(ONE, "e1")))
+            report = await air.slot(failed)
+            assert (report.outcome, "to spare" in report.reason) == (Outcome.FAILED_NO_CHANGE, True)
+
+    run(scenario)
+
+
+def test_a_restart_serves_the_committed_model_before_any_message_and_reports_it_again() -> None:
+    """The second start has no air at all at first."""
+
+    async def scenario() -> None:
+        air, disk = air_with(), MemoryDisk()
+        async with device(gear(air, disk)):
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+        quiet = Air()
+        async with device(gear(quiet, disk)) as unit:
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+            again = await quiet.report(lambda one: True)
+            assert (again.slots[0].execution, again.slots[0].outcome) == ("e1", Outcome.SUCCEEDED)
+            assert again.seq >> 32 == 2, "boots are counted"
+
+    run(scenario)
+
+
+def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
+    """The report says what is wrong; with room again, the start is completed."""
+    loop = VirtualLoop(Rng(1))
+    clock = VirtualClock(loop)
+
+    async def scenario() -> None:
+        air, disk = air_with(), MemoryDisk()
+        async with device(Gear(disk, clock, AirLink(air))):
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await clock.sleep(10 * SECOND)
+        disk._capacity_bytes = 0
+        async with device(Gear(disk, clock, AirLink(air))) as unit:
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
+            await clock.sleep(SECOND)
+            assert "the state cannot be written" in air.reports[-1].refused
+            disk._capacity_bytes = 1 << 30
+            air.desire(assign(2, wanted(TWO, "e2")))
+            await clock.sleep(30 * SECOND)
+            assert committed(2)(air.reports[-1].slots[0])
+            assert air.reports[-1].refused == ""
+
+    loop.run(scenario())
+
+
+def test_damage_on_the_disk_is_found_at_the_start_and_healed() -> None:
+    """The current model rots: the device goes on with the one before, and fetches what it should run again."""
+
+    async def scenario() -> None:
+        air, disk = air_with(), MemoryDisk()
+        async with device(gear(air, disk)):
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            air.desire(assign(2, wanted(TWO, "e2")))
+            await air.slot(committed(2))
+        await disk.pwrite(f"objects/{TWO.release.variants[0].file.sha256}", 9, b"rot")
+        async with device(gear(air, disk)) as unit:
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version in (1, 2)
+            await air.slot(committed(2))
+
+    run(scenario)
+
+
+def test_reports_are_repeated_until_the_hub_has_them() -> None:
+    """No receipt: the same state comes again with a higher number, ever more seldom; with a receipt it rests."""
+    loop = VirtualLoop(Rng(1))
+    clock = VirtualClock(loop)
+
+    async def scenario() -> None:
+        air = Air()
+        air.receipts = False
+        async with device(Gear(MemoryDisk(), clock, AirLink(air))):
+            await clock.sleep(30 * SECOND)
+            sent = [report.seq - (1 << 32) for report in air.reports]
+            assert sent == [1, 2, 3, 4], "at 0, 4, 12 and 28 s"
+            air.receipts = True
+            await clock.sleep(600 * SECOND)
+            assert len(air.reports) == 5
+
+    loop.run(scenario())
+
+
+def test_telemetry_counts_what_the_application_did() -> None:
+    """Predictions, feedback and hits, cumulative."""
+
+    async def scenario() -> None:
+        air = air_with()
+        async with device(gear(air)) as unit:
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            for label in (1, 0, 1):
+                answer = await unit.inference.predict(np.zeros(4, np.float32))
+                await unit.inference.feedback(answer.id, label)
+            topic = TOPICS.up(DEVICE, "telemetry")
+
+            def stats() -> list[Telemetry]:
+                return [msgspec.json.decode(data, type=Telemetry) for name, data in air.published if name == topic]
+
+            async with asyncio.timeout(5):
+                while not any(one.stats and one.stats[0].feedback == 3 for one in stats()):
+                    air._news.clear()
+                    await air._news.wait()
+            last = stats()[-1].stats[0]
+            assert (last.predictions, last.feedback, last.correct) == (3, 3, 2)
+
+    run(scenario)
+
+
+def test_without_a_model_the_application_is_told_so() -> None:
+    """Before the first installation."""
+
+    async def scenario() -> None:
+        async with device(gear(Air())) as unit:
+            with pytest.raises(NoModelError, match="no model is installed yet"):
+                await unit.inference.predict(np.zeros(4, np.float32))
+
+    run(scenario)
+
+
+def test_federated_learning_gets_the_committed_release_and_remembers_answers_over_a_restart() -> None:
+    """The host: policy, companions as paths, memory of answers, the count of accepted updates."""
+
+    async def scenario() -> None:
+        air, disk = air_with(), MemoryDisk()
+        async with device(gear(air, disk)) as unit:
+            assert not unit.host.policy().enabled
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(committed(1))
+            assert unit.host.policy().enabled
+            assert await unit.host.learning("watch", 2) is None
+            files = await unit.host.learning("watch", 1)
+            assert files is not None
+            assert await disk.read(files.train_step) == b"train_step of 1"
+            card = object_ref(ONE.files[ONE.release.card.sha256])
+            assert await unit.host.fetch(card) == b"card of 1"
+            await unit.host.remember("task-1", b"reply", b"arrays")
+        async with device(gear(air, disk)) as unit:
+            assert await unit.host.recall("task-1") == (b"reply", b"arrays")
+            await unit.host.forget("task-1", update_accepted=True)
+            await unit.host.forget("task-1", update_accepted=True)
+            assert await unit.host.recall("task-1") is None
+            await air.report(lambda one: unit.reconciler.record.updates_accepted == 1)
+
+    run(scenario)
+
+
+def test_garbage_goes_and_what_is_needed_stays() -> None:
+    """After three versions: current and previous with their companions, and nothing else."""
+
+    async def scenario() -> None:
+        three = ship(3)
+        air, disk = air_with(ONE, TWO, three), MemoryDisk()
+        async with device(gear(air, disk)) as unit:
+            for number, shipped in enumerate((ONE, TWO, three), start=1):
+                air.desire(assign(number, wanted(shipped, f"e{number}")))
+                await air.slot(committed(number))
+                await unit.host.learning("watch", number)
+            names = set(await disk.list("objects"))
+            assert not names & set(ONE.files) - set(TWO.files) - set(three.files)
+            for shipped in (TWO, three):
+                variant, companions = shipped.release.variants[0], shipped.release.companions
+                assert companions.train_step is not None
+                assert {variant.file.sha256, shipped.ref.sha256, companions.train_step.sha256} <= names
+
+    run(scenario)
+
+
+@pytest.fixture(autouse=True)
+def _quick_canary(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The light canary takes no time here."""
+    monkeypatch.setattr("simulator.fakes.runtime.CANARY_NS", 0)

@@ -1,0 +1,192 @@
+"""The update machine: total over phase and event, deaf to other attempts, and it takes the road it should."""
+
+import itertools
+from dataclasses import fields
+
+import msgspec
+import pytest
+
+from edge_agent.core import slot as events
+from edge_agent.core.slot import (
+    Assigned,
+    Booted,
+    CanaryPassed,
+    Deployed,
+    FetchFiles,
+    FetchRelease,
+    FilesStored,
+    HealthWindowPassed,
+    ReleaseVerified,
+    RuntimeFailed,
+    Serve,
+    ServeTrial,
+    State,
+    StepFailed,
+    Ticket,
+    TimedOut,
+    TrialServing,
+    Unassigned,
+)
+from edge_agent.core.update import MAX_TRIES, Ignored, IllegalEventError, Moved, decide
+from wire.assignment import Execution, SlotAssignment
+from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase
+from wire.release import object_ref
+
+TICKET = Ticket("e1", 1)
+GOLDEN = GoldenResult(matched=32, total=32, max_error=0.0)
+FILE = object_ref(b"file")
+VERIFIED = ReleaseVerified(TICKET, FILE, FILE, "logits/fp32", 0.01)
+
+
+def desired(version: int = 1, execution: str = "e1") -> SlotAssignment:
+    """An assignment of this version."""
+    return SlotAssignment(
+        slot="main",
+        model="watch",
+        version=version,
+        variant="fp32",
+        sha256=f"{version:064x}",
+        release=object_ref(b"release %d" % version),
+        execution=Execution(id=execution),
+    )
+
+
+def deployed(version: int) -> Deployed:
+    """That version, on the device."""
+    installed = Installed(model="watch", version=version, variant="fp32", sha256=f"{version:064x}")
+    return Deployed(installed=installed, release=object_ref(b"release %d" % version).sha256)
+
+
+def in_phase(phase: Phase, version: int = 1, current: int | None = None) -> State:
+    """A slot that is this far with `version`, running `current`."""
+    return State(
+        phase=phase,
+        desired=None if phase is Phase.IDLE else desired(version),
+        current=deployed(current) if current else deployed(version) if phase is Phase.COMMITTED else None,
+        trial=deployed(version) if phase is Phase.TRIAL else None,
+        tries=1 if phase is Phase.TRIAL else 0,
+    )
+
+
+EVENTS: tuple[events.Event, ...] = (
+    Assigned(desired(2, "e2")),
+    Unassigned(),
+    VERIFIED,
+    FilesStored(TICKET, VERIFIED, InstallFigures()),
+    CanaryPassed(TICKET, GOLDEN, InstallFigures()),
+    TrialServing(TICKET),
+    HealthWindowPassed(TICKET),
+    StepFailed(TICKET, Outcome.REJECTED, "no"),
+    TimedOut(TICKET),
+    RuntimeFailed(f"{1:064x}", "broken"),
+    Booted(frozenset({f"{1:064x}", f"{2:064x}"})),
+)
+
+ILLEGAL = {
+    *((Phase.FETCHING_RELEASE, kind) for kind in (FilesStored, CanaryPassed, TrialServing, HealthWindowPassed)),
+    *((Phase.FETCHING, kind) for kind in (ReleaseVerified, CanaryPassed, TrialServing, HealthWindowPassed)),
+    *((Phase.VERIFYING, kind) for kind in (ReleaseVerified, FilesStored, TrialServing, HealthWindowPassed)),
+    *((Phase.TRIAL, kind) for kind in (ReleaseVerified, FilesStored, CanaryPassed)),
+}
+
+
+@pytest.mark.parametrize(("phase", "event"), tuple(itertools.product(Phase, EVENTS)), ids=str)
+def test_every_event_in_every_phase_is_moved_ignored_or_our_own_bug(phase: Phase, event: events.Event) -> None:
+    """Exactly the pairs named here are illegal."""
+    state = in_phase(phase)
+    if (phase, type(event)) in ILLEGAL:
+        with pytest.raises(IllegalEventError, match=f"{type(event).__name__} in phase {phase.value}"):
+            decide(state, event)
+    else:
+        assert isinstance(decide(state, event), Moved | Ignored)
+
+
+def test_the_list_of_events_is_complete() -> None:
+    """A new event must be added to the table above."""
+    assert {type(event) for event in EVENTS} == set(events.Event.__args__)
+
+
+def test_results_of_another_attempt_change_nothing() -> None:
+    """Whatever the phase."""
+    for phase, event in itertools.product(Phase, EVENTS):
+        if any(field.name == "ticket" for field in fields(event)):
+            late = type(event)(**{f.name: getattr(event, f.name) for f in fields(event)} | {"ticket": Ticket("e0", 1)})
+            assert isinstance(decide(in_phase(phase), late), Ignored)
+
+
+def moved(state: State, event: events.Event) -> Moved:
+    """The decision, which must be a move."""
+    decision = decide(state, event)
+    assert isinstance(decision, Moved), decision
+    return decision
+
+
+def test_the_straight_road_to_committed() -> None:
+    """Phase after phase, with the effect that brings the next event."""
+    state = in_phase(Phase.COMMITTED, 1)
+    begun = moved(state, Assigned(desired(2, "e2")))
+    ticket = Ticket("e2", 1)
+    assert isinstance(begun.effects[-1], FetchRelease)
+    verified = ReleaseVerified(ticket, FILE, FILE, "logits/fp32", 0.01)
+    fetching = moved(begun.state, verified)
+    assert isinstance(fetching.effects[0], FetchFiles)
+    verifying = moved(fetching.state, FilesStored(ticket, verified, InstallFigures(downloaded_bytes=7)))
+    trial = moved(verifying.state, CanaryPassed(ticket, GOLDEN, InstallFigures(downloaded_bytes=7)))
+    assert trial.effects == (ServeTrial(ticket, trial.state.trial),)
+    assert trial.state.current == deployed(1)
+    serving = moved(trial.state, TrialServing(ticket))
+    done = moved(serving.state, HealthWindowPassed(ticket)).state
+    assert (done.phase, done.outcome, done.trial) == (Phase.COMMITTED, Outcome.SUCCEEDED, None)
+    assert done.current is not None
+    assert (done.current.installed.version, done.current.golden, done.previous) == (2, GOLDEN, deployed(1))
+
+
+def test_an_assignment_of_what_runs_already_succeeds_at_once() -> None:
+    """With the golden result of when it was installed."""
+    state = msgspec.structs.replace(in_phase(Phase.FAILED, 2, current=1), golden=None)
+    done = moved(state, Assigned(desired(1, "e3")))
+    assert (done.state.phase, done.state.outcome) == (Phase.COMMITTED, Outcome.SUCCEEDED)
+    assert not any(isinstance(effect, FetchRelease) for effect in done.effects)
+
+
+def test_a_repeated_assignment_is_ignored_and_a_new_attempt_is_not() -> None:
+    """Duplicates are normal; a higher attempt is an order to try again."""
+    state = in_phase(Phase.FAILED, 1)
+    assert isinstance(decide(state, Assigned(desired(1))), Ignored)
+    again = msgspec.structs.replace(desired(1), execution=Execution(id="e1", attempt=2))
+    assert moved(state, Assigned(again)).state.phase is Phase.FETCHING_RELEASE
+
+
+def test_a_failed_trial_goes_back_to_the_model_before_it() -> None:
+    """And says so; with no model before it, it says that."""
+    back = moved(in_phase(Phase.TRIAL, 2, current=1), RuntimeFailed(f"{2:064x}", "broken"))
+    assert (back.state.outcome, back.state.current, back.state.trial) == (Outcome.ROLLED_BACK, deployed(1), None)
+    assert Serve(deployed(1)) in back.effects
+    alone = moved(in_phase(Phase.TRIAL, 1), RuntimeFailed(f"{1:064x}", "broken"))
+    assert alone.state.outcome is Outcome.UNABLE_TO_ROLL_BACK
+
+
+def test_a_trial_that_kills_the_agent_is_given_up() -> None:
+    """After MAX_TRIES + 1 starts with it."""
+    state = in_phase(Phase.TRIAL, 2, current=1)
+    whole = Booted(frozenset({f"{1:064x}", f"{2:064x}"}))
+    for _ in range(MAX_TRIES):
+        state = moved(state, whole).state
+        assert state.phase is Phase.TRIAL
+    last = moved(state, whole)
+    assert (last.state.phase, last.state.outcome) == (Phase.FAILED, Outcome.ROLLED_BACK)
+    assert last.effects[-1] == Serve(deployed(1))
+
+
+def test_a_damaged_trial_is_given_up_at_the_start() -> None:
+    """Its file is no longer what was verified."""
+    decision = moved(in_phase(Phase.TRIAL, 2, current=1), Booted(frozenset({f"{1:064x}"})))
+    assert (decision.state.outcome, decision.state.current) == (Outcome.ROLLED_BACK, deployed(1))
+
+
+@pytest.mark.parametrize("phase", [Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING])
+def test_an_interrupted_installation_begins_again_while_the_current_model_serves(phase: Phase) -> None:
+    """The resume table."""
+    decision = moved(in_phase(phase, 2, current=1), Booted(frozenset({f"{1:064x}"})))
+    assert decision.state.phase is Phase.FETCHING_RELEASE
+    assert decision.effects == (Serve(deployed(1)), FetchRelease(TICKET, desired(2)))
