@@ -13,7 +13,7 @@ from wire.codec import SCHEMA, Document
 from wire.release import Name, ObjectRef
 
 Scalar = int | float | bool | str
-Value = Scalar | list[int] | list[float] | list[str] | list[bool]
+Value = Scalar | list[Scalar]
 
 
 class Record(Document, frozen=True, kw_only=True):

@@ -184,3 +184,39 @@ def test_publish_in_flight_fails_when_the_broker_dies(broker: BrokerProcess) -> 
                 await asyncio.wait_for(publishing, 5)
 
     asyncio.run(scenario())
+
+
+def test_a_receiver_that_raises_does_not_stop_the_link(broker: BrokerProcess, caplog: pytest.LogCaptureFixture) -> None:
+    """The defect is logged, and later messages still arrive."""
+
+    async def scenario() -> None:
+        client = Client(broker, "client")
+        await client.link.subscribe("t")
+        receive = client.link.on_message
+
+        def fail_once(message: Inbound) -> None:
+            client.link.on_message = receive
+            raise ValueError("defect")
+
+        client.link.on_message = fail_once
+        async with connected(client):
+            await client.link.publish("t", b"first")
+            await client.link.publish("t", b"second")
+            assert (await client.next()).payload == b"second"
+
+    asyncio.run(scenario())
+    assert "receiving t failed" in caplog.text
+
+
+def test_stopping_at_any_moment_ends(broker: BrokerProcess) -> None:
+    """Stop right after start, a hundred times, at different points of connecting: it always returns."""
+
+    async def scenario() -> None:
+        for number in range(100):
+            client = Client(broker, f"client-{number}")
+            await client.link.start()
+            for _ in range(number):
+                await asyncio.sleep(0)
+            await asyncio.wait_for(client.link.stop(), 5)
+
+    asyncio.run(scenario())

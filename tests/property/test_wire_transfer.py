@@ -39,9 +39,8 @@ def transfer(data: bytes, rng: random.Random, loss: float, corrupt: float, resta
         for index, payload in arrivals:
             if rng.random() < loss:
                 continue
-            if rng.random() < corrupt:
-                payload = payload[:-1] + bytes([payload[-1] ^ 1])
-            queue += step(receiver, store, index, payload)
+            damaged = payload[:-1] + bytes([payload[-1] ^ 1])
+            queue += step(receiver, store, index, damaged if rng.random() < corrupt else payload)
         queue = queue or receiver.on_timeout()
     raise AssertionError("the transfer does not end")
 

@@ -5,6 +5,7 @@ calls paho's `loop_read`, `loop_write` and `loop_misc`. Only connecting (DNS, TC
 """
 
 import asyncio
+import contextlib
 import functools
 import logging
 import random
@@ -27,6 +28,8 @@ MAX_FILTERS = 8
 """Filters per SUBSCRIBE that every broker takes."""
 CONNECT_TIMEOUT_S = 10.0
 ACK_TIMEOUT_S = 30.0
+MISC_EVERY_S = 1.0
+"""How often keep-alive is looked after."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 20.0
 
@@ -168,7 +171,8 @@ class MqttLink:
             if sock is None:
                 return "connection closed at once"
             self._watch(sock)
-            code = await asyncio.wait_for(self._connack, CONNECT_TIMEOUT_S)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                code = await self._connack
         except TimeoutError:
             return "broker did not answer in time"
         except (OSError, ssl.SSLError, ValueError) as error:
@@ -184,11 +188,11 @@ class MqttLink:
             return str(error)
         self.on_up()
         while not self._down.is_set():
-            try:
-                await asyncio.wait_for(self._down.wait(), 1.0)
-            except TimeoutError:
-                if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                    break
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MISC_EVERY_S):
+                    await self._down.wait()
+            if self._client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                break
         return "connection lost"
 
     def _forget_connection(self, reason: str) -> None:
@@ -217,7 +221,8 @@ class MqttLink:
     async def _acknowledged(self, mid: int, what: str) -> None:
         future = self._pending.setdefault(mid, asyncio.get_running_loop().create_future())
         try:
-            await asyncio.wait_for(future, ACK_TIMEOUT_S)
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                await future
         except TimeoutError as error:
             raise LinkError(f"{what} was not acknowledged within {ACK_TIMEOUT_S:.0f} s") from error
         finally:
@@ -275,7 +280,10 @@ class MqttLink:
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
         mid, qos, connection = message.mid, message.qos, self._connection
         ack = functools.partial(self._ack, connection, mid, qos)
-        self.on_message(Inbound(message.topic, bytes(message.payload), message.retain, ack))
+        try:
+            self.on_message(Inbound(message.topic, bytes(message.payload), message.retain, ack))
+        except Exception:  # a defect of the receiver; raised from here it would make the reader spin
+            log.exception("mqtt: receiving %s failed", message.topic)
 
     def _ack(self, connection: int, mid: int, qos: int) -> None:
         """A message of an earlier connection comes again on this one and is acknowledged then."""

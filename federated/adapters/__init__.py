@@ -1,0 +1,1 @@
+"""Where a federated run touches the world: MQTT and its SQLite file."""

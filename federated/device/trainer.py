@@ -1,0 +1,213 @@
+"""Learning on the device: numpy feeds the release's train-step and eval graphs to stock onnxruntime. No torch.
+
+The train-step graph runs a whole scan of batches per call; a call is kept short so that the work can be cancelled
+between scans. One thread, no memory arena: inference goes on beside it and the memory is given back.
+"""
+
+import zlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Final
+
+import numpy as np
+import onnxruntime
+from numpy.typing import NDArray
+
+from federated.device.ports import LearningFiles, Samples
+from federated.records import Arrays
+
+STEPS_PER_SCAN: Final = 16
+EVAL_BATCH: Final = 64
+GAP: Final = 1
+"""Windows left out between training and holdout: neighbouring windows overlap by half."""
+
+Indices = NDArray[np.int64]
+
+
+class TrainingError(Exception):
+    """Training or evaluation cannot give a result; the message is the reason that the cloud is told."""
+
+
+class CancelledError(TrainingError):
+    """The task is no longer wanted."""
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """Positions of the windows to train on and of those to judge by."""
+
+    train: Indices
+    holdout: Indices
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """How to train: epochs over the local windows, learning rate, momentum; batches are drawn from `seed`."""
+
+    epochs: int
+    lr: float
+    momentum: float
+    seed: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Trained:
+    """New parameters, the number of distinct windows behind them, and the mean loss over the last epoch."""
+
+    parameters: Arrays
+    examples: int
+    loss: float
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluated:
+    """Accuracy and mean cross-entropy over the holdout."""
+
+    examples: int
+    accuracy: float
+    loss: float
+
+
+def split(labels: Indices, holdout_share: float) -> Split:
+    """Hold out the last share of every label's windows in capture order, leaving a gap of one window before them.
+
+    Labels with fewer than three windows are trained on whole.
+    """
+    train, holdout = [], []
+    for label in np.unique(labels):
+        places = np.flatnonzero(labels == label)
+        held = max(1, round(len(places) * holdout_share)) if len(places) > GAP + 1 and holdout_share > 0 else 0
+        kept = len(places) - held - GAP if held else len(places)
+        train.append(places[: max(0, kept)])
+        holdout.append(places[len(places) - held :])
+    empty = np.empty(0, np.int64)
+    return Split(np.sort(np.concatenate([empty, *train])), np.sort(np.concatenate([empty, *holdout])))
+
+
+def seed_of(device: str, seed: int, round_number: int) -> tuple[int, ...]:
+    """The same device draws the same batches in the same round; another device or round draws others."""
+    return (seed & 0xFFFFFFFF, round_number, zlib.crc32(device.encode()))
+
+
+def batches(train: Indices, batch: int, rng: np.random.Generator) -> Indices:
+    """One epoch: [K, batch] positions, shuffled; the last batch is filled up from the beginning."""
+    order = rng.permutation(train)
+    steps = -(-len(order) // batch)
+    return np.resize(order, steps * batch).reshape(steps, batch)
+
+
+class Trainer:
+    """The sessions of one release. Make one per federated run and drop it afterwards."""
+
+    def __init__(self, files: LearningFiles) -> None:
+        self._files = files
+        self._learning = files.learning
+        self._sessions: dict[str, onnxruntime.InferenceSession] = {}
+
+    def train(
+        self,
+        parameters: Mapping[str, NDArray[np.generic]],
+        samples: Samples,
+        places: Indices,
+        recipe: Recipe,
+        cancelled: Callable[[], bool],
+    ) -> Trained:
+        """Run `recipe.epochs` over the windows at `places`, from `parameters` and zero momentum.
+
+        Raises:
+            CancelledError: `cancelled()` became true.
+            TrainingError: nothing to train on, or the loss left the finite numbers.
+        """
+        if len(places) == 0:
+            raise TrainingError("there are no windows to train on")
+        session = self._session(self._files.train_step)
+        rng = np.random.default_rng(recipe.seed)
+        state: Arrays = {f"in.p.{name}": self._parameter(parameters, name) for name in self._names}
+        state |= {f"in.m.{name}": np.zeros_like(state[f"in.p.{name}"]) for name in self._names}
+        fixed = {
+            "X": samples.x,
+            "Y": samples.y,
+            "lr": np.asarray(recipe.lr, np.float32),
+            "mu": np.asarray(recipe.momentum, np.float32),
+        }
+        loss = float("nan")
+        for _ in range(recipe.epochs):
+            losses: list[NDArray[np.float32]] = []
+            order = batches(places, self._learning.batch, rng)
+            for start in range(0, len(order), STEPS_PER_SCAN):
+                if cancelled():
+                    raise CancelledError("the task is no longer wanted")
+                state, some = self._scan(session, state, fixed, order[start : start + STEPS_PER_SCAN])
+                losses.append(some)
+            loss = float(np.concatenate(losses).mean())
+            if not np.isfinite(loss):
+                raise TrainingError("the training loss became NaN or infinite; lower the learning rate")
+        parameters = {name: state[f"in.p.{name}"] for name in self._names}
+        if not all(np.isfinite(array).all() for array in parameters.values()):
+            raise TrainingError("the parameters became NaN or infinite; lower the learning rate")
+        return Trained(parameters, len(places), loss)
+
+    def evaluate(
+        self,
+        parameters: Mapping[str, NDArray[np.generic]],
+        samples: Samples,
+        places: Indices,
+        cancelled: Callable[[], bool],
+    ) -> Evaluated:
+        """Judge `parameters` by the windows at `places`.
+
+        Raises:
+            CancelledError: `cancelled()` became true.
+            TrainingError: nothing to judge by, or the outputs are not finite.
+        """
+        if len(places) == 0:
+            raise TrainingError("there are no holdout windows to evaluate on")
+        session = self._session(self._files.eval)
+        inputs = {f"p.{name}": self._parameter(parameters, name) for name in self._names}
+        right, loss = 0, 0.0
+        for start in range(0, len(places), EVAL_BATCH):
+            if cancelled():
+                raise CancelledError("the task is no longer wanted")
+            some = places[start : start + EVAL_BATCH]
+            logits = session.run(["logits"], {**inputs, "x": samples.x[some]})[0]
+            right += int((logits.argmax(1) == samples.y[some]).sum())
+            loss += _cross_entropy_sum(logits, samples.y[some])
+        if not np.isfinite(loss):
+            raise TrainingError("the model's outputs are not finite")
+        return Evaluated(len(places), right / len(places), loss / len(places))
+
+    @property
+    def _names(self) -> list[str]:
+        return [tensor.name for tensor in self._learning.parameters]
+
+    def _parameter(self, parameters: Mapping[str, NDArray[np.generic]], name: str) -> NDArray[np.float32]:
+        shape = next(tensor.shape for tensor in self._learning.parameters if tensor.name == name)
+        if name not in parameters or parameters[name].shape != shape:
+            raise TrainingError(f"the task's parameters do not fit this release: {name!r} should have shape {shape}")
+        return parameters[name].astype(np.float32)
+
+    def _scan(
+        self, session: onnxruntime.InferenceSession, state: Arrays, fixed: Mapping[str, object], order: Indices
+    ) -> tuple[Arrays, NDArray[np.float32]]:
+        names = [name.removeprefix("in.") for name in state]
+        outputs = session.run([f"out.{name}" for name in names] + ["losses"], {**state, **fixed, "idx": order})
+        return {f"in.{name}": value for name, value in zip(names, outputs, strict=False)}, outputs[-1]
+
+    def _session(self, path: str) -> onnxruntime.InferenceSession:
+        if path not in self._sessions:
+            options = onnxruntime.SessionOptions()
+            options.intra_op_num_threads = options.inter_op_num_threads = 1
+            options.enable_cpu_mem_arena = False
+            options.log_severity_level = 3
+            try:
+                session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+            except Exception as error:  # onnxruntime raises several unrelated kinds
+                raise TrainingError(f"this device's onnxruntime cannot load the graph: {error}") from error
+            self._sessions[path] = session
+        return self._sessions[path]
+
+
+def _cross_entropy_sum(logits: NDArray[np.float32], labels: Indices) -> float:
+    shifted = logits.astype(np.float64) - logits.max(1, keepdims=True)
+    log_total = np.log(np.exp(shifted).sum(1))
+    return float((log_total - shifted[np.arange(len(labels)), labels]).sum())
