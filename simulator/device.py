@@ -1,0 +1,160 @@
+"""One simulated device: the real agent on a fake disk, with a power button.
+
+Disk, captures and identity outlive a power cut; the agent does not. After every cut the disk is checked for what must
+always hold: whatever the record calls current is there, whole.
+"""
+
+import asyncio
+import hashlib
+from collections import deque
+from dataclasses import dataclass, field
+
+from edge_agent.adapters.dsse_trust import DsseTrust
+from edge_agent.bootstrap import assemble
+from edge_agent.core.pointer import Record, choose
+from edge_agent.core.slot import Deployed
+from edge_agent.errors import EnrolmentError
+from edge_agent.ports import Ports
+from edge_agent.service.agent import offline_status
+from edge_agent.service.claims import adopt_claim
+from edge_agent.service.courier import Uplink
+from edge_agent.service.durable import STATE, STATE_COPY, write_atomic
+from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
+from edge_agent.service.objects import path_of
+from edge_agent.service.tasks import Tasks
+from simulator.core.loop import Process, SimulationError
+from simulator.core.network import Network
+from simulator.core.rng import Rng, SeededIds
+from simulator.fakes.device import FixedMachine, MemoryCaptures
+from simulator.fakes.link import MemoryLink
+from simulator.fakes.offload import InlineOffload
+from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.memory_disk import MemoryDisk
+from simulator.world import World
+from wire.adapters.mqtt_link import Credentials, Will
+from wire.codec import encode
+from wire.identity import ClaimFile
+from wire.ports import SECOND
+from wire.topics import Topics
+
+TELEMETRY_INTERVAL_S = 60.0
+ENROL_TIMEOUT_S = 600.0
+OFF_MIN_NS = 1 * SECOND
+OFF_MAX_NS = 90 * SECOND
+
+
+class BrokenPromiseError(SimulationError):
+    """Something that must hold at any instant does not."""
+
+
+@dataclass(slots=True)
+class Device:
+    """A device of the fleet. `cuts` are the disk operations, each counted from the last, at which its power fails."""
+
+    world: World
+    claim: ClaimFile
+    network: Network
+    rng: Rng
+    unfit: set[str] = field(default_factory=set)
+    """Digests of models that fail their golden vectors here."""
+    cuts: deque[int] = field(default_factory=deque)
+    reboots: int = 0
+    disk: MemoryDisk = field(default_factory=MemoryDisk)
+    captures: MemoryCaptures = field(default_factory=MemoryCaptures)
+    link: MemoryLink | None = None
+    process: Process = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.disk.on_cut = self.power_cut
+        self.process = Process(self.name)
+
+    @property
+    def name(self) -> str:
+        """Its name in the fleet."""
+        return self.claim.device
+
+    def boot(self) -> None:
+        """Power on."""
+        self.process = Process(self.name)
+        self.process.run(lambda: self.world.watch(asyncio.ensure_future(self._run())))
+
+    def power_cut(self, off_ns: int | None = None) -> None:
+        """Power off at this very instant; on again after `off_ns`, or after a while that the seed decides."""
+        self.reboots += 1
+        self.world.trace.note(self.world.clock.monotonic_ns(), "power cut", self.name)
+        self.world.loop.kill(self.process)
+        if self.link is not None:
+            self.world.broker.vanish(self.link.client)
+        self.disk.crash(self.rng)
+        self.check()
+        pause_ns = self.rng.between(OFF_MIN_NS, OFF_MAX_NS) if off_ns is None else off_ns
+        self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
+
+    def arm(self) -> None:
+        """Have the power fail at the next of the planned operations."""
+        if self.cuts and self.disk.cut_at is None:
+            self.disk.cut_at = self.disk.operations + self.cuts.popleft()
+
+    def record(self) -> Record:
+        """The record as it is on the disk now."""
+        copies = [self.disk.peek(path) for path in (STATE, STATE_COPY)]
+        return choose([copy for copy in copies if copy is not None])
+
+    def current(self, slot: str) -> Deployed | None:
+        """What is committed in `slot`."""
+        return self.record().slot(slot).current
+
+    def check(self) -> None:
+        """Raises BrokenPromiseError unless every current model is on the disk, whole."""
+        for slot, state in self.record().slots.items():
+            if state.current is None:
+                continue
+            sha256 = state.current.installed.sha256
+            data = self.disk.peek(path_of(sha256))
+            if data is None or hashlib.sha256(data).hexdigest() != sha256:
+                problem = "is not on the disk" if data is None else "is damaged"
+                raise BrokenPromiseError(f"{self.name}: the current model of slot {slot} {problem}")
+
+    async def _run(self) -> None:
+        self.arm()
+        identity = await self._identify()
+        topics, clock = Topics(self.claim.topic_root), self.world.clock
+        will = Will(topics.up(self.name, "status"), offline_status())
+        credentials = Credentials(identity.username, identity.password)
+        self.link = MemoryLink(self.world.broker, clock, credentials, network=self.network, will=will)
+        ports = Ports(
+            link=self.link,
+            clock=clock,
+            ids=SeededIds(self.rng),
+            disk=self.disk,
+            trust=DsseTrust(identity.username, self.claim.director_keys, self.claim.publisher_keys),
+            installer=MemoryInstaller(self.disk, clock, self.unfit),
+            runtime=LightRuntime(self.disk, clock),
+            captures=self.captures,
+            machine=FixedMachine(),
+        )
+        uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
+        agent, _ = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)
+        await agent.start()
+
+    async def _identify(self) -> Identity:
+        """Go by the stored identity, or enrol; like a service manager, try again when that failed."""
+        while True:
+            try:
+                return await self._enrol()
+            except EnrolmentError:
+                await self.world.clock.sleep(30 * SECOND)
+
+    async def _enrol(self) -> Identity:
+        ids = SeededIds(self.rng)
+        claim = await adopt_claim(self.disk, self.claim)
+        identity = await prepare_identity(self.disk, ids, claim)
+        if identity.enrolled:
+            return identity
+        client = f"enrol-{ids.new()[:16]}"
+        credentials = Credentials(claim.enrol_username, claim.enrol_password, client)
+        self.link = MemoryLink(self.world.broker, self.world.clock, credentials, network=self.network)
+        enrolment = Enrolment(self.link, self.world.clock, Topics(claim.topic_root), client)
+        identity = await enrolment.run(claim, identity, ENROL_TIMEOUT_S)
+        await write_atomic(self.disk, IDENTITY, encode(identity))
+        return identity

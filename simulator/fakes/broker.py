@@ -1,0 +1,224 @@
+"""An MQTT 3.1.1 broker in memory: retained messages, wildcards, last wills, persistent sessions, QoS 1.
+
+Unacknowledged messages come again when their client reconnects. A killed broker forgets everything, as
+the embedded one does. Delays, loss and duplication are the business of the links.
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
+
+from cloud.core.access import permitted
+from cloud.ports import BrokerUser
+from simulator.core.loop import Process
+from simulator.core.topic_tree import TopicTree
+from simulator.core.trace import Trace
+from wire.adapters.mqtt_link import Credentials, Will
+from wire.identity import Broker
+from wire.ports import SECOND, Clock
+
+KEEPALIVE_NS = 20 * SECOND
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What the broker has for one client. `number` identifies it within the client's session."""
+
+    number: int
+    topic: str
+    payload: bytes
+    retained: bool
+
+
+class Connection(Protocol):
+    """The broker's view of a connected client."""
+
+    client: str
+    credentials: Credentials
+    will: Will | None
+
+    def deliver(self, message: Message) -> None:
+        """Send it to the client."""
+
+    def broken(self, reason: str) -> None:
+        """The connection is gone."""
+
+
+@dataclass(slots=True)
+class _Session:
+    username: str = ""
+    connection: Connection | None = None
+    filters: dict[str, None] = field(default_factory=dict)
+    unacknowledged: dict[int, Message] = field(default_factory=dict)
+    last_number: int = 0
+
+
+class MemoryBroker:
+    """The broker, and the `cloud.ports.BrokerControl` over it.
+
+    Until it has been told its users, everybody may do everything. `refused` is what somebody tried and may not.
+    """
+
+    def __init__(self, clock: Clock, trace: Trace | None = None) -> None:
+        self.process = Process("broker")
+        self.running = True
+        self.deliveries = 0
+        self.publishes = 0
+        self.refused: list[str] = []
+        self._clock = clock
+        self._trace = trace or Trace()
+        self._sessions: dict[str, _Session] = {}
+        self._retained: dict[str, bytes] = {}
+        self._tree: TopicTree[str] = TopicTree()
+        self._users: Mapping[str, BrokerUser] | None = None
+
+    # The hub's administrative side.
+
+    @property
+    def endpoint(self) -> Broker:
+        """A name that nobody resolves."""
+        return Broker(host="memory", port=1883)
+
+    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
+        """Only these may connect from now on."""
+        self._users = dict(users)
+
+    def kill(self) -> None:
+        """SIGKILL: connections break and nothing is remembered."""
+        self.running = False
+        sessions, self._sessions = self._sessions, {}
+        self._retained, self._tree = {}, TopicTree()
+        for session in sessions.values():
+            if session.connection is not None:
+                session.connection.broken("the broker is gone")
+
+    def start(self) -> None:
+        """Start empty."""
+        self.running = True
+
+    def retained(self, topic: str) -> bytes | None:
+        """The retained message of a topic, for tests."""
+        return self._retained.get(topic)
+
+    # What links call.
+
+    def attach(self, connection: Connection) -> str:
+        """Accept a connection, taking over an older one of the same client; returns why not, if it is refused."""
+        if not self.running:
+            return "no broker is listening"
+        if not self._knows(connection):
+            return "not authorized"
+        self.detach(connection.client)
+        session = self._sessions.setdefault(connection.client, _Session())
+        session.connection = connection
+        session.username = connection.credentials.username
+        self._note("connect", connection.client)
+        for message in tuple(session.unacknowledged.values()):
+            self._send(connection, message)
+        return ""
+
+    def holds(self, connection: Connection) -> bool:
+        """Is this the connection that its client has now? One that was cut or taken over is not."""
+        session = self._sessions.get(connection.client)
+        return session is not None and session.connection is connection
+
+    def detach(self, client: str, *, clean: bool = False) -> None:
+        """The client's connection is over; unless it said goodbye (`clean`), its will is published."""
+        session = self._sessions.get(client)
+        if session is None or session.connection is None:
+            return
+        connection, session.connection = session.connection, None
+        self._note("disconnect", client)
+        if connection.will is not None and not clean:
+            self.take(client, connection.will.topic, connection.will.payload, retain=True)
+
+    def vanish(self, client: str) -> None:
+        """The client lost power: nobody closes its connection, so the broker notices after the keep-alive time."""
+        session = self._sessions.get(client)
+        if session is None or session.connection is None:
+            return
+        silent = session.connection
+
+        def notice() -> None:
+            if self.holds(silent):
+                self.detach(client)
+
+        self.process.run(self._clock.call_later, KEEPALIVE_NS * 3 // 2, notice)
+
+    def take(self, client: str, topic: str, payload: bytes, *, retain: bool) -> None:
+        """A publish arrived."""
+        self.publishes += 1
+        if not self._may(client, topic, "publish"):
+            return
+        self._note("publish", client, topic, payload)
+        if retain and payload:
+            self._retained[topic] = payload
+        elif retain:
+            self._retained.pop(topic, None)
+        for receiver in self._tree.match(topic):
+            self._queue(receiver, topic, payload, retained=False)
+
+    def subscribe(self, client: str, filters: tuple[str, ...]) -> None:
+        """Add subscriptions and send what is retained for them, also when they existed before."""
+        session = self._sessions[client]
+        for one in filters:
+            if not self._may(client, one, "receive"):
+                continue
+            session.filters[one] = None
+            self._tree.add(one, client)
+            for topic in self._retained_for(one):
+                self._queue(client, topic, self._retained[topic], retained=True)
+
+    def unsubscribe(self, client: str, filters: tuple[str, ...]) -> None:
+        """Remove subscriptions."""
+        for one in filters:
+            self._sessions[client].filters.pop(one, None)
+            self._tree.remove(one, client)
+
+    def acknowledge(self, client: str, number: int) -> None:
+        """The client has taken the message, or the network has lost it for good."""
+        session = self._sessions.get(client)
+        if session is not None:
+            session.unacknowledged.pop(number, None)
+
+    def _queue(self, client: str, topic: str, payload: bytes, *, retained: bool) -> None:
+        session = self._sessions[client]
+        session.last_number += 1
+        message = Message(session.last_number, topic, payload, retained)
+        session.unacknowledged[message.number] = message
+        if session.connection is not None:
+            self._send(session.connection, message)
+
+    def _send(self, connection: Connection, message: Message) -> None:
+        self.deliveries += 1
+        self._note("deliver", connection.client, message.topic)
+        connection.deliver(message)
+
+    def _retained_for(self, topic_filter: str) -> list[str]:
+        if "+" not in topic_filter and "#" not in topic_filter:
+            return [topic_filter] if topic_filter in self._retained else []
+        tree: TopicTree[None] = TopicTree()
+        tree.add(topic_filter, None)
+        return [topic for topic in self._retained if tree.match(topic)]
+
+    def _knows(self, connection: Connection) -> bool:
+        """A pinned user's client id is its name; nobody else may take that id."""
+        if self._users is None:
+            return True
+        user = self._users.get(connection.credentials.username)
+        password = hashlib.sha256(connection.credentials.password.encode()).hexdigest()
+        if user is None or user.verifier != password:
+            return False
+        return connection.client == user.name if user.pinned else connection.client not in self._users
+
+    def _may(self, client: str, topic: str, what: Literal["publish", "receive"]) -> bool:
+        session = self._sessions[client]
+        user = None if self._users is None else self._users.get(session.username)
+        if self._users is None or (user is not None and permitted(getattr(user, what), client, topic)):
+            return True
+        self.refused.append(f"{client} may not {what} {topic}")
+        return False
+
+    def _note(self, kind: str, client: str, topic: str = "", payload: bytes = b"") -> None:
+        self._trace.note(self._clock.monotonic_ns(), kind, client, topic, payload)

@@ -1,0 +1,101 @@
+"""What else a simulated device has: a memory for captures that outlives a power cut, and facts about its computer."""
+
+import asyncio
+from collections import OrderedDict
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from edge_agent.core.stats import Tally, Variant, latency_bucket
+from edge_agent.errors import FeedbackGivenError, UnknownPredictionError
+from edge_agent.ports import Counts, Prediction
+from simulator.fakes.runtime import RSS_BYTES
+from wire.assignment import CapturePolicy
+from wire.messages import Capabilities
+
+if TYPE_CHECKING:
+    from edge_agent.ports import Floats, Labels
+
+
+class MemoryCaptures:
+    """The `edge_agent.ports.Captures`, bounded by the policy's number of samples."""
+
+    def __init__(self) -> None:
+        self._policy = CapturePolicy()
+        self._kept: OrderedDict[str, tuple[Prediction, int | None]] = OrderedDict()
+        self._tallies: dict[Variant, Tally] = {}
+
+    async def set_policy(self, policy: CapturePolicy) -> None:
+        """Bounds from now on."""
+        await asyncio.sleep(0)
+        self._policy = policy
+        self._evict()
+
+    async def record(self, prediction: Prediction) -> None:
+        """Count it and keep it."""
+        await asyncio.sleep(0)
+        tally = self._tallies.pop(prediction.variant, Tally(prediction.variant))
+        latency = latency_bucket(prediction.latency_ns)
+        self._tallies[prediction.variant] = replace(
+            tally,
+            predictions=tally.predictions + 1,
+            confidence_sum=tally.confidence_sum + prediction.confidence,
+            latency_us=tally.latency_us | {latency: tally.latency_us.get(latency, 0) + 1},
+        )
+        if self._policy.enabled:
+            self._kept[prediction.id] = (prediction, None)
+            self._evict()
+
+    async def feedback(self, prediction_id: str, label: int) -> None:
+        """Join the truth, once."""
+        await asyncio.sleep(0)
+        if prediction_id not in self._kept:
+            raise UnknownPredictionError(f"no prediction {prediction_id!r}")
+        prediction, given = self._kept[prediction_id]
+        if given is not None:
+            raise FeedbackGivenError(f"feedback for {prediction_id!r} was given before")
+        self._kept[prediction_id] = (prediction, label)
+        tally = self._tallies[prediction.variant]
+        correct = tally.correct + (label == prediction.predicted)
+        self._tallies[prediction.variant] = replace(tally, feedback=tally.feedback + 1, correct=correct)
+
+    async def samples(self) -> "tuple[Floats, Labels]":
+        """Labelled windows, in capture order."""
+        import numpy as np
+
+        await asyncio.sleep(0)
+        labelled = [(one, label) for one, label in self._kept.values() if label is not None]
+        windows = [np.frombuffer(one.window, dtype=np.float32).reshape(one.shape) for one, _ in labelled]
+        x = np.stack(windows) if windows else np.zeros((0, 1), dtype=np.float32)
+        return x, np.array([label for _, label in labelled], dtype=np.int64)
+
+    async def counts(self) -> Counts:
+        """The counters."""
+        await asyncio.sleep(0)
+        return Counts(tuple(self._tallies.values()), len(self._kept))
+
+    def close(self) -> None:
+        """Nothing to close."""
+
+    def _evict(self) -> None:
+        while len(self._kept) > self._policy.max_samples:
+            self._kept.popitem(last=False)
+
+
+class FixedMachine:
+    """The `edge_agent.ports.Machine` of a device class."""
+
+    def capabilities(self, free_bytes: int) -> Capabilities:
+        """A small computer with a recent runtime."""
+        return Capabilities(
+            engines={"onnxruntime": "1.20.0"},
+            max_opset=21,
+            machine="simulated",
+            python="3.11",
+            ram_bytes=1 << 30,
+            disk_free_bytes=free_bytes,
+            modules={"flwr": False, "torch": False},
+        )
+
+    def peak_rss_bytes(self) -> int:
+        """Always the same."""
+        return RSS_BYTES

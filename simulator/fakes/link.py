@@ -1,0 +1,212 @@
+"""The `wire.ports.Link` on the in-memory broker, through a network that loses, repeats and delays as it is told.
+
+It behaves as the real link does: publishes wait for an acknowledgement and fail after a time or when the connection
+breaks, subscriptions survive reconnects, pauses between attempts grow. Messages keep their order on one connection.
+"""
+
+import asyncio
+from collections.abc import Callable
+
+from simulator.core.loop import current_process
+from simulator.core.network import Network, Quality
+from simulator.core.rng import Rng
+from simulator.fakes.broker import MemoryBroker, Message
+from wire.adapters.mqtt_link import Credentials, Will
+from wire.ports import MILLISECOND, SECOND, Clock, Inbound, LinkError
+
+ACK_TIMEOUT_NS = 30 * SECOND
+FIRST_RETRY_NS = 250 * MILLISECOND
+LAST_RETRY_NS = 20 * SECOND
+
+
+class MemoryLink:
+    """One client's connection. It belongs to the process that calls `start`, and dies with it."""
+
+    def __init__(
+        self,
+        broker: MemoryBroker,
+        clock: Clock,
+        credentials: Credentials,
+        *,
+        network: Network | None = None,
+        will: Will | None = None,
+    ) -> None:
+        self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
+        self.on_up: Callable[[], None] = lambda: None
+        self.on_down: Callable[[str], None] = lambda reason: None
+        self.client = credentials.client_id or credentials.username
+        self.credentials = credentials
+        self.will = will
+        self._broker = broker
+        self._clock = clock
+        self._network = network or Network(Quality(), Rng(0, self.client))
+        self._process = current_process()
+        self._filters: dict[str, None] = {}
+        self._publishing: dict[asyncio.Future[None], None] = {}
+        self._wanted = False
+        self._connected = False
+        self._connection = 0
+        self._pause_ns = FIRST_RETRY_NS
+        self._up_free_ns = 0
+        self._down_free_ns = 0
+
+    @property
+    def connected(self) -> bool:
+        """Is the connection up?"""
+        return self._connected
+
+    async def start(self) -> None:
+        """Begin to connect, and go on trying."""
+        if not self._wanted:
+            self._wanted = True
+            self._process = current_process()
+            self._later(self._network.delay_ns(), self._connect)
+
+    async def stop(self) -> None:
+        """Disconnect cleanly and stop trying."""
+        self._wanted = False
+        if self._connected:
+            self._broker.process.run(lambda: self._broker.detach(self.client, clean=True))
+            self._lose("stopped")
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Return once the broker has acknowledged. Raises LinkError."""
+        if not self._connected:
+            raise LinkError("not connected to the broker")
+        passage = self._network.publish()
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._publishing[done] = None
+        if passage.arrives:
+            back_ns = passage.back_ns if passage.acknowledged else None
+            self._upwards(passage.there_ns, lambda: self._arrive_at_broker(topic, payload, retain, (done, back_ns)))
+        if not (passage.arrives and passage.acknowledged):
+            error = LinkError(f"publish to {topic} was not acknowledged within {ACK_TIMEOUT_NS // SECOND} s")
+            self._later(ACK_TIMEOUT_NS, lambda: _settle(done, error))
+        try:
+            await done
+        finally:
+            self._publishing.pop(done, None)
+
+    async def subscribe(self, *filters: str) -> None:
+        """Subscribe; remembered across reconnects."""
+        self._filters.update(dict.fromkeys(filters))
+        if self._connected:
+            await self._control(lambda: self._broker.subscribe(self.client, filters))
+
+    async def unsubscribe(self, *filters: str) -> None:
+        """Forget these subscriptions."""
+        for one in filters:
+            self._filters.pop(one, None)
+        if self._connected and filters:
+            await self._control(lambda: self._broker.unsubscribe(self.client, filters))
+
+    def cut(self, reason: str = "connection reset") -> None:
+        """Break the connection (a fault): the broker publishes the will, and the link connects again by itself."""
+        if self._connected:
+            self._broker.process.run(lambda: self._broker.detach(self.client))
+            self.broken(reason)
+
+    # What the broker calls.
+
+    def deliver(self, message: Message) -> None:
+        """Bring a message to the client, in order; further copies may come later than their successors."""
+        delays = self._network.deliver()
+        if not delays:
+            self._broker.acknowledge(self.client, message.number)
+            return
+        connection, now_ns = self._connection, self._clock.monotonic_ns()
+        self._down_free_ns = max(self._down_free_ns + 1, now_ns + delays[0])
+        for delay_ns in (self._down_free_ns - now_ns, *delays[1:]):
+            self._later(delay_ns, lambda: self._arrive(connection, message))
+
+    def broken(self, reason: str) -> None:
+        """The connection is gone: say so in the client's own process, and begin to reconnect."""
+        if self._process.alive:
+            self._process.run(self._lose, reason)
+
+    # The connection's life.
+
+    def _connect(self) -> None:
+        if not self._wanted or self._connected:
+            return
+        self._connection += 1
+        if self._broker.process.run(self._broker.attach, self):
+            self._retry()
+            return
+        self._connected = True
+        self._pause_ns = FIRST_RETRY_NS
+        if self._filters:
+            filters = tuple(self._filters)
+            self._broker.process.run(self._broker.subscribe, self.client, filters)
+        self.on_up()
+
+    def _retry(self) -> None:
+        self._later(self._network.jitter_ns(self._pause_ns), self._connect)
+        self._pause_ns = min(LAST_RETRY_NS, self._pause_ns * 2)
+
+    def _lose(self, reason: str) -> None:
+        was_connected, self._connected = self._connected, False
+        self._connection += 1
+        for done in tuple(self._publishing):
+            _settle(done, LinkError(reason))
+        if was_connected:
+            self.on_down(reason)
+        if self._wanted:
+            self._retry()
+
+    def _arrive(self, connection: int, message: Message) -> None:
+        if connection != self._connection:
+            return
+
+        def ack() -> None:
+            """A message of an earlier connection comes again on this one and is acknowledged then."""
+            if connection == self._connection:
+                self._broker.acknowledge(self.client, message.number)
+
+        self.on_message(Inbound(message.topic, message.payload, message.retained, ack))
+
+    def _arrive_at_broker(
+        self, topic: str, payload: bytes, retain: bool, answer: tuple[asyncio.Future[None], int | None]
+    ) -> None:
+        done, back_ns = answer
+        self._broker.take(self.client, topic, payload, retain=retain)
+        if back_ns is not None:
+            self._later(back_ns, lambda: _settle(done, None))
+
+    async def _control(self, call: Callable[[], None]) -> None:
+        """A SUBSCRIBE or UNSUBSCRIBE and its acknowledgement. Raises LinkError when the connection breaks meanwhile."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._publishing[done] = None
+
+        def arrive() -> None:
+            call()
+            self._later(self._network.delay_ns(), lambda: _settle(done, None))
+
+        self._upwards(self._network.delay_ns(), arrive)
+        try:
+            await done
+        finally:
+            self._publishing.pop(done, None)
+
+    def _upwards(self, delay_ns: int, call: Callable[[], None]) -> None:
+        """Do `call` at the broker after the delay, in order, if the connection it travels on is still there."""
+        connection, now_ns = self._connection, self._clock.monotonic_ns()
+        self._up_free_ns = max(self._up_free_ns + 1, now_ns + delay_ns)
+
+        def arrive() -> None:
+            if connection == self._connection and self._broker.holds(self):
+                call()
+
+        self._broker.process.run(self._clock.call_later, self._up_free_ns - now_ns, arrive)
+
+    def _later(self, delay_ns: int, call: Callable[[], None]) -> None:
+        self._process.run(self._clock.call_later, delay_ns, call)
+
+
+def _settle(done: asyncio.Future[None], error: LinkError | None) -> None:
+    if done.done():
+        return
+    if error is None:
+        done.set_result(None)
+    else:
+        done.set_exception(error)

@@ -1,0 +1,76 @@
+"""The hub's database as SQLite in memory, and its object store as a dictionary.
+
+The same engine settings, transactions and tables as on disk, without the thread. What was committed survives a kill of
+the hub, because the simulation keeps this object and builds a new hub on it.
+"""
+
+import asyncio
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import TypeVar
+
+from sqlalchemy import Connection
+
+from cloud.adapters.sql_store import make_engine
+from cloud.adapters.tables import metadata
+from cloud.ports import ObjectMissingError
+
+T = TypeVar("T")
+
+
+class MemoryStore:
+    """The `cloud.ports.Store`. `transactions` counts what was committed."""
+
+    def __init__(self) -> None:
+        self.transactions = 0
+        self._engine = make_engine(Path(":memory:"))
+        metadata.create_all(self._engine)
+
+    async def write(self, call: Callable[[Connection], T]) -> T:
+        """Run `call` in a transaction, as one turn of the loop."""
+        await asyncio.sleep(0)
+        return self.now(call)
+
+    async def read(self, call: Callable[[Connection], T]) -> T:
+        """Run `call`; there is one connection, so reading is no different."""
+        await asyncio.sleep(0)
+        return self.now(call)
+
+    def now(self, call: Callable[[Connection], T]) -> T:
+        """Run `call` at once, for expectations that look at the database between two turns."""
+        with self._engine.connect() as connection:
+            connection.exec_driver_sql("BEGIN IMMEDIATE")
+            try:
+                result = call(connection)
+            except BaseException:
+                connection.rollback()
+                raise
+            connection.commit()
+        self.transactions += 1
+        return result
+
+    def close(self) -> None:
+        """Give the memory back."""
+        self._engine.dispose()
+
+
+class MemoryObjects:
+    """The `cloud.ports.Objects`."""
+
+    def __init__(self) -> None:
+        self._held: dict[str, bytes] = {}
+
+    async def put(self, data: bytes) -> str:
+        """Keep `data`; returns its SHA-256 (hex)."""
+        await asyncio.sleep(0)
+        sha256 = hashlib.sha256(data).hexdigest()
+        self._held[sha256] = data
+        return sha256
+
+    async def get(self, sha256: str) -> bytes:
+        """The bytes. Raises ObjectMissingError."""
+        await asyncio.sleep(0)
+        if sha256 not in self._held:
+            raise ObjectMissingError(f"no object {sha256[:12]}")
+        return self._held[sha256]

@@ -1,0 +1,230 @@
+"""The real services of hub and agent in virtual time: the story's promises hold, and a seed repeats them."""
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+from sqlalchemy import select
+
+from cloud.adapters.tables import devices, members, rollouts
+from cloud.core.rollout import Plan, Wave
+from cloud.service.rollouts import NewRollout
+from edge_agent.service.objects import path_of
+from simulator import main, scenario
+from simulator.core.network import Quality
+from simulator.device import BrokenPromiseError, Device
+from simulator.fleet import Fleet, Size
+from simulator.scenario import MODEL, SLOT, Conditions, Story
+from simulator.settings import Settings
+from simulator.version import random_files
+from simulator.world import World
+
+CALM = Quality()
+
+
+def play(conditions: Conditions) -> Story:
+    """Play the story quietly."""
+    story = Story(conditions, lambda stage, done, total: None)
+    story.play()
+    return story
+
+
+def failures(story: Story) -> list[str]:
+    """Expectations that were not met."""
+    return [f"{one.name}: {one.detail}" for one in story.expectations if not one.passed]
+
+
+def live(scene: Callable[[Fleet], Coroutine[Any, Any, None]], seed: int = 1, devices: int = 3) -> None:
+    """Play a scene of its own with a fleet that has enrolled and is at rest."""
+    world = World(seed)
+    fleet = Fleet(world)
+
+    async def whole() -> None:
+        await fleet.start(Size(devices, CALM))
+        await world.clock.sleep(60 * 10**9)
+        await scene(fleet)
+
+    world.loop.run(whole())
+
+
+async def release(fleet: Fleet, number: int = 1) -> None:
+    """Publish a version and roll it out to everybody at once."""
+    version = await fleet.hub.publish_version(MODEL, random_files(fleet.world.rng.child(str(number)), 130_000))
+    plan = Plan(waves=(Wave(percent=100),))
+    await fleet.hub.roll_out(NewRollout(f"r{number}", MODEL, version.version, SLOT, {}, None, plan))
+
+
+async def pause(fleet: Fleet, seconds: float) -> None:
+    """Let virtual time pass."""
+    await fleet.world.clock.sleep(int(seconds * 10**9))
+
+
+def running(device: Device) -> int:
+    """The version committed on the device's disk; 0: none."""
+    deployed = device.current(SLOT)
+    return deployed.installed.version if deployed else 0
+
+
+def online(fleet: Fleet) -> list[bool]:
+    """Who is there, in the hub's eyes."""
+    query = select(devices.c.online).order_by(devices.c.name)
+    return list(fleet.hub.look(lambda conn: conn.execute(query).scalars().all()))
+
+
+def rollout_state(fleet: Fleet, rollout: str) -> str:
+    """The state in the database."""
+    query = select(rollouts.c.state).where(rollouts.c.id == rollout)
+    return str(fleet.hub.look(lambda conn: conn.execute(query).scalar_one()))
+
+
+def test_fifty_devices_commit_through_loss_duplicates_reconnects_and_power_cuts() -> None:
+    """Every fault fires, no device is ever without its model, and all end on version 2."""
+    story = play(Conditions(devices=50, loss=0.05, duplication=0.05, reboots=30, reconnects=30, kills=4))
+    assert failures(story) == []
+    report = story.report(0.0)
+    assert [rollout.committed for rollout in report.rollouts] == [50, 50]
+    assert all(count >= 4 for count in report.faults.values()), report.faults
+
+
+@pytest.mark.parametrize("seed", [4, 25])
+def test_many_power_cuts_on_few_devices(seed: int) -> None:
+    """Three cuts per device, also while recovering. These seeds once left a device without its desired document."""
+    story = play(Conditions(devices=8, seed=seed, loss=0.05, duplication=0.05, reboots=24, reconnects=16))
+    assert failures(story) == []
+
+
+def test_everything_twice_changes_nothing() -> None:
+    """Each message delivered two times: one assignment per rollout, one installation of each."""
+    story = play(Conditions(devices=5, loss=0.0, duplication=1.0, reboots=0, reconnects=0, kills=0))
+    assert failures(story) == []
+    for device in story.fleet.devices:
+        record = device.record()
+        slot = record.slot(SLOT)
+        assert slot.current is not None
+        assert slot.previous is not None
+        assert (record.sequence, slot.current.installed.version, slot.previous.installed.version) == (2, 2, 1)
+
+
+def test_a_bad_model_halts_at_the_canary() -> None:
+    """One device tried it and went back to what it had; nobody else was asked."""
+    story = play(Conditions(devices=12, loss=0.05, reboots=6, bad_share=1.0))
+    assert failures(story) == []
+    first, second = story.report(0.0).rollouts
+    assert (first.state, first.committed) == ("succeeded", 12)
+    assert (second.state, second.waves_opened, second.assigned, second.failed) == ("halted", 1, 1, 1)
+    query = select(members.c.reason).where(members.c.rollout == "rollout-2", members.c.assigned_ns.is_not(None))
+    reason = story.fleet.hub.look(lambda conn: conn.execute(query).scalar_one())
+    assert "golden" in reason
+
+
+def test_a_model_bad_for_some_halts_in_the_wave_that_meets_them() -> None:
+    """The wave before it keeps what it committed."""
+    story = play(Conditions(devices=12, seed=3, reboots=0, reconnects=0, kills=0, loss=0.0, bad_share=0.1))
+    assert failures(story) == []
+    second = story.report(0.0).rollouts[1]
+    assert second.state == "halted"
+    assert second.committed > 0
+
+
+def in_a_process(hash_seed: str, seed: int) -> str:
+    """The digest of a run in an interpreter of its own."""
+    command = [sys.executable, "-m", "fleetloop", "sim", "--devices", "3", "--seed", str(seed), "--loss", "0.05"]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run([*command, "--json"], env=environment, capture_output=True, check=True)
+    return str(json.loads(done.stdout.splitlines()[-1])["digest"])
+
+
+def test_a_seed_repeats_the_run_in_any_process() -> None:
+    """Two interpreters with other string hashes, and this one after other runs: one digest. Another seed: another."""
+    here = play(Conditions(devices=3, seed=5, loss=0.05)).report(0.0).digest
+    assert in_a_process("1", 5) == in_a_process("2", 5) == here
+    assert play(Conditions(devices=3, seed=6, loss=0.05)).report(0.0).digest != here
+
+
+def test_a_device_at_rest_counts_as_present_and_gets_what_was_lost() -> None:
+    """Ten quiet minutes, then its desired document is lost: the hub sends it again."""
+
+    async def scene(fleet: Fleet) -> None:
+        await pause(fleet, 600)
+        assert online(fleet) == [True] * 3
+        for device in fleet.devices:
+            device.network.quality = Quality(loss=1.0)
+        await release(fleet)
+        await pause(fleet, 2)
+        for device in fleet.devices:
+            device.network.quality = CALM
+        await pause(fleet, 60)
+        assert [running(device) for device in fleet.devices] == [1, 1, 1]
+
+    live(scene)
+
+
+def test_the_last_will_says_that_a_device_is_gone() -> None:
+    """Within two keep-alive times of losing power, not after minutes of silence; and it is back when it boots."""
+
+    async def scene(fleet: Fleet) -> None:
+        fleet.devices[1].power_cut(off_ns=60 * 10**9)
+        await pause(fleet, 40)
+        gone = online(fleet)
+        await pause(fleet, 40)
+        assert (gone, online(fleet)) == ([True, False, True], [True] * 3)
+
+    live(scene)
+
+
+def test_hub_and_broker_may_be_killed_during_a_rollout() -> None:
+    """Both come back, the broker empty; the rollout ends as if nothing had happened."""
+
+    async def scene(fleet: Fleet) -> None:
+        await release(fleet)
+        await pause(fleet, 0.7)
+        fleet.hub.kill()
+        await pause(fleet, 20)
+        fleet.hub.start()
+        await pause(fleet, 0.5)
+        fleet.world.broker.kill()
+        await pause(fleet, 10)
+        fleet.world.broker.start()
+        await pause(fleet, 120)
+        assert [running(device) for device in fleet.devices] == [1, 1, 1]
+        assert rollout_state(fleet, "r1") == "succeeded"
+        assert fleet.world.broker.refused == []
+
+    live(scene)
+
+
+def test_the_check_after_a_power_cut_can_fail() -> None:
+    """A current model whose bytes have changed is noticed."""
+
+    async def scene(fleet: Fleet) -> None:
+        await release(fleet)
+        await pause(fleet, 60)
+        device = fleet.devices[0]
+        device.check()
+        deployed = device.current(SLOT)
+        assert deployed is not None
+        path = path_of(deployed.installed.sha256)
+        await device.disk.pwrite(path, 0, hashlib.sha256(b"rot").digest())
+        with pytest.raises(BrokenPromiseError, match="is damaged"):
+            device.check()
+        await device.disk.unlink(path)
+        with pytest.raises(BrokenPromiseError, match="is not on the disk"):
+            device.check()
+
+    live(scene)
+
+
+def test_an_expectation_that_fails_shows_in_the_exit_code(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Nobody can install within a second."""
+    monkeypatch.setattr(scenario, "ROLLOUT_LIMIT_S", 1)
+    assert main.run(Settings(devices=2, json=True)) == 1
+    report = json.loads(capsys.readouterr().out)
+    assert report["passed"] is False
+    assert [one["name"] for one in report["expectations"] if not one["passed"]] == ["every device commits version 1"]
