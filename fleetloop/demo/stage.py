@@ -30,6 +30,7 @@ class Feeder:
     """The process that plays the application on every device."""
 
     def __init__(self, directory: Path, workload: str, sockets: dict[str, Path]) -> None:
+        self.finished: set[str] = set()
         spec = directory / "feeder.json"
         spec.write_text(
             json.dumps({"workload": workload, "sockets": {name: str(path) for name, path in sockets.items()}})
@@ -44,11 +45,13 @@ class Feeder:
         """Play every recording once; `on_device(done, total)` after each device. Returns windows and seconds."""
         assert self._child.stdin is not None
         assert self._child.stdout is not None
+        self.finished.clear()
         self._child.stdin.write("play\n")
         self._child.stdin.flush()
         for line in self._child.stdout:
             event: dict[str, Any] = json.loads(line)
             if event["event"] == "device":
+                self.finished.add(event["name"])
                 on_device(event["done"], event["total"])
             elif event["event"] == "played":
                 return event

@@ -57,6 +57,7 @@ class Story:
     def __init__(self, plan: Plan, stage: Stage, narrator: Narrator) -> None:
         self.plan, self.stage, self.narrator = plan, stage, narrator
         self.timings = Timings()
+        self.step = ""
         self.rollouts: list[dict[str, Any]] = []
         self.federated: dict[str, Any] = {}
 
@@ -175,6 +176,7 @@ class Story:
 
     @contextmanager
     def _step(self, name: str, title: str, total: int | None = None) -> Iterator[None]:
+        self.step = name
         with self.timings.measure(name), self.narrator.stage(title, total):
             yield
 

@@ -1,0 +1,1 @@
+"""The hub: fleet state, registry, rollouts, jobs, and the HTTP API over them. Tied together in `cloud.bootstrap`."""

@@ -1,0 +1,128 @@
+"""The hub's own certificate authority and server certificate, made at the first start (P-256, `cryptography`)."""
+
+import datetime
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
+
+CA_LIFE = datetime.timedelta(days=3650)
+SERVER_LIFE = datetime.timedelta(days=825)
+BACKDATE = datetime.timedelta(days=1)
+"""Devices' clocks may be behind."""
+
+
+@dataclass(frozen=True)
+class TlsFiles:
+    """What a TLS server needs, and the authority that its clients trust."""
+
+    certificate: Path
+    key: Path
+    ca_pem: str
+
+
+def ensure(directory: Path, hosts: tuple[str, ...], now: datetime.datetime) -> TlsFiles:
+    """The TLS files in `directory`; made when they are missing, made anew when `hosts` has grown or expiry is near.
+
+    Only the server certificate is ever replaced: the authority stays, so devices keep trusting it.
+    """
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    ca_path, ca_key_path = directory / "ca.pem", directory / "ca.key"
+    if not ca_path.exists():
+        _make_authority(ca_path, ca_key_path, now)
+    files = TlsFiles(directory / "server.pem", directory / "server.key", ca_path.read_text())
+    if not _still_good(files.certificate, hosts, now):
+        _make_server(files, ca_key_path, hosts, now)
+    return files
+
+
+def _still_good(path: Path, hosts: tuple[str, ...], now: datetime.datetime) -> bool:
+    if not path.exists():
+        return False
+    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    return set(_names(hosts)) <= set(names) and certificate.not_valid_after_utc - now > SERVER_LIFE / 3
+
+
+def _make_authority(path: Path, key_path: Path, now: datetime.datetime) -> None:
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Fleetloop hub CA")])
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    certificate = (
+        _builder(name, name, key, now, CA_LIFE)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    _write(key_path, _pem(key), 0o600)
+    _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _make_server(files: TlsFiles, ca_key_path: Path, hosts: tuple[str, ...], now: datetime.datetime) -> None:
+    authority = x509.load_pem_x509_certificate(files.ca_pem.encode())
+    ca_key = serialization.load_pem_private_key(ca_key_path.read_bytes(), password=None)
+    assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
+    issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
+    certificate = (
+        _builder(subject, authority.subject, key, now, SERVER_LIFE)
+        .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
+        .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
+        .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
+        .add_extension(issuer_id, critical=False)
+        .sign(ca_key, hashes.SHA256())
+    )
+    _write(files.key, _pem(key), 0o600)
+    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+
+
+def _builder(
+    subject: x509.Name,
+    issuer: x509.Name,
+    key: ec.EllipticCurvePrivateKey,
+    now: datetime.datetime,
+    life: datetime.timedelta,
+) -> x509.CertificateBuilder:
+    return (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(issuer)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - BACKDATE)
+        .not_valid_after(now + life)
+    )
+
+
+def _names(hosts: tuple[str, ...]) -> list[x509.GeneralName]:
+    return [_general_name(host) for host in hosts]
+
+
+def _general_name(host: str) -> x509.GeneralName:
+    try:
+        return x509.IPAddress(ipaddress.ip_address(host))
+    except ValueError:
+        return x509.DNSName(host)
+
+
+def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    return key.private_bytes(
+        serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
+    )
+
+
+def _write(path: Path, content: bytes, mode: int) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

@@ -1,0 +1,293 @@
+"""The hub's tables. Everything the hub does is re-derived from these rows after a crash; nothing else is the truth.
+
+Times are integer nanoseconds since 1970 (`*_ns`). Wire documents are kept as the exact bytes that were received or
+signed (`LargeBinary`); free-form detail is JSON. Timestamps that are NULL have not happened yet.
+"""
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Column,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    UniqueConstraint,
+)
+
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(column_0_label)s",
+        "uq": "uq_%(table_name)s_%(column_0_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_name)s_%(referred_table_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+devices = Table(
+    "devices",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("labels", JSON, nullable=False),  # {"person": "01", "arm": "left", "role": "learner"}
+    Column("federated", Boolean, nullable=False),  # may it take part in federated learning?
+    Column("verifier", String(64)),  # SHA-256 (hex) of its broker password; NULL = not enrolled yet
+    Column("claimed_ns", BigInteger, nullable=False),
+    Column("enrolled_ns", BigInteger),
+    Column("online", Boolean, nullable=False, default=False),
+    Column("seen_ns", BigInteger),  # last message of any kind
+    Column("boot", Integer, nullable=False, default=0),
+    Column("reported", LargeBinary),  # newest wire.messages.Reported, as received
+    Column("reported_seq", BigInteger, nullable=False, default=0),  # high-water mark
+    Column("reported_sequence", BigInteger, nullable=False, default=0),  # newest assignment the device accepted
+    Column("reported_ns", BigInteger),
+    Column("telemetry", LargeBinary),  # newest wire.messages.Telemetry, as received
+    Column("telemetry_seq", BigInteger, nullable=False, default=0),  # high-water mark
+    Column("telemetry_ns", BigInteger),
+    Column("last_refusal", String(500), nullable=False, default=""),  # why the hub refused its last bad message
+    Column("last_refusal_ns", BigInteger),
+    Column("refusal_count", Integer, nullable=False, default=0),
+)
+
+claims = Table(
+    "claims",
+    metadata,
+    Column("token_sha256", String(64), primary_key=True),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("used_ns", BigInteger),
+    Column("verifier", String(64)),  # the verifier it was used with; the same request may be repeated
+)
+
+slots = Table(  # newest report of each model slot of each device
+    "slots",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("slot", String(63), primary_key=True),
+    Column("phase", String(32), nullable=False),  # wire.messages.Phase
+    Column("model", String(63)),  # what is installed now (committed); NULL = nothing
+    Column("version", Integer),
+    Column("variant", String(63)),
+    Column("sha256", String(64)),
+    Column("execution", String(64), nullable=False),
+    Column("outcome", String(32)),  # wire.messages.Outcome
+    Column("reason", String(500), nullable=False),
+    Column("golden_matched", Integer),
+    Column("golden_total", Integer),
+    Column("golden_max_error", Float),
+)
+
+stats = Table(  # newest cumulative counters of each variant on each device
+    "stats",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("model", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("variant", String(63), primary_key=True),
+    Column("predictions", BigInteger, nullable=False),
+    Column("feedback", BigInteger, nullable=False),
+    Column("correct", BigInteger, nullable=False),
+    Column("confidence_sum", Float, nullable=False),
+    Column("latency_us", JSON, nullable=False),  # {"bucket": count} of wire.histogram; keys are strings in JSON
+)
+
+desired = Table(  # what each device shall run: the exact signed document of its newest sequence
+    "desired",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("assignment", LargeBinary, nullable=False),  # wire.assignment.Assignment
+    Column("envelope", LargeBinary, nullable=False),  # DSSE over it
+    Column("issued_ns", BigInteger, nullable=False),
+)
+
+objects = Table(
+    "objects",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+retained = Table(  # objects whose chunks the hub has published, so that they are cleared again after any restart
+    "retained",
+    metadata,
+    Column("sha256", ForeignKey("objects.sha256"), primary_key=True),
+    Column("bytes", BigInteger, nullable=False),
+)
+
+models = Table(
+    "models",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("workload", String(200), nullable=False),
+    Column("last_version", Integer, nullable=False, default=0),
+    Column("last_counter", BigInteger, nullable=False, default=0),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+versions = Table(
+    "versions",
+    metadata,
+    Column("model", ForeignKey("models.name"), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("counter", BigInteger, nullable=False),
+    Column("state", String(32), nullable=False),  # core.registry.VersionState
+    Column("reason", String(500), nullable=False, default=""),  # why it was refused
+    Column("release", LargeBinary, nullable=False),  # wire.release.Release, the bytes to be signed
+    Column("envelope_ref", JSON),  # wire.release.ObjectRef of the signed envelope; NULL until released
+    Column("card", LargeBinary, nullable=False),  # wire.release.ModelCard
+    Column("chosen", String(63), nullable=False),  # variant that rollouts ship
+    Column("job", String(64), nullable=False),
+    Column("parent_version", Integer),
+    Column("federated_run", String(64)),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("released_ns", BigInteger),
+)
+
+version_objects = Table(  # which objects a version consists of
+    "version_objects",
+    metadata,
+    Column("model", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("sha256", ForeignKey("objects.sha256"), primary_key=True),
+)
+
+signing_requests = Table(
+    "signing_requests",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("model", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("payload", LargeBinary, nullable=False),  # the release bytes
+    Column("gate_report", JSON, nullable=False),
+    Column("state", String(32), nullable=False),  # pending | signed | refused
+    Column("reason", String(500), nullable=False, default=""),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("decided_ns", BigInteger),
+    UniqueConstraint("model", "version"),
+)
+
+publisher_keys = Table(
+    "publisher_keys",
+    metadata,
+    Column("public_key", String(64), primary_key=True),  # ed25519, hex
+    Column("name", String(63), nullable=False),
+    Column("added_ns", BigInteger, nullable=False),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("kind", String(32), nullable=False),  # train | derive | federated
+    Column("state", String(32), nullable=False),  # queued | running | succeeded | failed
+    Column("model", String(63), nullable=False),
+    Column("request", JSON, nullable=False),
+    Column("federated_run", String(64)),
+    Column("attempts", Integer, nullable=False, default=0),
+    Column("error", String(1000), nullable=False, default=""),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("started_ns", BigInteger),
+    Column("finished_ns", BigInteger),
+)
+
+job_events = Table(
+    "job_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("job", ForeignKey("jobs.id"), nullable=False, index=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("event", JSON, nullable=False),
+)
+
+rollouts = Table(
+    "rollouts",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("model", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("slot", String(63), nullable=False),
+    Column("selector", JSON, nullable=False),
+    Column("plan", JSON, nullable=False),  # core.rollout.Plan
+    Column("state", String(32), nullable=False),  # core.rollout.RolloutState
+    Column("wave", Integer, nullable=False),  # index of the wave that is open now
+    Column("reason", String(1000), nullable=False, default=""),
+    Column("evidence", JSON, nullable=False),  # newest verdict of each gate of each wave: core.gates.Verdict
+    Column("created_ns", BigInteger, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+    Column("finished_ns", BigInteger),
+)
+
+members = Table(  # one device in one rollout: its wave, its execution and how that ended
+    "members",
+    metadata,
+    Column("rollout", ForeignKey("rollouts.id"), primary_key=True),
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("wave", Integer, nullable=False),
+    Column("execution", String(64), nullable=False, default=""),  # "" = not assigned yet
+    Column("outcome", String(32)),  # wire.messages.Outcome; NULL = not ended
+    Column("reason", String(500), nullable=False, default=""),
+    Column("golden_matched", Integer, nullable=False, default=0),
+    Column("golden_total", Integer, nullable=False, default=0),
+    Column("acknowledged", Boolean, nullable=False, default=False),  # a person has seen the failure
+    Column("assigned_ns", BigInteger),
+    Column("finished_ns", BigInteger),
+    Index("ix_members_device", "device"),
+    Index("ix_members_execution", "execution"),
+)
+
+federated_runs = Table(
+    "federated_runs",
+    metadata,
+    Column("id", String(64), primary_key=True),
+    Column("model", String(63), nullable=False),
+    Column("version", Integer, nullable=False),  # the version it starts from
+    Column("state", String(32), nullable=False),  # running | deriving | succeeded | refused | failed
+    Column("reason", String(1000), nullable=False, default=""),
+    Column("request", JSON, nullable=False),
+    Column("devices", JSON, nullable=False),  # {name: labels}, fixed when the run starts
+    Column("verdict", JSON),  # core.federated_gate.Verdict
+    Column("result_version", Integer),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("finished_ns", BigInteger),
+)
+
+federated_rounds = Table(
+    "federated_rounds",
+    metadata,
+    Column("run", ForeignKey("federated_runs.id"), primary_key=True),
+    Column("round", Integer, primary_key=True),
+    Column("clients", Integer, nullable=False),
+    Column("failures", JSON, nullable=False),
+    Column("train_loss", Float),
+    Column("eval_acc", Float),
+    Column("eval_loss", Float),
+    Column("bytes_down", BigInteger, nullable=False),
+    Column("bytes_up", BigInteger, nullable=False),
+    Column("seconds", Float, nullable=False),
+)
+
+api_keys = Table(
+    "api_keys",
+    metadata,
+    Column("sha256", String(64), primary_key=True),
+    Column("name", String(63), nullable=False),
+    Column("role", String(32), nullable=False),  # core.identity.Role
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+audit = Table(
+    "audit",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("actor", String(100), nullable=False),
+    Column("action", String(64), nullable=False),  # e.g. rollout.create, version.release, rollout.wave
+    Column("subject", String(200), nullable=False),
+    Column("detail", JSON, nullable=False),
+)

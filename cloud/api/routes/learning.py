@@ -1,0 +1,38 @@
+"""Federated runs: start and watch."""
+
+from fastapi import APIRouter
+
+from cloud.api import views
+from cloud.api.context import Hub, Operator, Viewer
+from cloud.api.schemas import FederatedRequest, FederatedView
+from cloud.service import federated_runs
+from cloud.service.federated_runs import NewRun
+
+router = APIRouter(prefix="/federated-runs", tags=["federated"])
+
+
+@router.post("", status_code=201)
+async def start(body: FederatedRequest, hub: Hub, actor: Operator) -> FederatedView:
+    """Learn on the devices, starting from a released version."""
+    new = NewRun(
+        id=hub.ids.new(),
+        job=hub.ids.new(),
+        model=body.model,
+        version=body.version,
+        selector=body.selector,
+        request=body.model_dump(by_alias=True),
+    )
+    await hub.change(lambda conn, now_ns: federated_runs.create(conn, new, actor.name, now_ns))
+    return await hub.read(lambda conn: views.federated_view(conn, new.id))
+
+
+@router.get("")
+async def all_runs(hub: Hub, actor: Viewer) -> list[FederatedView]:
+    """All federated runs."""
+    return await hub.read(views.federated_views)
+
+
+@router.get("/{run}")
+async def one(run: str, hub: Hub, actor: Viewer) -> FederatedView:
+    """One federated run with its rounds, its verdict and the version it made."""
+    return await hub.read(lambda conn: views.federated_view(conn, run))

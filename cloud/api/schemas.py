@@ -1,0 +1,314 @@
+"""What the HTTP API takes and gives. Requests refuse unknown fields; times are integer nanoseconds since 1970."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+Label = Annotated[str, Field(max_length=63)]
+Labels = Annotated[dict[Label, Label], Field(max_length=32)]
+Role = Literal["viewer", "operator", "publisher", "admin"]
+
+
+class Request(BaseModel):
+    """A body: immutable, and a field it does not know is an error."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457, application/problem+json)."""
+
+    type: str = "about:blank"
+    title: str
+    status: int
+    detail: str
+
+
+class Health(BaseModel):
+    """Is the hub up, and can it reach its devices?"""
+
+    status: Literal["ok", "degraded"]
+    broker_connected: bool
+    version: str
+
+
+class ClaimRequest(Request):
+    """Announce a device. The answer is its claim file (wire.identity.ClaimFile), shown once."""
+
+    device: Name
+    labels: Labels = {}
+    federated: bool = False
+    """May it take part in federated learning?"""
+
+
+class SlotView(BaseModel):
+    """A model slot as the device last reported it; the model fields are empty while nothing is committed."""
+
+    slot: str
+    phase: str
+    model: str | None
+    version: int | None
+    variant: str | None
+    outcome: str | None
+    reason: str
+    golden_matched: int | None
+    golden_total: int | None
+
+
+class DeviceView(BaseModel):
+    """A device: what it is, what it should run and what it says it runs."""
+
+    name: str
+    labels: dict[str, str]
+    federated: bool
+    enrolled: bool
+    online: bool
+    seen_ns: int | None
+    desired_sequence: int
+    accepted_sequence: int
+    slots: list[SlotView]
+    last_refusal: str
+    """Why the hub refused the device's last bad message; empty when there was none."""
+    refusal_count: int
+    reported: dict[str, Any] | None = None
+    """Its newest wire.messages.Reported (only when one device is asked for)."""
+    telemetry: dict[str, Any] | None = None
+    """Its newest wire.messages.Telemetry (only when one device is asked for)."""
+
+
+class JobRequest(Request):
+    """Train a new version of `model` from `workload` (a registered name or "module:attribute")."""
+
+    kind: Literal["train"]
+    model: Name
+    workload: Annotated[str, Field(min_length=1, max_length=200)]
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class JobView(BaseModel):
+    """A job in its own process, with what it said about its progress (oldest first, the last 200)."""
+
+    id: str
+    kind: str
+    state: Literal["queued", "running", "succeeded", "failed"]
+    model: str
+    federated_run: str | None
+    attempts: int
+    error: str
+    created_ns: int
+    started_ns: int | None
+    finished_ns: int | None
+    events: list[dict[str, Any]] = []
+    version: int | None = None
+    """The version that it made, if it made one."""
+
+
+class ModelView(BaseModel):
+    """A model and how far its versions go."""
+
+    name: str
+    workload: str
+    last_version: int
+
+
+class VersionView(BaseModel):
+    """One version. `release` and `card` are wire.release documents; `card.candidates` holds what was measured."""
+
+    model: str
+    version: int
+    counter: int
+    state: Literal["awaiting_signature", "released", "refused"]
+    reason: str
+    chosen: str
+    parent_version: int | None
+    federated_run: str | None
+    job: str
+    created_ns: int
+    released_ns: int | None
+    release: dict[str, Any]
+    card: dict[str, Any]
+
+
+class SigningRequestView(BaseModel):
+    """A release that waits for the publisher (`payload`: base64 of the exact bytes to sign)."""
+
+    id: str
+    model: str
+    version: int
+    payload: str
+    gate_report: dict[str, Any]
+    state: Literal["pending", "signed", "refused"]
+    reason: str
+    created_ns: int
+
+
+class SignatureRequest(Request):
+    """The DSSE envelope (JSON object, wire.dsse.Envelope) over the payload of the signing request."""
+
+    envelope: dict[str, Any]
+
+
+class RefusalRequest(Request):
+    """Why the publisher does not sign."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class KeyRequest(Request):
+    """Make an API key. It is shown once and kept as a digest."""
+
+    name: Name
+    role: Role
+
+
+class KeyView(BaseModel):
+    """A new API key, for `Authorization: Bearer`."""
+
+    name: str
+    role: Role
+    key: str
+
+
+class PublisherKeyRequest(Request):
+    """An ed25519 public key (64 hex digits) that may sign releases from now on."""
+
+    name: Name
+    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+
+
+class WaveRequest(Request):
+    """How many devices the wave reaches: exactly one of a count or a share (cumulative shares: 25, then 100)."""
+
+    count: Annotated[int, Field(ge=1)] | None = None
+    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+
+
+class GatesRequest(Request):
+    """Least shares that a wave must reach before the next one starts."""
+
+    commit_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
+    golden_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
+    minimum_sample: Annotated[int, Field(ge=1)] = 1
+    """Ended executions that must be there before a failure rate "of completed" may halt the rollout."""
+
+
+class RolloutRequest(Request):
+    """Bring every device that the selector matches (all labels equal; {} = all) to a released version."""
+
+    model: Name
+    version: Annotated[int, Field(ge=1)]
+    slot: Name = "main"
+    selector: Labels = {}
+    waves: Annotated[list[WaveRequest], Field(min_length=1, max_length=20)]
+    gates: GatesRequest = GatesRequest()
+    health_window_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
+    step_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
+    total_timeout_s: Annotated[float, Field(gt=0, le=604_800)] = 600.0
+    variant: Name | None = None
+    """None = the variant that the optimizer chose."""
+
+
+class WaveView(BaseModel):
+    """A wave and how far it is."""
+
+    index: int
+    state: Literal["waiting", "open", "passed", "halted"]
+    planned: int
+    assigned: int
+    committed: int
+    failed: int
+    gates: list[dict[str, Any]]
+    """Newest evidence: [{"gate", "passed", "value", "threshold", "sample", "text"}]."""
+
+
+class MemberView(BaseModel):
+    """A device in a rollout."""
+
+    device: str
+    wave: int
+    execution: str
+    outcome: str | None
+    reason: str
+
+
+class RolloutView(BaseModel):
+    """A rollout, wave by wave. `members` only when one rollout is asked for."""
+
+    id: str
+    model: str
+    version: int
+    slot: str
+    selector: dict[str, str]
+    state: Literal["running", "paused", "halted", "aborted", "succeeded"]
+    wave: int
+    reason: str
+    planned: int
+    committed: int
+    failed: int
+    waves: list[WaveView]
+    created_ns: int
+    finished_ns: int | None
+    members: list[MemberView] = []
+
+
+class TrainRequest(Request):
+    """What devices are told for local training."""
+
+    local_epochs: Annotated[int, Field(ge=1, le=100, alias="local-epochs")] = 2
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class NonInferiorityRequest(Request):
+    """The devices that the selector matches may lose at most `margin` of accuracy (mean over them)."""
+
+    selector: Labels
+    margin: Annotated[float, Field(ge=0, le=1)]
+
+
+class FederatedRequest(Request):
+    """Learn on the devices, from a released version on. Eligible: federated, enrolled, matched by the selector."""
+
+    model: Name
+    version: Annotated[int, Field(ge=1)]
+    selector: Labels = {}
+    strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "FedAvg"
+    strategy_args: dict[str, float | int | bool | str] = {}
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
+    train: TrainRequest = TrainRequest()
+    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    non_inferiority: NonInferiorityRequest | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class RoundView(BaseModel):
+    """One round as the aggregator reported it; bytes are MQTT payload bytes published and received by the cloud."""
+
+    round: int
+    clients: int
+    failures: list[Any]
+    train_loss: float | None
+    eval_acc: float | None
+    eval_loss: float | None
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+
+
+class FederatedView(BaseModel):
+    """A federated run."""
+
+    id: str
+    model: str
+    version: int
+    state: Literal["running", "deriving", "succeeded", "refused", "failed"]
+    reason: str
+    strategy: str
+    devices: list[str]
+    rounds_planned: int
+    rounds: list[RoundView]
+    verdict: dict[str, Any] | None
+    result_version: int | None
+    created_ns: int
+    finished_ns: int | None

@@ -1,0 +1,252 @@
+"""Puts the hub together: the only module that knows the concrete classes behind the ports."""
+
+import contextlib
+import datetime
+import fcntl
+import functools
+import hashlib
+import importlib.util
+import ipaddress
+import logging
+import os
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from fastapi import FastAPI
+from sqlalchemy import Connection, insert, select
+
+from cloud.adapters import certificates
+from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
+from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.sql_store import SqlStore
+from cloud.adapters.subprocess_launcher import SubprocessLauncher
+from cloud.adapters.tables import api_keys
+from cloud.adapters.wakeups import Wakeups
+from cloud.api import problems, routes
+from cloud.api.context import Context, FleetIdentity
+from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
+from cloud.core.identity import Role, api_key, digest
+from cloud.ports import BrokerUser
+from cloud.service import audit, registry
+from cloud.service.blobs import Blobs
+from cloud.service.director import Seal
+from cloud.service.federated_runs import Access as AggregatorAccess
+from cloud.service.federated_runs import FederatedJobs
+from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.inbox import Inbox
+from cloud.service.jobs import JobKind, Jobs
+from cloud.service.optimize_jobs import OptimizeJobs
+from cloud.service.outbox import Outbox
+from cloud.service.overview import overview
+from cloud.settings import Settings
+from federated.spec import Login
+from wire.adapters.keys import SigningKey, load_or_create, verifiers
+from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
+from wire.dsse import ASSIGNMENT_TYPE, seal
+from wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+HUB_USER, ENROL_USER, AGGREGATOR_USER = "hub", "enrol", "aggregator"
+ADMIN_KEY_FILE = "admin.key"
+VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
+
+
+class SettingsError(Exception):
+    """The settings do not go together."""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A hub whose adapters are up: run its services and serve its app."""
+
+    hub: Hub
+    app: FastAPI
+    page: str
+    """Path of the live page with its token; empty when the page is not installed."""
+
+
+@dataclass(frozen=True)
+class _Base:
+    """What everything else is built on."""
+
+    directory: Path
+    clock: SystemClock
+    ids: SystemIds
+    offload: ThreadOffload
+    topics: Topics
+
+
+@contextlib.asynccontextmanager
+async def started(settings: Settings) -> AsyncIterator[Running]:
+    """Open the store, start the broker, wire the services; close everything in the reverse order."""
+    check(settings)
+    base = _base(settings)
+    directory = base.directory
+    async with contextlib.AsyncExitStack() as stack:
+        stack.callback(base.offload.close)
+        stack.enter_context(_locked(directory / "lock"))
+        store = SqlStore(directory / "hub.sqlite")
+        await store.open()
+        stack.callback(store.close)
+        await store.write(functools.partial(_first_start, base=base, keys=_publisher_keys(settings)))
+        broker = EmbeddedBroker(_listener(settings, directory), directory / "broker.log")
+        await broker.start()
+        stack.push_async_callback(broker.stop)
+        yield await _wire(settings, base, store, broker, stack)
+
+
+def _base(settings: Settings) -> _Base:
+    directory = Path(settings.data_dir).absolute()
+    directory.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return _Base(directory, SystemClock(), SystemIds(), ThreadOffload(2, "files"), Topics(settings.topic_root))
+
+
+def _locked(path: Path) -> BinaryIO:
+    """One hub per data directory; the lock goes with the process. Raises SettingsError."""
+    file = path.open("ab")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError as error:
+        file.close()
+        raise SettingsError(f"another hub uses {path.parent}: end it, or choose another data_dir") from error
+    return file
+
+
+def check(settings: Settings) -> None:
+    """Refuse to listen beyond this machine without TLS. Raises SettingsError."""
+    if not _is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
+        raise SettingsError(
+            f"refusing to serve the API on {settings.host} without TLS: set tls_certificate and tls_key, "
+            "or bind to 127.0.0.1"
+        )
+
+
+async def _wire(
+    settings: Settings, base: _Base, store: SqlStore, broker: EmbeddedBroker, stack: contextlib.AsyncExitStack
+) -> Running:
+    clock, ids, topics = base.clock, base.ids, base.topics
+    passwords = {
+        HUB_USER: ids.secret(),
+        AGGREGATOR_USER: ids.secret(),
+        ENROL_USER: _secret_file(base, "keys/enrol.secret"),
+    }
+    link = MqttLink(broker.endpoint, Credentials(HUB_USER, passwords[HUB_USER]))
+    stack.push_async_callback(link.stop)
+    outbox = Outbox(store, link, broker, topics)
+    outbox.own_users = _own_users(passwords, topics)
+    await outbox.users()
+    objects = ObjectFiles(base.directory / "objects", base.offload)
+    launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
+    login = Login(username=AGGREGATOR_USER, password=passwords[AGGREGATOR_USER])
+    access = AggregatorAccess(lambda: broker.endpoint, login, topics)
+    optimizing = OptimizeJobs(store, objects, launcher, clock, ids)
+    learning = FederatedJobs(store, objects, launcher, (clock, ids), access)
+    kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
+    director = load_or_create(base.directory / "keys" / "director.key")
+    wakeups = Wakeups()
+    parts = Parts(
+        store=store,
+        link=link,
+        clock=clock,
+        ids=ids,
+        topics=topics,
+        outbox=outbox,
+        inbox=Inbox(store, outbox, clock, topics),
+        blobs=Blobs(store, objects, link, topics),
+        jobs=Jobs(store, outbox, launcher, clock, kinds),
+    )
+    hub = Hub(parts, _seal(director), wakeups, Intervals(silence_s=settings.silence_s))
+    wakeups.start()
+    stack.callback(wakeups.stop)
+    fleet = FleetIdentity(director.public_hex, ENROL_USER, passwords[ENROL_USER])
+    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet)
+    return Running(hub, *_app(base, context))
+
+
+def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
+    app = FastAPI(title="Fleetloop hub", version="1", docs_url=None, redoc_url=None)
+    app.state.context = context
+    problems.install(app)
+    app.include_router(routes.router())
+    if importlib.util.find_spec("nicegui") is None:
+        return app, ""
+    from cloud.web.pages import PATH, mount
+
+    async def read_overview() -> Any:
+        now_ns = context.clock.now_ns()
+        return await context.read(lambda conn: overview(conn, now_ns))
+
+    token = _secret_file(base, VIEW_TOKEN_FILE)
+    mount(app, read_overview, token, _secret_file(base, "keys/cookies.secret"))
+    return app, f"{PATH}/?token={token}"
+
+
+def _first_start(conn: Connection, base: _Base, keys: Mapping[str, str]) -> None:
+    """An administrator's key when there is none yet, and the publisher keys of the settings."""
+    now_ns = base.clock.now_ns()
+    if conn.execute(select(api_keys.c.sha256).limit(1)).first() is None:
+        key = api_key(_secret_file(base, ADMIN_KEY_FILE, prefix=api_key("")).removeprefix(api_key("")))
+        row = {"sha256": digest(key), "name": "admin", "role": Role.ADMIN, "created_ns": now_ns}
+        conn.execute(insert(api_keys).values(row))
+        audit.record(conn, now_ns, audit.HUB, ("key.create", "admin"), role=Role.ADMIN)
+    for name, key in sorted(keys.items()):
+        registry.trust(conn, key, name, audit.HUB, now_ns)
+
+
+def _publisher_keys(settings: Settings) -> dict[str, str]:
+    """File stem -> public key. Raises SettingsError."""
+    keys = {}
+    for name in settings.publisher_key_files:
+        try:
+            keys[Path(name).stem[:63]] = text = Path(name).read_text().strip()
+        except OSError as error:
+            raise SettingsError(f"publisher key file {name}: {error.strerror}") from error
+        verifiers([text])
+    return keys
+
+
+def _listener(settings: Settings, directory: Path) -> Listener:
+    hosts = tuple(dict.fromkeys((settings.broker_host, "localhost", "127.0.0.1")))
+    tls = certificates.ensure(directory / "keys" / "tls", hosts, datetime.datetime.now(datetime.UTC))
+    place = (settings.broker_bind, settings.broker_port, settings.broker_host)
+    return Listener(*place, tls.certificate, tls.key, tls.ca_pem)
+
+
+def _own_users(passwords: Mapping[str, str], topics: Topics) -> dict[str, BrokerUser]:
+    def user(name: str, access: Access, *, pinned: bool = True) -> BrokerUser:
+        verifier = hashlib.sha256(passwords[name].encode()).hexdigest()
+        receive = under(topics.root, access.receive)
+        return BrokerUser(name, verifier, under(topics.root, access.publish), receive, pinned)
+
+    users = (user(HUB_USER, HUB), user(AGGREGATOR_USER, AGGREGATOR), user(ENROL_USER, ENROLMENT, pinned=False))
+    return {one.name: one for one in users}
+
+
+def _seal(director: SigningKey) -> Seal:
+    return lambda payload: seal(payload, ASSIGNMENT_TYPE, director.signers())
+
+
+def _secret_file(base: _Base, name: str, prefix: str = "") -> str:
+    """The secret in a file of the data directory (0600); made, durably, when it is not there."""
+    path = base.directory / name
+    if not path.exists():
+        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        temporary = path.with_name(path.name + ".tmp")
+        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(prefix + base.ids.secret() + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    return path.read_text().strip()
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"

@@ -1,0 +1,25 @@
+"""The hub's own errors, split by whose fault it is. `cloud.api.problems` maps each to one HTTP status."""
+
+
+class HubError(Exception):
+    """Base: a request that cannot be fulfilled; the message says why and what to do."""
+
+
+class InvalidError(HubError):
+    """The request makes no sense as it is (422)."""
+
+
+class UnknownError(HubError):
+    """What the request names does not exist (404)."""
+
+
+class ConflictError(HubError):
+    """The request contradicts how things stand (409)."""
+
+
+class UnauthorisedError(HubError):
+    """No valid key came with the request (401)."""
+
+
+class ForbiddenError(HubError):
+    """The key may not do this (403)."""

@@ -1,0 +1,92 @@
+"""`fleetloop hub`: API, services and live page in one event loop; broker and jobs in child processes."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+from collections.abc import Sequence
+
+import uvicorn
+
+from cloud.adapters.sql_store import StoreError
+from cloud.bootstrap import Running, SettingsError, started
+from cloud.ports import BrokerError
+from cloud.settings import Settings
+from wire.errors import WireError
+
+log = logging.getLogger(__name__)
+
+EXIT_OK = 0
+EXIT_FAILED = 1
+EXIT_SETTINGS = 2
+GRACE_S = 5
+
+
+def run(settings: Settings) -> int:
+    """Run the hub until SIGTERM or SIGINT; returns the exit code."""
+    try:
+        return asyncio.run(_run(settings))
+    except (SettingsError, WireError) as error:
+        log.error("%s", error)
+        return EXIT_SETTINGS
+    except (StoreError, BrokerError, OSError) as error:
+        log.error("the hub cannot start: %s", error)
+        return EXIT_FAILED
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its own signal handlers: the hub's decide."""
+
+    @contextlib.contextmanager
+    def capture_signals(self):  # type: ignore[no-untyped-def]
+        yield
+
+
+async def _run(settings: Settings) -> int:
+    async with started(settings) as running:
+        server = _Server(_configuration(settings, running))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, _stop, server)
+        serving = asyncio.create_task(server.serve(), name="http")
+        working = asyncio.create_task(running.hub.run(), name="hub")
+        _announce(settings, running)
+        await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
+        server.should_exit = True
+        working.cancel()
+        outcomes = await asyncio.gather(serving, working, return_exceptions=True)
+        return _exit_code(outcomes)
+
+
+def _exit_code(outcomes: Sequence[BaseException | None]) -> int:
+    code = EXIT_OK
+    for outcome in outcomes:
+        if isinstance(outcome, Exception | SystemExit):
+            log.error("the hub stopped on an error", exc_info=outcome)
+            code = EXIT_FAILED
+    return code
+
+
+def _stop(server: uvicorn.Server) -> None:
+    server.should_exit = True
+
+
+def _configuration(settings: Settings, running: Running) -> uvicorn.Config:
+    return uvicorn.Config(
+        running.app,
+        host=settings.host,
+        port=settings.port,
+        ssl_certfile=settings.tls_certificate or None,
+        ssl_keyfile=settings.tls_key or None,
+        log_config=None,
+        access_log=False,
+        timeout_graceful_shutdown=GRACE_S,
+    )
+
+
+def _announce(settings: Settings, running: Running) -> None:
+    scheme = "https" if settings.tls_certificate else "http"
+    place = f"{scheme}://{settings.host}:{settings.port}"
+    log.info("API at %s/api/v1, administrator's key in %s/admin.key", place, settings.data_dir)
+    if running.page:
+        log.info("live page: %s%s", place, running.page)

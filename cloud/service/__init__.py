@@ -1,0 +1,1 @@
+"""What the hub does: load facts, ask core, persist in one transaction, perform the effects after the commit."""

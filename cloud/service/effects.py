@@ -1,0 +1,41 @@
+"""What is to be done once a transaction has been committed. Every effect may be lost or repeated without harm."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+
+
+@dataclass(frozen=True, slots=True)
+class Publish:
+    """Publish on the broker (QoS 1)."""
+
+    topic: str
+    payload: bytes
+    retain: bool = False
+
+
+class Wake(StrEnum):
+    """A service that has something to look at; it finds out what from the database."""
+
+    USERS = "users"
+    BLOBS = "blobs"
+    ROLLOUTS = "rollouts"
+    JOBS = "jobs"
+
+
+@dataclass(frozen=True, slots=True)
+class Effects:
+    """Publishes in order, and services to wake. They add up."""
+
+    publishes: tuple[Publish, ...] = ()
+    wakes: frozenset[Wake] = frozenset()
+
+    def __add__(self, other: "Effects") -> "Effects":
+        return Effects(self.publishes + other.publishes, self.wakes | other.wakes)
+
+
+NOTHING = Effects()
+
+
+def wake(*services: Wake) -> Effects:
+    """Only wake these."""
+    return Effects(wakes=frozenset(services))

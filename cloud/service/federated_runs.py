@@ -1,0 +1,217 @@
+"""Federated runs: launch the aggregator for eligible devices, keep its rounds, judge the result, have variants derived.
+
+The result becomes a version only when the devices' own holdouts say so (`core.federated_gate`); it then goes through
+signing and rollout like any other.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from cloud.adapters.tables import devices, federated_rounds, federated_runs
+from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge, matches
+from cloud.errors import ConflictError, InvalidError
+from cloud.ports import JobError, JobOrder, Launcher, Objects, Store
+from cloud.service import audit, jobs
+from cloud.service.effects import Effects, Wake, wake
+from cloud.service.jobs import Event
+from cloud.service.rollouts import released
+from federated.core.report import Result, RoundReport
+from federated.spec import Login, Participant, Spec
+from wire.codec import encode
+from wire.identity import Broker
+from wire.ports import Clock, Ids
+from wire.topics import Topics
+
+MODULE = "federated.aggregator"
+RESULT_FILE = "result.json"
+PARAMETERS_FILE = "starting.safetensors"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """What the operator orders; `request` is kept as it came, `job` is the id for the aggregator's job."""
+
+    id: str
+    job: str
+    model: str
+    version: int
+    selector: Mapping[str, str]
+    request: Mapping[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class Access:
+    """How the aggregator reaches the devices: broker, login and topics."""
+
+    broker: Callable[[], Broker]
+    login: Login
+    topics: Topics
+
+
+def create(conn: Connection, new: NewRun, actor: str, now_ns: int) -> Effects:
+    """Start a run.
+
+    Raises:
+        UnknownError, ConflictError: the version is not there, not released, or in another run already.
+        InvalidError: it cannot learn, or no device is eligible.
+    """
+    release = released(conn, new.model, new.version)
+    if release.learning is None or release.companions.train_step is None or release.companions.eval is None:
+        raise InvalidError(f"{new.model} version {new.version} has no train-step graph: devices cannot learn with it")
+    _refuse_if_running(conn, new.model)
+    eligible = _eligible(conn, new.selector)
+    if not eligible:
+        raise InvalidError(f"no enrolled device that may learn matches the selector {dict(new.selector)}")
+    conn.execute(
+        insert(federated_runs).values(
+            id=new.id,
+            model=new.model,
+            version=new.version,
+            state="running",
+            request=dict(new.request),
+            devices=eligible,
+            created_ns=now_ns,
+        )
+    )
+    request = {"run": new.id, "version": new.version}
+    audit.record(conn, now_ns, actor, ("federated.create", new.id), model=new.model, version=new.version)
+    return jobs.add(conn, new.job, "federated", new.model, request, now_ns) + wake(Wake.BLOBS)
+
+
+class FederatedJobs:
+    """The `cloud.service.jobs.JobKind` for "federated"."""
+
+    lane = "federated"
+
+    def __init__(
+        self, store: Store, objects: Objects, launcher: Launcher, means: tuple[Clock, Ids], access: Access
+    ) -> None:
+        self._store = store
+        self._objects = objects
+        self._launcher = launcher
+        self._clock, self._ids = means
+        self._access = access
+
+    async def done(self, job: Row[Any]) -> bool:
+        """Has the run been judged?"""
+        run = await self._store.read(lambda conn: _run(conn, job.federated_run))
+        return bool(run.state != "running")
+
+    async def order(self, job: Row[Any]) -> JobOrder:
+        """The aggregator's specification, with the parameters that learning starts from."""
+        run = await self._store.read(lambda conn: _run(conn, job.federated_run))
+        release = await self._store.read(lambda conn: released(conn, run.model, run.version))
+        assert release.learning is not None
+        request, directory = run.request, self._launcher.directory(job.id)
+        spec = Spec(
+            run=run.id,
+            model=run.model,
+            version=run.version,
+            devices=tuple(Participant(name=name, labels=labels) for name, labels in sorted(run.devices.items())),
+            strategy=request["strategy"],
+            strategy_kwargs=request["strategy_args"],
+            rounds=request["rounds"],
+            evaluate_every=request["evaluate_every"],
+            train_config={**request["train"], "seed": request["seed"]},
+            seed=request["seed"],
+            parameters=f"{directory}/{PARAMETERS_FILE}",
+            order=tuple(tensor.name for tensor in release.learning.parameters),
+            broker=self._access.broker(),
+            login=self._access.login,
+            topic_root=self._access.topics.root,
+            run_directory=directory,
+        )
+        starting = await self._objects.get(release.companions.parameters.sha256)
+        return JobOrder(job.id, MODULE, encode(spec), {PARAMETERS_FILE: starting})
+
+    def progress(self, conn: Connection, job: Row[Any], event: Event) -> None:
+        """Rounds are kept in their own table; a resumed aggregator may report one again."""
+        if event.get("event") != "round":
+            return
+        report = msgspec.convert(event, RoundReport)
+        values = msgspec.to_builtins(report)
+        values.pop("event")
+        keys = {"run": job.federated_run, "round": values.pop("round")}
+        row = upsert(federated_rounds).values(**keys, **values)
+        conn.execute(row.on_conflict_do_update(index_elements=list(keys), set_=values))
+
+    async def finish(self, job: Row[Any]) -> Effects:
+        """Judge the result; when it passes, have variants derived from it."""
+        result = await self._result(job)
+        run = await self._store.read(lambda conn: _run(conn, job.federated_run))
+        verdict = judge(_device_results(result), _guard(run.request))
+        parameters = await self._objects.put(await self._launcher.output(job.id, result.parameters))
+        derive, now_ns = self._ids.new(), self._clock.now_ns()
+        request = {
+            "run": run.id,
+            "version": run.version,
+            "parameters": parameters,
+            "seed": run.request["seed"],
+        }
+
+        def enter(conn: Connection) -> Effects:
+            _enter_verdict(conn, run, verdict, now_ns)
+            if not verdict.passed:
+                return wake(Wake.BLOBS)
+            return jobs.add(conn, derive, "derive", run.model, request, now_ns) + wake(Wake.BLOBS)
+
+        return await self._store.write(enter)
+
+    def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
+        """The run has failed."""
+        values = {"state": "failed", "reason": reason, "finished_ns": now_ns}
+        conn.execute(update(federated_runs).where(federated_runs.c.id == job.federated_run).values(values))
+
+    async def _result(self, job: Row[Any]) -> Result:
+        raw = await self._launcher.output(job.id, RESULT_FILE)
+        try:
+            return msgspec.json.decode(raw, type=Result)
+        except msgspec.DecodeError as error:
+            raise JobError(f"{RESULT_FILE} of the run cannot be understood: {error}") from error
+
+
+def _refuse_if_running(conn: Connection, model: str) -> None:
+    running = select(federated_runs.c.id).where(
+        federated_runs.c.model == model, federated_runs.c.state.in_(("running", "deriving"))
+    )
+    other = conn.execute(running.limit(1)).scalar_one_or_none()
+    if other is not None:
+        raise ConflictError(f"federated run {other} of model {model!r} is still under way: wait for it")
+
+
+def _eligible(conn: Connection, selector: Mapping[str, str]) -> dict[str, dict[str, str]]:
+    may = select(devices.c.name, devices.c.labels).where(devices.c.federated, devices.c.verifier.is_not(None))
+    rows = conn.execute(may.order_by(devices.c.name))
+    return {row.name: row.labels for row in rows if matches(row.labels, selector)}
+
+
+def _run(conn: Connection, run: str) -> Row[Any]:
+    return conn.execute(select(federated_runs).where(federated_runs.c.id == run)).one()
+
+
+def _guard(request: Mapping[str, Any]) -> NonInferiority | None:
+    guard = request.get("non_inferiority")
+    return None if guard is None else NonInferiority(guard["selector"], guard["margin"])
+
+
+def _device_results(result: Result) -> list[DeviceResult]:
+    """Devices that measured both the start and the end; the others cannot be compared."""
+    return [
+        DeviceResult(name, one.labels, one.examples, one.accuracy_before, one.accuracy_after)
+        for name, one in sorted(result.devices.items())
+        if one.accuracy_before is not None and one.accuracy_after is not None
+    ]
+
+
+def _enter_verdict(conn: Connection, run: Row[Any], verdict: Verdict, now_ns: int) -> None:
+    values: dict[str, Any] = {"verdict": msgspec.to_builtins(asdict(verdict)), "state": "deriving"}
+    if not verdict.passed:
+        values |= {"state": "refused", "reason": verdict.reason, "finished_ns": now_ns}
+    conn.execute(update(federated_runs).where(federated_runs.c.id == run.id).values(values))
+    action = "federated.pass" if verdict.passed else "federated.refuse"
+    audit.record(conn, now_ns, audit.HUB, (action, run.id), reason=verdict.reason)

@@ -1,0 +1,134 @@
+"""The hub at work: its long-lived tasks, what happens when the broker comes up, and what the timers do."""
+
+import asyncio
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from cloud.ports import ObjectMissingError, Scheduler, Store
+from cloud.service import director, rollouts
+from cloud.service.blobs import Blobs
+from cloud.service.director import Seal
+from cloud.service.effects import Wake, wake
+from cloud.service.inbox import Inbox
+from cloud.service.jobs import Jobs
+from cloud.service.outbox import Outbox
+from cloud.service.rollouts import Means
+from wire.ports import SECOND, Clock, Ids, Link, LinkError
+from wire.topics import Topics
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Intervals:
+    """How often the timers look, in seconds."""
+
+    rollouts_s: float = 1.0
+    republish_s: float = 5.0
+    presence_s: float = 5.0
+    silence_s: float = 180.0
+    """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The services that the hub runs, and the ports that it uses itself."""
+
+    store: Store
+    link: Link
+    clock: Clock
+    ids: Ids
+    topics: Topics
+    outbox: Outbox
+    inbox: Inbox
+    blobs: Blobs
+    jobs: Jobs
+
+
+class Hub:
+    """Runs until it is cancelled. Everything it knows it finds in the database when it starts."""
+
+    def __init__(self, parts: Parts, seal: Seal, scheduler: Scheduler, intervals: Intervals) -> None:
+        self._parts = parts
+        self._seal = seal
+        self._link_lost = asyncio.Event()
+        self._look_around = asyncio.Event()
+        self._silence_ns = int(intervals.silence_s * SECOND)
+        self._republish = asyncio.Event()
+        self._republish_all = False
+        scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
+        scheduler.every(intervals.republish_s, self._republish.set)
+        scheduler.every(intervals.presence_s, self._look_around.set)
+
+    async def run(self) -> None:
+        """Serve the fleet."""
+        parts = self._parts
+        parts.link.on_message = parts.inbox.take
+        parts.link.on_up = self._on_up
+        parts.link.on_down = self._on_down
+        await parts.inbox.presume_all_gone()
+        await parts.store.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
+        await parts.link.subscribe(*parts.inbox.filters())
+        await parts.link.start()
+        wakes = parts.outbox.woken
+        async with asyncio.TaskGroup() as group:
+            for name, loop in (
+                ("outbox", parts.outbox.run()),
+                ("inbox", parts.inbox.run()),
+                ("jobs", parts.jobs.run()),
+                ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
+                ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
+                ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
+                ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
+                ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
+            ):
+                group.create_task(loop, name=name)
+
+    def _on_up(self) -> None:
+        """The broker may be a new one that knows nothing: everything is published again."""
+        self._parts.blobs.broker_forgot()
+        self._republish_all = True
+        self._republish.set()
+        self._parts.outbox.post(wake(Wake.BLOBS, Wake.ROLLOUTS))
+
+    def _on_down(self, reason: str) -> None:
+        """Wills may be lost from now on; whoever is there says so when the connection is back (retained status)."""
+        log.warning("lost the broker: %s", reason)
+        self._link_lost.set()
+
+    async def _presume_silent_gone(self) -> None:
+        await self._parts.inbox.presume_silent_gone(self._silence_ns)
+
+    async def _advance_rollouts(self) -> None:
+        parts = self._parts
+        means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
+        await parts.outbox.change(functools.partial(rollouts.tick, means=means))
+
+    async def _publish_desired(self) -> None:
+        """What devices have not accepted yet, or everything after the broker was away; then the chunks."""
+        parts = self._parts
+        query = director.everything if self._republish_all else director.unconfirmed
+        self._republish_all = False
+        parts.outbox.post(await parts.store.read(functools.partial(query, topics=parts.topics)))
+        parts.outbox.post(wake(Wake.BLOBS))
+
+
+async def _repeat(what: str, woken: Callable[[], Awaitable[None]], step: Callable[[], Awaitable[None]]) -> None:
+    """Do `step` whenever woken. A step that fails is done again at the next wake: the truth is in the database."""
+    while True:
+        await woken()
+        try:
+            await step()
+        except LinkError as error:
+            log.info("%s: put off, %s", what, error)
+        except ObjectMissingError as error:
+            log.error("%s: an object that devices need is gone: %s", what, error)
+        except Exception:
+            log.exception("%s failed; it will be tried again", what)
+
+
+async def _rung(bell: asyncio.Event) -> None:
+    await bell.wait()
+    bell.clear()

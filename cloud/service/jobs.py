@@ -1,0 +1,157 @@
+"""Jobs: rows that become processes. A job is queued, runs in its own process, and its kind makes facts of the outcome.
+
+The row is the truth. When the hub starts, what was running has died with the last hub and is queued again; jobs go on
+in their directory. One job per lane at a time: the machine's processors, and the aggregator's one login.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+
+from cloud.adapters.tables import job_events, jobs
+from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, Store
+from cloud.service import audit
+from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.service.outbox import Outbox
+from wire.ports import Clock
+
+log = logging.getLogger(__name__)
+
+MAX_ATTEMPTS = 50
+"""A job that the hub's own deaths have interrupted so often is given up."""
+MAX_ERROR = 1000
+Event = Mapping[str, Any]
+
+
+class JobKind(Protocol):
+    """What is special about a kind of job."""
+
+    lane: str
+    """Jobs of one lane run one after the other."""
+
+    async def done(self, job: Row[Any]) -> bool:
+        """Has `finish` already been done for this job (the hub died just after it)?"""
+
+    async def order(self, job: Row[Any]) -> JobOrder:
+        """What to launch. Raises JobError."""
+
+    def progress(self, conn: Connection, job: Row[Any], event: Event) -> None:
+        """A line of progress, in the transaction that stores it."""
+
+    async def finish(self, job: Row[Any]) -> Effects:
+        """The process ended well: turn its files into facts, once and for all. Raises JobError."""
+
+    def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
+        """The job has failed for good."""
+
+
+class Jobs:
+    """Runs queued jobs."""
+
+    def __init__(
+        self, store: Store, outbox: Outbox, launcher: Launcher, clock: Clock, kinds: Mapping[str, JobKind]
+    ) -> None:
+        self._store = store
+        self._outbox = outbox
+        self._launcher = launcher
+        self._clock = clock
+        self._kinds = kinds
+        self._busy: dict[str, str] = {}
+
+    async def run(self) -> None:
+        """Run jobs for ever. Cancelling it ends the processes; their jobs stay queued for the next hub."""
+        await self._store.write(_requeue)
+        self._outbox.post(wake(Wake.JOBS))
+        async with asyncio.TaskGroup() as group:
+            while True:
+                await self._outbox.woken(Wake.JOBS)
+                for job in await self._store.read(_queued):
+                    lane = self._kinds[job.kind].lane
+                    if lane not in self._busy:
+                        self._busy[lane] = job.id
+                        group.create_task(self._supervise(job, lane), name=f"job-{job.id[:8]}")
+
+    async def _supervise(self, job: Row[Any], lane: str) -> None:
+        try:
+            await self._work(job)
+        except (JobError, ObjectMissingError) as error:
+            log.warning("%s job %s failed: %s", job.kind, job.id, error)
+            await self._fail(job, str(error))
+        except Exception as error:  # a defect of ours must not take the hub down with it
+            log.exception("%s job %s failed", job.kind, job.id)
+            await self._fail(job, f"{type(error).__name__}: {error}")
+        finally:
+            self._busy.pop(lane, None)
+            self._outbox.post(wake(Wake.JOBS))
+
+    async def _work(self, job: Row[Any]) -> None:
+        kind, now_ns = self._kinds[job.kind], self._clock.now_ns()
+        if job.attempts >= MAX_ATTEMPTS:
+            raise JobError(f"given up after {job.attempts} interrupted attempts")
+        effects = NOTHING
+        if not await kind.done(job):
+            order = await kind.order(job)
+            started = {"state": "running", "attempts": job.attempts + 1, "started_ns": job.started_ns or now_ns}
+            await self._store.write(lambda conn: _update(conn, job.id, started))
+            await self._follow(job, order, kind)
+            effects = await kind.finish(job)
+        finished = {"state": "succeeded", "finished_ns": self._clock.now_ns()}
+        await self._store.write(lambda conn: _update(conn, job.id, finished))
+        self._outbox.post(effects)
+
+    async def _follow(self, job: Row[Any], order: JobOrder, kind: JobKind) -> None:
+        async with contextlib.aclosing(self._launcher.run(order)) as lines:
+            async for line in lines:
+                entry = functools.partial(_note, kind=kind, job=job, event=_event(line), now_ns=self._clock.now_ns())
+                await self._store.write(entry)
+
+    async def _fail(self, job: Row[Any], reason: str) -> None:
+        now_ns = self._clock.now_ns()
+
+        def store(conn: Connection) -> None:
+            _update(conn, job.id, {"state": "failed", "error": reason[:MAX_ERROR], "finished_ns": now_ns})
+            self._kinds[job.kind].failed(conn, job, reason[:MAX_ERROR], now_ns)
+            audit.record(conn, now_ns, audit.HUB, ("job.fail", job.id), kind=job.kind, reason=reason[:MAX_ERROR])
+
+        await self._store.write(store)
+        self._outbox.post(wake(Wake.BLOBS))
+
+
+def add(conn: Connection, job: str, kind: str, model: str, request: Mapping[str, Any], now_ns: int) -> Effects:
+    """Queue a job."""
+    run = request.get("run")
+    values = {"kind": kind, "state": "queued", "model": model, "request": dict(request), "federated_run": run}
+    conn.execute(insert(jobs).values(id=job, created_ns=now_ns, **values))
+    return wake(Wake.JOBS)
+
+
+def _requeue(conn: Connection) -> None:
+    conn.execute(update(jobs).where(jobs.c.state == "running").values(state="queued"))
+
+
+def _queued(conn: Connection) -> list[Row[Any]]:
+    waiting = select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.created_ns, jobs.c.id)
+    return list(conn.execute(waiting))
+
+
+def _update(conn: Connection, job: str, values: Mapping[str, Any]) -> None:
+    conn.execute(update(jobs).where(jobs.c.id == job).values(dict(values)))
+
+
+def _note(conn: Connection, *, kind: JobKind, job: Row[Any], event: Event, now_ns: int) -> None:
+    conn.execute(insert(job_events).values(job=job.id, at_ns=now_ns, event=dict(event)))
+    kind.progress(conn, job, event)
+
+
+def _event(line: bytes) -> Event:
+    """A line of progress; a job that prints something else is still followed."""
+    try:
+        return msgspec.json.decode(line, type=dict[str, Any])
+    except msgspec.DecodeError:
+        return {"event": "output", "text": line.decode(errors="replace")[:500]}

@@ -1,0 +1,79 @@
+"""Performs effects after their transaction, one after the other, and wakes the services that asked to be woken.
+
+Nothing here is durable and nothing has to be: what gets lost is found missing by the timers and done again. Logins come
+first, because the answer to an enrolment must not reach the device before the broker knows it.
+"""
+
+import asyncio
+import logging
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from sqlalchemy import Connection, select
+
+from cloud.adapters.tables import devices
+from cloud.core.access import DEVICE, under
+from cloud.ports import BrokerControl, BrokerError, BrokerUser, Store
+from cloud.service.effects import NOTHING, Effects, Wake
+from wire.ports import Link, LinkError
+from wire.topics import Topics
+
+log = logging.getLogger(__name__)
+T = TypeVar("T")
+
+
+class Outbox:
+    """The one place from which the hub's services speak to the broker."""
+
+    def __init__(self, store: Store, link: Link, control: BrokerControl, topics: Topics) -> None:
+        self._store = store
+        self._link = link
+        self._control = control
+        self._topics = topics
+        self._queue: asyncio.Queue[Effects] = asyncio.Queue()
+        self._bells = {service: asyncio.Event() for service in Wake}
+        self.own_users: Mapping[str, BrokerUser] = {}
+        """Logins of the hub's own programs."""
+
+    async def change(self, call: Callable[[Connection], Effects]) -> None:
+        """Commit a change and post its effects."""
+        self.post(await self._store.write(call))
+
+    def post(self, effects: Effects) -> None:
+        """Perform `effects` soon."""
+        if effects != NOTHING:
+            self._queue.put_nowait(effects)
+
+    async def woken(self, service: Wake) -> None:
+        """Wait until somebody wakes `service`."""
+        await self._bells[service].wait()
+        self._bells[service].clear()
+
+    async def run(self) -> None:
+        """Perform what is posted, for ever."""
+        while True:
+            effects = await self._queue.get()
+            try:
+                await self._perform(effects)
+            except (LinkError, BrokerError) as error:
+                log.info("not published, will be repeated: %s", error)
+
+    async def users(self) -> None:
+        """Tell the broker every valid login. Raises BrokerError."""
+        verifiers = await self._store.read(_verifiers)
+        publish, receive = under(self._topics.root, DEVICE.publish), under(self._topics.root, DEVICE.receive)
+        known = {name: BrokerUser(name, verifier, publish, receive) for name, verifier in verifiers.items()}
+        await self._control.set_users({**known, **self.own_users})
+
+    async def _perform(self, effects: Effects) -> None:
+        if Wake.USERS in effects.wakes:
+            await self.users()
+        for service in sorted(effects.wakes):
+            self._bells[service].set()
+        for publish in effects.publishes:
+            await self._link.publish(publish.topic, publish.payload, retain=publish.retain)
+
+
+def _verifiers(conn: Connection) -> dict[str, str]:
+    known = select(devices.c.name, devices.c.verifier).where(devices.c.verifier.is_not(None)).order_by(devices.c.name)
+    return {row.name: row.verifier for row in conn.execute(known)}

@@ -1,0 +1,201 @@
+"""Models and versions: what a job built gets the next number and counter, and waits for the publisher.
+
+The publisher's signature releases it, its refusal ends it. The hub can build releases; it cannot vouch for them.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy.dialects.sqlite import insert as upsert
+
+from cloud.adapters.tables import models, objects, publisher_keys, signing_requests, version_objects, versions
+from cloud.core.registry import DECISIONS, SigningDecision, VersionState
+from cloud.errors import ConflictError, InvalidError, UnknownError
+from cloud.service import audit
+from cloud.service.effects import NOTHING, Effects
+from wire.codec import MAX_RELEASE_BYTES, encode
+from wire.dsse import RELEASE_TYPE, Verify, unseal
+from wire.errors import WireError
+from wire.release import ModelCard, ObjectRef, Release
+
+MAX_ENVELOPE_BYTES = 2 * MAX_RELEASE_BYTES
+"""Base64 in JSON is a third longer than the release."""
+
+
+@dataclass(frozen=True, slots=True)
+class Numbers:
+    """Version number and release counter that the next version of a model gets."""
+
+    version: int
+    counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Built:
+    """A version ready to be entered: its documents, and how the publisher can judge it."""
+
+    release: Release
+    card: ModelCard
+    chosen: str
+    gate_report: Mapping[str, Any]
+    request: str
+    """Id of its signing request."""
+
+
+def add_model(conn: Connection, name: str, workload: str, now_ns: int) -> None:
+    """Make the model known. Raises ConflictError when it is already there with another workload."""
+    statement = upsert(models).values(name=name, workload=workload, created_ns=now_ns)
+    conn.execute(statement.on_conflict_do_nothing())
+    known = conn.execute(select(models.c.workload).where(models.c.name == name)).scalar_one()
+    if known != workload:
+        raise ConflictError(f"model {name!r} belongs to workload {known!r}, not {workload!r}")
+
+
+def next_numbers(conn: Connection, model: str) -> Numbers:
+    """What the next version will be called; `enter` checks that it still holds."""
+    row = conn.execute(select(models).where(models.c.name == model)).one()
+    return Numbers(row.last_version + 1, row.last_counter + 1)
+
+
+def version_of_job(conn: Connection, job: str) -> int | None:
+    """The version that a job made, if it was entered already."""
+    return conn.execute(select(versions.c.version).where(versions.c.job == job)).scalar_one_or_none()
+
+
+def enter(conn: Connection, built: Built, now_ns: int) -> bool:
+    """Enter a version whose objects are all stored, with its signing request. False: another one took its number."""
+    release, lineage = built.release, built.card.lineage
+    if next_numbers(conn, release.model) != Numbers(release.version, release.counter):
+        return False
+    payload = encode(release)
+    taken = {"last_version": release.version, "last_counter": release.counter}
+    conn.execute(update(models).where(models.c.name == release.model).values(taken))
+    conn.execute(
+        insert(versions).values(
+            model=release.model,
+            version=release.version,
+            counter=release.counter,
+            state=VersionState.AWAITING_SIGNATURE,
+            release=payload,
+            card=encode(built.card),
+            chosen=built.chosen,
+            job=lineage.job,
+            parent_version=lineage.parent_version,
+            federated_run=lineage.federated_run,
+            created_ns=now_ns,
+        )
+    )
+    for ref in {ref.sha256: ref for ref in references(release)}.values():
+        _enter_object(conn, release.model, release.version, ref, now_ns)
+    conn.execute(
+        insert(signing_requests).values(
+            id=built.request,
+            model=release.model,
+            version=release.version,
+            payload=payload,
+            gate_report=dict(built.gate_report),
+            state="pending",
+            created_ns=now_ns,
+        )
+    )
+    subject = f"{release.model}/{release.version}"
+    audit.record(conn, now_ns, audit.HUB, ("version.built", subject), job=lineage.job, chosen=built.chosen)
+    return True
+
+
+def references(release: Release) -> tuple[ObjectRef, ...]:
+    """Every object that a version consists of, the envelope excepted."""
+    companions = release.companions
+    optional = (companions.train_step, companions.eval)
+    return (
+        release.parent,
+        *(variant.file for variant in release.variants),
+        companions.golden,
+        companions.parameters,
+        *(ref for ref in optional if ref is not None),
+        release.card,
+    )
+
+
+def check_signature(row: Row[Any], envelope: bytes, trusted: Mapping[str, Verify]) -> None:
+    """Is `envelope` a trusted publisher's signature over exactly the payload of the request? Raises InvalidError."""
+    if not trusted:
+        raise InvalidError("the hub trusts no publisher key yet: an administrator has to add one first")
+    try:
+        payload = unseal(envelope, RELEASE_TYPE, trusted, limit=MAX_ENVELOPE_BYTES)
+    except WireError as error:
+        raise InvalidError(f"signature refused: {error}") from error
+    if payload != row.payload:
+        raise InvalidError("signature refused: the envelope holds another document than the signing request")
+
+
+def request_row(conn: Connection, request: str) -> Row[Any]:
+    """The signing request. Raises UnknownError."""
+    row = conn.execute(select(signing_requests).where(signing_requests.c.id == request)).one_or_none()
+    if row is None:
+        raise UnknownError(f"there is no signing request {request!r}")
+    return row
+
+
+def accept(conn: Connection, request: str, envelope: ObjectRef, actor: str, now_ns: int) -> Effects:
+    """The checked envelope is stored as an object: the version is released. Raises ConflictError after a refusal."""
+    row = request_row(conn, request)
+    state = _decide(conn, row, SigningDecision.SIGNED)
+    if row.state == "signed":
+        return NOTHING
+    _enter_object(conn, row.model, row.version, envelope, now_ns)
+    values = {"state": state, "envelope_ref": msgspec.to_builtins(envelope), "released_ns": now_ns}
+    _update_version(conn, row, values)
+    decided = update(signing_requests).where(signing_requests.c.id == request)
+    conn.execute(decided.values(state="signed", decided_ns=now_ns))
+    audit.record(conn, now_ns, actor, ("version.release", f"{row.model}/{row.version}"), envelope=envelope.sha256)
+    return NOTHING
+
+
+def refuse(conn: Connection, request: str, reason: str, actor: str, now_ns: int) -> Effects:
+    """The publisher will not sign. Raises ConflictError after a signature."""
+    row = request_row(conn, request)
+    state = _decide(conn, row, SigningDecision.REFUSED)
+    if row.state == "refused":
+        return NOTHING
+    _update_version(conn, row, {"state": state, "reason": reason})
+    decided = update(signing_requests).where(signing_requests.c.id == request)
+    conn.execute(decided.values(state="refused", reason=reason, decided_ns=now_ns))
+    audit.record(conn, now_ns, actor, ("version.refuse", f"{row.model}/{row.version}"), reason=reason)
+    return NOTHING
+
+
+def trust(conn: Connection, public_key: str, name: str, actor: str, now_ns: int) -> None:
+    """Let this key sign releases."""
+    statement = upsert(publisher_keys).values(public_key=public_key, name=name, added_ns=now_ns)
+    if conn.execute(statement.on_conflict_do_nothing()).rowcount:
+        audit.record(conn, now_ns, actor, ("publisher.trust", name), public_key=public_key)
+
+
+def trusted_keys(conn: Connection) -> tuple[str, ...]:
+    """Public keys that may sign releases (hex)."""
+    return tuple(conn.execute(select(publisher_keys.c.public_key).order_by(publisher_keys.c.public_key)).scalars())
+
+
+def _decide(conn: Connection, row: Row[Any], decision: SigningDecision) -> VersionState:
+    here = (versions.c.model == row.model) & (versions.c.version == row.version)
+    state = VersionState(conn.execute(select(versions.c.state).where(here)).scalar_one())
+    target = DECISIONS.get((state, decision))
+    if target is None:
+        raise ConflictError(f"{row.model} version {row.version} is {state} already: it cannot be {decision}")
+    return target
+
+
+def _update_version(conn: Connection, row: Row[Any], values: Mapping[str, Any]) -> None:
+    here = (versions.c.model == row.model) & (versions.c.version == row.version)
+    conn.execute(update(versions).where(here).values(dict(values)))
+
+
+def _enter_object(conn: Connection, model: str, version: int, ref: ObjectRef, now_ns: int) -> None:
+    entry = upsert(objects).values(sha256=ref.sha256, bytes=ref.bytes, created_ns=now_ns)
+    conn.execute(entry.on_conflict_do_nothing())
+    link = upsert(version_objects).values(model=model, version=version, sha256=ref.sha256)
+    conn.execute(link.on_conflict_do_nothing())

@@ -1,0 +1,341 @@
+"""A hub for tests: real SQLite, real objects, real services; link, broker and jobs are fakes of a few lines."""
+
+import asyncio
+import hashlib
+from collections.abc import AsyncGenerator, Mapping
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from sqlalchemy import insert
+
+from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.sql_store import SqlStore
+from cloud.adapters.tables import api_keys
+from cloud.core.identity import digest
+from cloud.ports import BrokerUser, JobError, JobOrder
+from cloud.service import enrolment, ingest, registry, rollouts
+from cloud.service.effects import NOTHING, Effects
+from cloud.service.enrolment import NewClaim
+from cloud.service.ingest import Received
+from cloud.service.jobs import Jobs
+from cloud.service.optimize_jobs import OptimizeJobs
+from cloud.service.outbox import Outbox
+from cloud.service.rollouts import Means
+from optimize.spec import CandidateReport, Companions, FileReport, Metrics, ParameterReport, Result
+from wire.adapters.keys import SigningKey, load_or_create, verifiers
+from wire.adapters.system import SystemIds, ThreadOffload
+from wire.assignment import Assignment
+from wire.codec import decode, encode
+from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal, unseal
+from wire.identity import Broker, EnrolReply, EnrolRequest
+from wire.messages import Capabilities, GoldenResult, Installed, Outcome, Phase, Reported, SlotReport, Status
+from wire.ports import Inbound, LinkError
+from wire.release import object_ref
+from wire.topics import Topics
+
+ROOT = Topics()
+MODEL = "watch"
+
+
+class FakeClock:
+    """Time stands still until it is moved."""
+
+    def __init__(self) -> None:
+        self.ns = 1_000_000_000
+
+    def now_ns(self) -> int:
+        """The present."""
+        return self.ns
+
+    monotonic_ns = now_ns
+
+
+class FakeLink:
+    """A broker's retained store in a dict; can be down."""
+
+    def __init__(self) -> None:
+        self.connected = True
+        self.retained: dict[str, bytes] = {}
+        self.sent: list[tuple[str, bytes]] = []
+        self.publishes_left: int | None = None
+        self.on_message = lambda message: None
+        self.on_up = lambda: None
+        self.on_down = lambda reason: None
+
+    async def start(self) -> None:
+        """Nothing to connect."""
+
+    async def stop(self) -> None:
+        """Nothing to disconnect."""
+
+    async def subscribe(self, *filters: str) -> None:
+        """Everything arrives anyway."""
+
+    async def unsubscribe(self, *filters: str) -> None:
+        """Nothing to forget."""
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Note it, or fail when the link is (or goes) down."""
+        if self.publishes_left is not None:
+            self.publishes_left -= 1
+            self.connected = self.publishes_left >= 0
+        if not self.connected:
+            raise LinkError("down")
+        self.sent.append((topic, payload))
+        if retain and payload:
+            self.retained[topic] = payload
+        elif retain:
+            self.retained.pop(topic, None)
+
+
+class FakeControl:
+    """Remembers the users it was told."""
+
+    endpoint = Broker(host="127.0.0.1", port=1)
+
+    def __init__(self) -> None:
+        self.users: dict[str, BrokerUser] = {}
+
+    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
+        """In force at once."""
+        self.users = dict(users)
+
+
+class FakeLauncher:
+    """Jobs that leave prepared files at once, or fail, or never end."""
+
+    def __init__(self) -> None:
+        self.files: dict[str, dict[str, bytes]] = {}
+        """Module -> what its jobs leave behind."""
+        self.orders: list[JobOrder] = []
+        self.lines: list[bytes] = []
+        self.failure = ""
+        self.hangs = False
+
+    def directory(self, job: str) -> str:
+        """Some path."""
+        return f"/jobs/{job}"
+
+    async def run(self, order: JobOrder) -> AsyncGenerator[bytes, None]:
+        """Say the prepared lines and end as told."""
+        self.orders.append(order)
+        for line in self.lines:
+            yield line
+        if self.hangs:
+            await asyncio.Event().wait()
+        if self.failure:
+            raise JobError(self.failure)
+
+    async def output(self, job: str, name: str) -> bytes:
+        """A prepared file."""
+        module = next(order.module for order in self.orders if order.job == job)
+        if name not in self.files.get(module, {}):
+            raise JobError(f"the job left no readable {name}")
+        return self.files[module][name]
+
+
+def optimizer_output() -> dict[str, bytes]:
+    """Files and result.json of a finished training job."""
+    files = {
+        "fp32.onnx": b"parent" * 100,
+        "int8.onnx": b"int8" * 40,
+        "golden.safetensors": b"golden",
+        "parameters.safetensors": b"parameters",
+        "train_step.onnx": b"train step",
+        "eval.onnx": b"eval",
+    }
+
+    def report(name: str) -> FileReport:
+        return FileReport(file=name, sha256=hashlib.sha256(files[name]).hexdigest(), bytes=len(files[name]))
+
+    def candidate(name: str, accepted: bool, *reasons: str) -> CandidateReport:
+        metrics = Metrics(
+            accuracy=0.9, agreement=1.0, p50_ms=0.1, p95_ms=0.2, latency_ratio=1.0, rss_mb=60.0, golden_worst=0.0
+        )
+        return CandidateReport(
+            name=name,
+            precision=name,
+            model=report(f"{name}.onnx"),
+            opset=20,
+            operators=("Conv", "Gemm"),
+            golden_logits=f"logits/{name}",
+            golden_tolerance=0.05,
+            metrics=metrics,
+            accepted=accepted,
+            reasons=reasons,
+        )
+
+    result = Result(
+        kind="train",
+        workload="watch",
+        seed=0,
+        input_shape=(6, 128),
+        classes=("a", "b"),
+        parent="fp32",
+        chosen="int8",
+        candidates=(candidate("fp32", False, "bytes: not smaller"), candidate("int8", True)),
+        companions=Companions(
+            golden=report("golden.safetensors"),
+            parameters=report("parameters.safetensors"),
+            train_step=report("train_step.onnx"),
+            eval=report("eval.onnx"),
+        ),
+        batch=16,
+        parameters=(ParameterReport(name="w", shape=(2, 3)),),
+        data_sha256="d" * 64,
+        software={"torch": "2"},
+        wall_s=1.0,
+    )
+    return files | {"result.json": encode(result)}
+
+
+class World:
+    """One hub, and short words for what happens to it."""
+
+    def __init__(self, directory: Path) -> None:
+        self.directory = directory
+        self.clock, self.ids = FakeClock(), SystemIds()
+        self.link, self.control, self.launcher = FakeLink(), FakeControl(), FakeLauncher()
+        self.store = SqlStore(directory / "hub.sqlite")
+        self.offload = ThreadOffload()
+        self.objects = ObjectFiles(directory / "objects", self.offload)
+        self.outbox = Outbox(self.store, self.link, self.control, ROOT)
+        self.director = load_or_create(directory / "director.key")
+        self.publisher = load_or_create(directory / "publisher.key")
+        self.last = NOTHING
+        self.seqs: dict[str, int] = {}
+
+    async def __aenter__(self) -> "World":
+        await self.store.open()
+        return self
+
+    async def __aexit__(self, *exception: object) -> None:
+        self.store.close()
+        self.offload.close()
+
+    def seal(self, payload: bytes) -> bytes:
+        """The director's signature."""
+        return seal(payload, ASSIGNMENT_TYPE, self.director.signers())
+
+    async def change(self, call: Any) -> Effects:
+        """Commit; the effects are returned, not performed."""
+        self.last = await self.store.write(lambda conn: call(conn, self.clock.now_ns()))
+        return self.last
+
+    async def receive(self, *messages: tuple[str, bytes]) -> Effects:
+        """What devices sent, as one batch."""
+        batch = [Received(topic, payload) for topic, payload in messages]
+        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, ROOT))
+
+    async def enrol(self, name: str, *, federated: bool = False, **labels: str) -> None:
+        """Claim and enrol a device."""
+        token = f"token-of-{name}-{'x' * 20}"
+        new = NewClaim(name, labels, federated, token)
+        await self.store.write(lambda conn: enrolment.claim(conn, new, "test", self.clock.now_ns()))
+        assert (await self.request(name, token)).ok
+
+    async def request(self, client: str, token: str, verifier: str = "c" * 64) -> EnrolReply:
+        """An enrolment request and its answer."""
+        payload = encode(EnrolRequest(token=token, verifier=verifier))
+        effects = await self.receive((ROOT.enrol("up", client), payload))
+        assert effects.publishes[0].topic == ROOT.enrol("dn", client)
+        return decode(effects.publishes[0].payload, EnrolReply)
+
+    async def train(self) -> None:
+        """A training job runs and its result is entered."""
+        self.launcher.files = {"optimize.job": optimizer_output()}
+        kind = OptimizeJobs(self.store, self.objects, self.launcher, self.clock, self.ids)
+        runner = Jobs(self.store, self.outbox, self.launcher, self.clock, {"train": kind, "derive": kind})
+        await run_until_idle(self, runner)
+
+    async def sign(self, request: str, key: SigningKey | None = None) -> None:
+        """The publisher signs (with its own key unless another is given)."""
+        row = await self.store.read(lambda conn: registry.request_row(conn, request))
+        envelope = seal(row.payload, RELEASE_TYPE, (key or self.publisher).signers())
+        registry.check_signature(row, envelope, verifiers([self.publisher.public_hex]))
+        await self.objects.put(envelope)
+        ref = object_ref(envelope)
+        await self.change(lambda conn, now_ns: registry.accept(conn, request, ref, "publisher", now_ns))
+
+    async def tick(self) -> Effects:
+        """Let the rollouts advance."""
+        means = Means(self.seal, self.ids, ROOT, self.clock.now_ns())
+        return await self.change(lambda conn, now_ns: rollouts.tick(conn, means))
+
+    async def desired(self, device: str) -> Assignment:
+        """What the hub wants of a device, verified as the device would."""
+        from sqlalchemy import select
+
+        from cloud.adapters.tables import desired
+
+        envelope = await self.store.read(
+            lambda conn: conn.execute(select(desired.c.envelope).where(desired.c.device == device)).scalar_one()
+        )
+        payload = unseal(envelope, ASSIGNMENT_TYPE, verifiers([self.director.public_hex]), limit=16384)
+        return decode(payload, Assignment)
+
+    async def report(self, device: str, outcome: Outcome | None = Outcome.SUCCEEDED, **changes: Any) -> Effects:
+        """The device reports how its newest assignment went."""
+        wanted = await self.desired(device)
+        slot = wanted.slots[0]
+        self.seqs[device] = changes.pop("seq", self.seqs.get(device, 0) + 1)
+        installed = Installed(model=slot.model, version=slot.version, variant=slot.variant, sha256=slot.sha256)
+        succeeded = outcome is Outcome.SUCCEEDED
+        fields = {
+            "slot": slot.slot,
+            "phase": Phase.COMMITTED if succeeded else Phase.FAILED,
+            "current": installed if succeeded else None,
+            "execution": slot.execution.id,
+            "outcome": outcome,
+            "golden": GoldenResult(matched=32, total=32, max_error=0.0) if succeeded else None,
+        }
+        reported = Reported(
+            seq=self.seqs[device],
+            sequence=wanted.sequence,
+            agent="test",
+            capabilities=CAPABILITIES,
+            slots=(SlotReport(**{**fields, **changes}),),
+        )
+        return await self.receive((ROOT.up(device, "reported"), encode(reported)))
+
+    async def online(self, device: str, online: bool = True, boot: int = 1) -> Effects:
+        """A status message."""
+        return await self.receive((ROOT.up(device, "status"), encode(Status(online=online, boot=boot))))
+
+
+CAPABILITIES = Capabilities(
+    engines={"onnxruntime": "1.20"}, max_opset=21, machine="x86_64", python="3.11", ram_bytes=1, disk_free_bytes=1
+)
+
+
+async def run_until_idle(world: World, runner: Jobs) -> None:
+    """Run queued jobs until none is queued or running."""
+    from sqlalchemy import func, select
+
+    from cloud.adapters.tables import jobs
+
+    open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running")))
+    tasks = [asyncio.create_task(runner.run()), asyncio.create_task(world.outbox.run())]
+    async with asyncio.timeout(20):
+        while await world.store.read(lambda conn: conn.scalar(open_jobs)):
+            await asyncio.sleep(0.005)
+    for task in tasks:
+        task.cancel()
+    await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def add_key(world: World, key: str, role: str) -> None:
+    """An API key."""
+    row = {"sha256": digest(key), "name": role, "role": role, "created_ns": 1}
+    await world.store.write(lambda conn: conn.execute(insert(api_keys).values(row)))
+
+
+def inbound(topic: str, payload: bytes, acked: list[str]) -> Inbound:
+    """A message whose acknowledgement is noted."""
+    return Inbound(topic, payload, False, lambda: acked.append(topic))
+
+
+def as_json(document: bytes) -> dict[str, Any]:
+    """A document as plain values, to be changed by hand."""
+    return msgspec.json.decode(document, type=dict[str, Any])

@@ -1,0 +1,230 @@
+"""The HTTP API as a client sees it: who gets in, what is refused and how, and the way of a version through it."""
+
+import asyncio
+import base64
+import json
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from cloud.api import problems, routes
+from cloud.api.context import Context, FleetIdentity
+from tests.hub_world import MODEL, ROOT, World, add_key
+from wire.codec import encode
+from wire.dsse import RELEASE_TYPE, seal
+from wire.identity import ClaimFile
+
+ROLES = ("viewer", "operator", "publisher", "admin")
+
+
+class Api:
+    """A client with one key per role."""
+
+    def __init__(self, world: World, http: httpx.AsyncClient) -> None:
+        self.world = world
+        self.http = http
+
+    async def __call__(self, role: str, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        """Call as `role`; the answer must have `status`."""
+        headers = {"Authorization": f"Bearer flk_{role}"} if role else {}
+        answer = await self.http.request(method, f"/api/v1{path}", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        if status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            return answer.json()["detail"]
+        return answer.json()
+
+    async def trust_and_claim(self, device: str) -> dict[str, Any]:
+        """A trusted publisher, and a claim file for the device."""
+        key = {"name": "publisher", "public_key": self.world.publisher.public_hex}
+        await self("admin", "POST", "/publisher-keys", key, 201)
+        claim: dict[str, Any] = await self("operator", "POST", "/claims", {"device": device}, 201)
+        return claim
+
+
+def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]]) -> None:
+    """Run a scenario against the app of a fresh hub."""
+
+    async def run() -> None:
+        async with World(tmp_path) as world:
+            fleet = FleetIdentity(world.director.public_hex, "enrol", "enrol-password")
+            app = FastAPI()
+            app.state.context = Context(
+                world.store,
+                world.objects,
+                world.outbox,
+                world.control,
+                world.link,
+                world.clock,
+                world.ids,
+                ROOT,
+                fleet,
+            )
+            problems.install(app)
+            app.include_router(routes.router())
+            for role in ROLES:
+                await add_key(world, f"flk_{role}", role)
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
+                await scenario(Api(world, http))
+
+    asyncio.run(run())
+
+
+def test_without_a_valid_key_only_health_answers(tmp_path: Path) -> None:
+    """401 with what to do, for reading and for writing alike."""
+
+    async def scenario(call: Api) -> None:
+        assert (await call("", "GET", "/health"))["broker_connected"] is True
+        for method, path in (("GET", "/devices"), ("GET", "/overview"), ("POST", "/rollouts"), ("POST", "/keys")):
+            assert "Authorization: Bearer" in await call("", method, path, {}, 401)
+        assert "not known" in await call("stranger", "GET", "/devices", None, 401)
+
+    api(tmp_path, scenario)
+
+
+@pytest.mark.parametrize(
+    ("role", "path"),
+    [
+        ("viewer", "/claims"),
+        ("viewer", "/rollouts"),
+        ("publisher", "/jobs"),
+        ("publisher", "/federated-runs"),
+        ("operator", "/keys"),
+        ("operator", "/publisher-keys"),
+        ("operator", "/signing-requests/x/signature"),
+    ],
+)
+def test_a_role_stays_within_its_scope(tmp_path: Path, role: str, path: str) -> None:
+    """403 naming role and scope, before the body is looked at."""
+
+    async def scenario(call: Api) -> None:
+        assert f"role '{role}'" in await call(role, "POST", path, {"name": "x"}, 403)
+
+    api(tmp_path, scenario)
+
+
+def test_bad_bodies_are_problems_that_name_the_field(tmp_path: Path) -> None:
+    """Unknown fields, wrong names, both or neither of count and percent, oversize."""
+
+    async def scenario(call: Api) -> None:
+        refused = {
+            "colour": {"device": "p01", "colour": "red"},
+            "body.device": {"device": "P 01"},
+            "labels": {"device": "p01", "labels": {"arm": 7}},
+        }
+        for word, body in refused.items():
+            assert word in await call("operator", "POST", "/claims", body, 422)
+        rollout = {"model": MODEL, "version": 1, "waves": [{}]}
+        assert "waves.0" in await call("operator", "POST", "/rollouts", rollout, 422)
+        assert "1048576" in await call("operator", "POST", "/claims", {"device": "x" * 1_100_000}, 413)
+        assert await call("operator", "GET", "/nothing", None, 404) == "Not Found"
+
+    api(tmp_path, scenario)
+
+
+def test_a_claim_file_is_complete_and_strict(tmp_path: Path) -> None:
+    """It parses as the wire contract says; without a trusted publisher there is none; reserved names are refused."""
+
+    async def scenario(call: Api) -> None:
+        assert "publisher key" in await call("operator", "POST", "/claims", {"device": "p01"}, 409)
+        document = await call.trust_and_claim("p01")
+        from wire.codec import decode
+
+        claim = decode(json.dumps(document).encode(), ClaimFile)
+        assert claim.publisher_keys == (call.world.publisher.public_hex,)
+        assert claim.director_keys == (call.world.director.public_hex,)
+        assert "reserved" in await call("operator", "POST", "/claims", {"device": "hub"}, 422)
+        assert (await call("viewer", "GET", "/devices/p01"))["enrolled"] is False
+
+    api(tmp_path, scenario)
+
+
+def test_a_key_is_shown_once_and_kept_as_a_digest(tmp_path: Path) -> None:
+    """It works, and the database does not hold it."""
+
+    async def scenario(call: Api) -> None:
+        made = await call("admin", "POST", "/keys", {"name": "ci", "role": "viewer"}, 201)
+        answer = await call.http.get("/api/v1/devices", headers={"Authorization": f"Bearer {made['key']}"})
+        assert answer.status_code == 200
+        content = b"".join(path.read_bytes() for path in tmp_path.glob("hub.sqlite*"))
+        assert made["key"].encode() not in content
+        assert made["key"][4:].encode() not in content
+
+    api(tmp_path, scenario)
+
+
+def test_from_training_to_rollout(tmp_path: Path) -> None:
+    """Job, version, the publisher's signature, rollout; a second rollout of a held device is a 409 naming the first."""
+
+    async def scenario(call: Api) -> None:
+        world = call.world
+        await call.trust_and_claim("p00")
+        await world.enrol("p01")
+        job = await call("operator", "POST", "/jobs", {"kind": "train", "model": MODEL, "workload": "watch"}, 201)
+        await world.train()
+        assert (await call("viewer", "GET", f"/jobs/{job['id']}"))["version"] == 1
+        version = await call("viewer", "GET", f"/models/{MODEL}/versions/1")
+        assert version["card"]["candidates"][0]["reasons"] == ["bytes: not smaller"]
+        order = {"model": MODEL, "version": 1, "waves": [{"count": 1}]}
+        assert "not signed" in await call("operator", "POST", "/rollouts", order, 409)
+
+        (request,) = await call("publisher", "GET", "/signing-requests?state=pending")
+        payload = base64.b64decode(request["payload"])
+        forged = json.loads(seal(payload, RELEASE_TYPE, world.director.signers()))
+        where = f"/signing-requests/{request['id']}/signature"
+        assert "no trusted key" in await call("publisher", "POST", where, {"envelope": forged}, 422)
+        other = json.loads(seal(payload + b" ", RELEASE_TYPE, world.publisher.signers()))
+        assert "another document" in await call("publisher", "POST", where, {"envelope": other}, 422)
+        signed = json.loads(seal(payload, RELEASE_TYPE, world.publisher.signers()))
+        for _ in range(2):
+            assert (await call("publisher", "POST", where, {"envelope": signed}))["state"] == "signed"
+
+        rollout = await call("operator", "POST", "/rollouts", order, 201)
+        assert rollout["id"] in await call("operator", "POST", "/rollouts", order, 409)
+        await world.tick()
+        await world.report("p01")
+        await world.tick()
+        done = await call("viewer", "GET", f"/rollouts/{rollout['id']}")
+        assert (done["state"], done["committed"], done["waves"][0]["gates"][0]["value"]) == ("succeeded", 1, 1.0)
+        assert "cannot abort" in await call("operator", "POST", f"/rollouts/{rollout['id']}/abort", None, 409)
+
+    api(tmp_path, scenario)
+
+
+def test_a_refused_message_is_visible_at_its_device(tmp_path: Path) -> None:
+    """The operator sees why."""
+
+    async def scenario(call: Api) -> None:
+        await call.world.enrol("p01")
+        await call.world.receive((ROOT.up("p01", "reported"), encode({"seq": 1})))
+        device = await call("viewer", "GET", "/devices/p01")
+        assert "Reported" in device["last_refusal"]
+        assert device["refusal_count"] == 1
+
+    api(tmp_path, scenario)
+
+
+def test_a_federated_run_needs_eligible_devices_and_a_released_version(tmp_path: Path) -> None:
+    """Clear errors first; then the run is there, its job queued, and a second one is refused."""
+
+    async def scenario(call: Api) -> None:
+        world = call.world
+        order = {"model": MODEL, "version": 1, "strategy": "FedAvgM", "train": {"local-epochs": 1}, "rounds": 2}
+        assert "no version 1" in await call("operator", "POST", "/federated-runs", order, 404)
+        await call("operator", "POST", "/jobs", {"kind": "train", "model": MODEL, "workload": "watch"}, 201)
+        await world.train()
+        (request,) = await call("publisher", "GET", "/signing-requests")
+        await world.sign(request["id"])
+        await world.enrol("p01", federated=False)
+        assert "may learn" in await call("operator", "POST", "/federated-runs", order, 422)
+        await world.enrol("p02", federated=True)
+        run = await call("operator", "POST", "/federated-runs", order, 201)
+        assert (run["state"], run["devices"], run["rounds_planned"]) == ("running", ["p02"], 2)
+        assert run["id"] in await call("operator", "POST", "/federated-runs", order, 409)
+
+    api(tmp_path, scenario)
