@@ -22,7 +22,6 @@ from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
-from cloud.adapters.tables import api_keys
 from cloud.adapters.wakeups import Wakeups
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
@@ -41,6 +40,7 @@ from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
 from cloud.settings import Settings
+from cloud.tables import api_keys
 from federated.spec import Login
 from wire.adapters.keys import SigningKey, load_or_create, verifiers
 from wire.adapters.mqtt_link import Credentials, MqttLink
@@ -66,7 +66,7 @@ class Running:
     hub: Hub
     app: FastAPI
     page: str
-    """Path of the live page with its token; empty when the page is not installed."""
+    """Path of the live page; empty when the page is not installed."""
 
 
 @dataclass(frozen=True)
@@ -182,7 +182,7 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
 
     token = _secret_file(base, VIEW_TOKEN_FILE)
     mount(app, read_overview, token, _secret_file(base, "keys/cookies.secret"))
-    return app, f"{PATH}/?token={token}"
+    return app, f"{PATH}/"
 
 
 def _first_start(conn: Connection, base: _Base, keys: Mapping[str, str]) -> None:

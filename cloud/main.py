@@ -89,4 +89,4 @@ def _announce(settings: Settings, running: Running) -> None:
     place = f"{scheme}://{settings.host}:{settings.port}"
     log.info("API at %s/api/v1, administrator's key in %s/admin.key", place, settings.data_dir)
     if running.page:
-        log.info("live page: %s%s", place, running.page)
+        log.info("live page: %s%s (add ?token= and what stands in view.token)", place, running.page)

@@ -9,7 +9,7 @@ from typing import Literal
 LogFormat = Literal["text", "json"]
 
 _STANDARD = frozenset(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
-_QUIET = ("amqtt", "transitions", "apscheduler", "httpx", "httpcore", "asyncio", "uvicorn.access", "alembic")
+_QUIET = ("amqtt", "transitions", "apscheduler", "httpx", "httpcore", "asyncio", "uvicorn", "alembic")
 
 
 class JsonFormatter(logging.Formatter):

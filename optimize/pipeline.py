@@ -8,7 +8,7 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from optimize.passes.candidate import PARENT, Candidate, PassError
 from optimize.session import LoadError, Session
 from optimize.spec import (
     RESULT_FILE,
+    About,
     Budgets,
     CandidateReport,
     Companions,
@@ -65,6 +66,7 @@ def run(spec: JobSpec, report: Report) -> Result:
     result = Result(
         kind="train" if isinstance(spec, TrainSpec) else "derive",
         workload=spec.workload,
+        about=About(**asdict(workload.about)),
         seed=spec.seed,
         input_shape=workload.input_shape,
         classes=workload.classes,

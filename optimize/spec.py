@@ -125,11 +125,20 @@ class ParameterReport(_Document, frozen=True, kw_only=True):
     shape: tuple[int, ...]
 
 
+class About(_Document, frozen=True, kw_only=True):
+    """The workload's words for the model card."""
+
+    title: str
+    intended_use: str
+    licence: str
+
+
 class Result(_Document, frozen=True, kw_only=True):
     """What a job leaves behind as `result.json`. `parent` and `chosen` are names of candidates."""
 
     kind: Literal["train", "derive"]
     workload: str
+    about: About
     seed: int
     input_shape: tuple[int, ...]
     classes: tuple[str, ...]

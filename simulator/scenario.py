@@ -11,10 +11,10 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select
 
-from cloud.adapters.tables import devices, members, rollouts, slots
 from cloud.core.gates import Gates
 from cloud.core.rollout import Plan, RolloutState, Wave
 from cloud.service.rollouts import NewRollout
+from cloud.tables import devices, members, rollouts, slots
 from simulator.alarm import listening
 from simulator.core.loop import SimulationError
 from simulator.core.network import Quality

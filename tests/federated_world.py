@@ -6,9 +6,6 @@ The model is a softmax regression whose gradient is written out by hand; its gra
 import asyncio
 import hashlib
 import json
-import signal
-import socket
-import subprocess
 import sys
 import zlib
 from collections.abc import AsyncIterator, Iterable, Mapping
@@ -45,47 +42,6 @@ LEARNING = Learning(
     parameters=(Tensor(name="w", shape=(FEATURES, CLASSES)), Tensor(name="b", shape=(CLASSES,))),
 )
 CONFIG = {"local-epochs": 2, "lr": 0.1, "momentum": 0.9, "seed": 7}
-
-_BROKER = """
-import asyncio, sys
-from amqtt.broker import Broker
-plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-async def main():
-    bind = "127.0.0.1:" + sys.argv[1]
-    await Broker({"listeners": {"default": {"type": "tcp", "bind": bind}}, "plugins": plugins}).start()
-    print("ready", flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
-"""
-
-
-class BrokerProcess:
-    """A plain broker that forgets everything when it is killed."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.start()
-
-    @property
-    def address(self) -> Broker:
-        """Where it listens."""
-        return Broker(host="127.0.0.1", port=self.port)
-
-    def start(self) -> None:
-        """Start and wait until it listens."""
-        command = [sys.executable, "-c", _BROKER, str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 def starting_parameters() -> dict[str, NDArray[np.float32]]:

@@ -11,7 +11,6 @@ from sqlalchemy import insert
 
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
-from cloud.adapters.tables import api_keys
 from cloud.core.identity import digest
 from cloud.ports import BrokerUser, JobError, JobOrder
 from cloud.service import enrolment, ingest, registry, rollouts
@@ -22,7 +21,8 @@ from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
-from optimize.spec import CandidateReport, Companions, FileReport, Metrics, ParameterReport, Result
+from cloud.tables import api_keys
+from optimize.spec import About, CandidateReport, Companions, FileReport, Metrics, ParameterReport, Result
 from wire.adapters.keys import SigningKey, load_or_create, verifiers
 from wire.adapters.system import SystemIds, ThreadOffload
 from wire.assignment import Assignment
@@ -171,6 +171,7 @@ def optimizer_output() -> dict[str, bytes]:
         workload="watch",
         seed=0,
         input_shape=(6, 128),
+        about=About(title="Toy", intended_use="Tests", licence="Apache-2.0"),
         classes=("a", "b"),
         parent="fp32",
         chosen="int8",
@@ -267,7 +268,7 @@ class World:
         """What the hub wants of a device, verified as the device would."""
         from sqlalchemy import select
 
-        from cloud.adapters.tables import desired
+        from cloud.tables import desired
 
         envelope = await self.store.read(
             lambda conn: conn.execute(select(desired.c.envelope).where(desired.c.device == device)).scalar_one()
@@ -313,7 +314,7 @@ async def run_until_idle(world: World, runner: Jobs) -> None:
     """Run queued jobs until none is queued or running."""
     from sqlalchemy import func, select
 
-    from cloud.adapters.tables import jobs
+    from cloud.tables import jobs
 
     open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running")))
     tasks = [asyncio.create_task(runner.run()), asyncio.create_task(world.outbox.run())]

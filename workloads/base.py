@@ -85,6 +85,16 @@ class DeviceStream:
 
 
 @dataclass(frozen=True)
+class About:
+    """What the model card tells people."""
+
+    title: str
+    intended_use: str
+    licence: str
+    """Of the data and of the model that comes out."""
+
+
+@dataclass(frozen=True)
 class TrainingPlan:
     """How the hub trains version 1, and how long a pruned copy is tuned afterwards."""
 
@@ -114,6 +124,11 @@ class Workload(Protocol):
     @property
     def name(self) -> str:
         """Short and stable: it names the model on the fleet."""
+        ...
+
+    @property
+    def about(self) -> About:
+        """Title, intended use and licence, for the model card."""
         ...
 
     @property

@@ -9,7 +9,7 @@ from workloads.base import Workload, WorkloadError
 OWN = {"watch": "workloads.watch:WATCH"}
 """Workloads that ship with Fleetloop, by short name."""
 
-_MEMBERS = ("name", "input_shape", "classes", "training", "federated", "hub_data", "model", "streams")
+_MEMBERS = ("name", "about", "input_shape", "classes", "training", "federated", "hub_data", "model", "streams")
 
 
 def load_workload(reference: str) -> Workload:

@@ -8,12 +8,12 @@ from fastapi import Depends, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection, select
 
-from cloud.adapters.tables import api_keys
 from cloud.core.identity import Role, Scope, allowed, digest
 from cloud.errors import ForbiddenError, UnauthorisedError
 from cloud.ports import BrokerControl, Objects, Store
 from cloud.service.effects import Effects
 from cloud.service.outbox import Outbox
+from cloud.tables import api_keys
 from wire.ports import Clock, Ids, Link
 from wire.topics import Topics
 

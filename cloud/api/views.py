@@ -7,19 +7,6 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from cloud.adapters.tables import (
-    desired,
-    devices,
-    federated_rounds,
-    federated_runs,
-    job_events,
-    jobs,
-    members,
-    rollouts,
-    signing_requests,
-    slots,
-    versions,
-)
 from cloud.api.schemas import (
     DeviceView,
     FederatedView,
@@ -35,6 +22,19 @@ from cloud.api.schemas import (
 from cloud.core.rollout import RolloutState, tally
 from cloud.errors import UnknownError
 from cloud.service.rollouts import facts_of, plan_of
+from cloud.tables import (
+    desired,
+    devices,
+    federated_rounds,
+    federated_runs,
+    job_events,
+    jobs,
+    members,
+    rollouts,
+    signing_requests,
+    slots,
+    versions,
+)
 
 MAX_EVENTS = 200
 

@@ -4,7 +4,7 @@ from typing import Any
 
 from sqlalchemy import Connection, insert
 
-from cloud.adapters.tables import audit
+from cloud.tables import audit
 
 HUB = "hub"
 """Actor of what the hub does by itself."""

@@ -8,9 +8,9 @@ from typing import NamedTuple
 
 from sqlalchemy import Connection, delete, insert, select
 
-from cloud.adapters.tables import federated_runs, members, objects, retained, rollouts, versions
 from cloud.core.rollout import ACTIVE
 from cloud.ports import Objects, Store
+from cloud.tables import federated_runs, members, objects, retained, rollouts, versions
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.ports import Link
 from wire.release import Release

@@ -71,9 +71,9 @@ def card(result: Result, origin: Origin, numbers: Numbers) -> ModelCard:
     return ModelCard(
         model=origin.model,
         version=numbers.version,
-        title=f"{origin.model} version {numbers.version}",
-        intended_use=f"classification of {', '.join(result.classes)} (workload {result.workload})",
-        licence="as the workload's data and code",
+        title=result.about.title,
+        intended_use=result.about.intended_use,
+        licence=result.about.licence,
         lineage=Lineage(
             workload=result.workload,
             data_sha256=result.data_sha256,

@@ -9,8 +9,8 @@ from collections.abc import Callable
 from sqlalchemy import Connection, select
 from sqlalchemy.dialects.sqlite import insert
 
-from cloud.adapters.tables import desired, devices
 from cloud.service.effects import Effects, Publish
+from cloud.tables import desired, devices
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.topics import Topics

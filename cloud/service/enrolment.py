@@ -9,11 +9,11 @@ from dataclasses import dataclass
 
 from sqlalchemy import Connection, insert, select, update
 
-from cloud.adapters.tables import claims, devices
 from cloud.core.identity import Claim, Denied, Enrolled, digest, enrol
 from cloud.errors import InvalidError
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Publish, Wake
+from cloud.tables import claims, devices
 from wire.codec import decode, encode
 from wire.errors import WireError
 from wire.identity import EnrolReply, EnrolRequest

@@ -12,7 +12,6 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cloud.adapters.tables import devices, federated_rounds, federated_runs
 from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge, matches
 from cloud.errors import ConflictError, InvalidError
 from cloud.ports import JobError, JobOrder, Launcher, Objects, Store
@@ -20,6 +19,7 @@ from cloud.service import audit, jobs
 from cloud.service.effects import Effects, Wake, wake
 from cloud.service.jobs import Event
 from cloud.service.rollouts import released
+from cloud.tables import devices, federated_rounds, federated_runs
 from federated.core.report import Result, RoundReport
 from federated.spec import Login, Participant, Spec
 from wire.codec import encode

@@ -6,10 +6,10 @@ import logging
 
 from sqlalchemy import update
 
-from cloud.adapters.tables import devices
 from cloud.ports import Store
 from cloud.service.ingest import Received, apply
 from cloud.service.outbox import Outbox
+from cloud.tables import devices
 from wire.ports import Clock, Inbound
 from wire.topics import Topics
 

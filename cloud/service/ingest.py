@@ -11,10 +11,10 @@ from typing import Any
 from sqlalchemy import Connection, Row, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from cloud.adapters.tables import devices, members, rollouts, slots, stats
 from cloud.core import presence
 from cloud.service import enrolment
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
+from cloud.tables import devices, members, rollouts, slots, stats
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
 from wire.messages import Outcome, Receipt, Reported, SlotReport, Status, Telemetry

@@ -14,11 +14,11 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from cloud.adapters.tables import job_events, jobs
 from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.outbox import Outbox
+from cloud.tables import job_events, jobs
 from wire.ports import Clock
 
 log = logging.getLogger(__name__)

@@ -6,13 +6,13 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select, update
 
-from cloud.adapters.tables import federated_runs, models, versions
 from cloud.ports import JobError, JobOrder, Launcher, Objects, Store
 from cloud.service import build, registry
 from cloud.service.build import Origin
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.jobs import Event
 from cloud.service.registry import Built
+from cloud.tables import federated_runs, models, versions
 from optimize.spec import RESULT_FILE, DeriveSpec, Result, TrainSpec
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.ports import Clock, Ids

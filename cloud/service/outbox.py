@@ -11,10 +11,10 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, select
 
-from cloud.adapters.tables import devices
 from cloud.core.access import DEVICE, under
 from cloud.ports import BrokerControl, BrokerError, BrokerUser, Store
 from cloud.service.effects import NOTHING, Effects, Wake
+from cloud.tables import devices
 from wire.ports import Link, LinkError
 from wire.topics import Topics
 

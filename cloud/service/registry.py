@@ -11,11 +11,11 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
-from cloud.adapters.tables import models, objects, publisher_keys, signing_requests, version_objects, versions
 from cloud.core.registry import DECISIONS, SigningDecision, VersionState
 from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects
+from cloud.tables import models, objects, publisher_keys, signing_requests, version_objects, versions
 from wire.codec import MAX_RELEASE_BYTES, encode
 from wire.dsse import RELEASE_TYPE, Verify, unseal
 from wire.errors import WireError

@@ -7,7 +7,6 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from cloud.adapters.tables import devices, members, rollouts, versions
 from cloud.core import rollout as core
 from cloud.core.federated_gate import matches
 from cloud.core.registry import VersionState, why_not_rolled_out
@@ -16,6 +15,7 @@ from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.service import audit, director
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.tables import devices, members, rollouts, versions
 from wire.assignment import Execution, SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.messages import Outcome

@@ -21,8 +21,8 @@ WEBSOCKET_POLICY_VIOLATION = 1008
 _REFUSAL = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Fleetloop</title>
 <style>body{font:16px/1.6 system-ui,sans-serif;max-width:34em;margin:16vh auto;padding:0 1em;color:#1b2330}
 code{background:#eef0f4;padding:.1em .4em;border-radius:4px}</style>
-<h1>This page needs its link</h1><p>The hub prints the link when it starts. It ends in <code>?token=…</code>; the
-token is also in the file <code>view.token</code> in the hub's data directory.</p><p>Open the page once through that
+<h1>This page needs its link</h1><p>It ends in <code>?token=…</code>; the token stands in
+the file <code>view.token</code> in the hub's data directory.</p><p>Open the page once through that
 link; this browser is then let in for twelve hours.</p></html>"""
 
 

@@ -13,8 +13,8 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from cloud.adapters.sql_store import make_engine
-from cloud.adapters.tables import metadata
 from cloud.ports import ObjectMissingError
+from cloud.tables import metadata
 
 T = TypeVar("T")
 

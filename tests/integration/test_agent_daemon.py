@@ -31,7 +31,7 @@ from tests.agent_world import (
     ship,
     wanted,
 )
-from tests.federated_world import BrokerProcess
+from tests.plain_broker import BrokerProcess
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.codec import encode
 from wire.identity import ClaimFile, EnrolReply, EnrolRequest

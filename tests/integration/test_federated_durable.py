@@ -18,7 +18,8 @@ from federated.flower.convert import ndarrays
 from federated.records import from_object, to_object
 from federated.spec import Tolerances
 from tests.federated_local import NAMES, STRATEGIES, LocalGrid, play
-from tests.federated_world import CONFIG, AggregatorProcess, BrokerProcess, Device, fleet, write_graphs
+from tests.federated_world import CONFIG, AggregatorProcess, Device, fleet, write_graphs
+from tests.plain_broker import BrokerProcess
 from wire.assignment import FederatedPolicy
 from wire.codec import decode, encode
 from wire.federated import Reply

@@ -20,11 +20,11 @@ from tests.federated_world import (
     MODEL,
     TOPICS,
     VERSION,
-    BrokerProcess,
     fleet,
     starting_parameters,
     write_graphs,
 )
+from tests.plain_broker import BrokerProcess
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds
 

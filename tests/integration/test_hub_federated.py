@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from cloud.adapters.tables import federated_rounds, federated_runs, versions
 from cloud.service import federated_runs as service
 from cloud.service import jobs as job_service
 from cloud.service import registry
@@ -16,6 +15,7 @@ from cloud.service.blobs import Blobs
 from cloud.service.federated_runs import Access, FederatedJobs, NewRun
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
+from cloud.tables import federated_rounds, federated_runs, versions
 from federated.core.report import DeviceResult, Ended, Result, RoundReport, Totals
 from federated.spec import Login, Spec
 from optimize.spec import DeriveSpec

@@ -8,7 +8,6 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from cloud.adapters.tables import desired, devices, jobs, members, rollouts, signing_requests, stats, versions
 from cloud.core.gates import Gates
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.errors import ConflictError, InvalidError
@@ -21,6 +20,7 @@ from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.registry import refuse
 from cloud.service.rollouts import NewRollout
+from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, stats, versions
 from tests.hub_world import MODEL, ROOT, World, as_json, inbound, run_until_idle
 from wire.adapters.keys import load_or_create
 from wire.codec import decode, encode
@@ -600,7 +600,7 @@ def test_the_alembic_schema_is_the_one_of_the_tables(tmp_path: Path) -> None:
     from alembic.migration import MigrationContext
 
     from cloud.adapters.sql_store import make_engine, migrate
-    from cloud.adapters.tables import metadata
+    from cloud.tables import metadata
 
     engine = make_engine(tmp_path / "hub.sqlite")
     migrate(engine)

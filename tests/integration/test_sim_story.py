@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
-from cloud.adapters.tables import devices, members, rollouts
 from cloud.core.rollout import Plan, Wave
 from cloud.service.rollouts import NewRollout
+from cloud.tables import devices, members, rollouts
 from edge_agent.service.objects import path_of
 from simulator import main, scenario
 from simulator.core.network import Quality

@@ -8,7 +8,7 @@ import msgspec
 import pytest
 from sqlalchemy import Connection, Table, insert
 
-from cloud.adapters import tables
+from cloud import tables
 from cloud.adapters.sql_store import make_engine, migrate
 from cloud.service.overview import Overview, overview
 from cloud.service.overview.shapes import Quality

@@ -4,52 +4,15 @@ import asyncio
 import contextlib
 import os
 import signal
-import socket
 import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
+from tests.plain_broker import BrokerProcess
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
-from wire.identity import Broker
 from wire.ports import Inbound, LinkError
-
-BROKER = """
-import asyncio, sys
-from amqtt.broker import Broker
-plugins = {"amqtt.plugins.authentication.AnonymousAuthPlugin": {"allow_anonymous": True}}
-async def main():
-    bind = "127.0.0.1:" + sys.argv[1]
-    await Broker({"listeners": {"default": {"type": "tcp", "bind": bind}}, "plugins": plugins}).start()
-    print("ready", flush=True)
-    await asyncio.Event().wait()
-asyncio.run(main())
-"""
-
-
-class BrokerProcess:
-    """A plain amqtt broker that can be killed and started again on the same port."""
-
-    def __init__(self) -> None:
-        with socket.socket() as probe:
-            probe.bind(("127.0.0.1", 0))
-            self.port: int = probe.getsockname()[1]
-        self.start()
-
-    def start(self) -> None:
-        """Start and wait until it listens."""
-        command = [sys.executable, "-c", BROKER, str(self.port)]
-        self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
-        assert self.process.stdout is not None
-        assert self.process.stdout.readline() == b"ready\n"
-
-    def kill(self) -> None:
-        """SIGKILL."""
-        self.process.send_signal(signal.SIGKILL)
-        self.process.wait()
-        assert self.process.stdout is not None
-        self.process.stdout.close()
 
 
 @pytest.fixture
@@ -64,7 +27,7 @@ class Client:
     """A link with its messages in a queue and its ups and downs as events."""
 
     def __init__(self, broker: BrokerProcess, name: str, will: Will | None = None) -> None:
-        self.link = MqttLink(Broker(host="127.0.0.1", port=broker.port), Credentials(name, "secret"), will=will)
+        self.link = MqttLink(broker.address, Credentials(name, "secret"), will=will)
         self.received: asyncio.Queue[Inbound] = asyncio.Queue()
         self.up, self.down = asyncio.Event(), asyncio.Event()
         self.link.on_message = self._on_message

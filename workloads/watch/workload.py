@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from workloads.base import DeviceStream, FederatedPlan, HubData, TrainingPlan
+from workloads.base import About, DeviceStream, FederatedPlan, HubData, TrainingPlan
 from workloads.watch.recordings import CHANNELS, EXERCISES, WatchRecording, read_recordings
 from workloads.watch.windows import LENGTH, device_streams, hub_data
 
@@ -20,6 +20,11 @@ class WatchWorkload:
     """Seven shoulder exercises from 2.56 s of a watch's accelerometer and gyroscope."""
 
     name = "watch"
+    about = About(
+        title="Shoulder exercises from a smartwatch",
+        intended_use="Recognise seven physiotherapy exercises from a watch on either wrist. Not for medical decisions.",
+        licence="BSD-3-Clause (data: seglearn, D. M. Burns); the model may be used under the same terms",
+    )
     input_shape = (len(CHANNELS), LENGTH)
     classes = EXERCISES
     training = TrainingPlan(epochs=40, batch_size=32, learning_rate=2e-3, weight_decay=1e-2, finetune_epochs=20)

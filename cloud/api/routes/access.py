@@ -3,13 +3,13 @@
 from fastapi import APIRouter
 from sqlalchemy import Connection, insert
 
-from cloud.adapters.tables import api_keys
 from cloud.api.context import Administrator, Hub
 from cloud.api.schemas import Health, KeyRequest, KeyView, PublisherKeyRequest
 from cloud.core.identity import api_key, digest
 from cloud.errors import InvalidError
 from cloud.service import audit, registry
 from cloud.service.effects import NOTHING, Effects
+from cloud.tables import api_keys
 from wire.adapters.keys import verifiers
 from wire.errors import MalformedError
 

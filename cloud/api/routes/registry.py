@@ -6,7 +6,6 @@ from typing import Literal
 from fastapi import APIRouter
 from sqlalchemy import Connection, select
 
-from cloud.adapters.tables import models
 from cloud.api import views
 from cloud.api.context import Hub, Operator, Publisher, Viewer
 from cloud.api.schemas import (
@@ -21,6 +20,7 @@ from cloud.api.schemas import (
 from cloud.errors import UnknownError
 from cloud.service import audit, jobs, registry
 from cloud.service.effects import Effects
+from cloud.tables import models
 from wire.adapters.keys import verifiers
 from wire.release import object_ref
 

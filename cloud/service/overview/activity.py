@@ -5,8 +5,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, func, select
 
-from cloud.adapters.tables import audit, job_events, jobs
 from cloud.service.overview.shapes import EventView, JobView, Stage
+from cloud.tables import audit, job_events, jobs
 
 NEWEST_JOBS = 6
 NEWEST_EVENTS = 60

@@ -4,8 +4,8 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, select
 
-from cloud.adapters.tables import federated_rounds, federated_runs, job_events, jobs
 from cloud.service.overview.shapes import FederatedView, RoundView
+from cloud.tables import federated_rounds, federated_runs, job_events, jobs
 
 NEWEST = 3
 

@@ -6,8 +6,8 @@ from typing import Any, Final
 import msgspec
 from sqlalchemy import Connection, Row, and_, select
 
-from cloud.adapters.tables import devices, slots, stats
 from cloud.service.overview.shapes import DeviceView, GroupView, Quality
+from cloud.tables import devices, slots, stats
 from wire.histogram import merge, quantile
 from wire.messages import Phase, Reported, Telemetry
 

@@ -6,9 +6,9 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, select
 
-from cloud.adapters.tables import members, rollouts
 from cloud.core.rollout import RolloutState
 from cloud.service.overview.shapes import GateView, RolloutView, WaveView
+from cloud.tables import members, rollouts
 from wire.messages import Outcome
 
 NEWEST = 4

@@ -2,7 +2,6 @@
 
 from sqlalchemy import Connection, select
 
-from cloud.adapters.tables import versions
 from cloud.service.overview.activity import read_events, read_jobs
 from cloud.service.overview.federated import read_runs
 from cloud.service.overview.fleet import read_devices, read_groups
@@ -10,6 +9,7 @@ from cloud.service.overview.headline import headline
 from cloud.service.overview.rollouts import read_rollouts
 from cloud.service.overview.shapes import Overview
 from cloud.service.overview.versions import read_versions
+from cloud.tables import versions
 
 
 def overview(conn: Connection, now_ns: int) -> Overview:

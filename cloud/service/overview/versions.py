@@ -5,8 +5,8 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, select
 
-from cloud.adapters.tables import versions
 from cloud.service.overview.shapes import CandidateView, VersionView
+from cloud.tables import versions
 from wire.release import Candidate, ModelCard, Release
 
 NEWEST = 6
