@@ -22,7 +22,7 @@ def test_a_workload_of_ones_own_is_named_by_module_and_attribute() -> None:
         ("wach", r"no workload 'wach': use one of \['watch'\]"),
         ("no.such.module:THING", "cannot import 'no'"),
         ("workloads.watch:NOTHING", "has no 'NOTHING'"),
-        ("math:pi", "lacks name, input_shape"),
+        ("math:pi", "lacks name, about, input_shape"),
     ],
 )
 def test_a_bad_reference_says_what_is_wrong_with_it(reference: str, said: str) -> None:
