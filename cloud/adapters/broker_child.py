@@ -11,6 +11,7 @@ subscribes while it is being delivered. `_ProvingHandler` and `_FleetBroker` men
 
 import asyncio
 import logging
+import os
 import sys
 from collections.abc import Iterator
 from typing import Any
@@ -156,7 +157,7 @@ async def _serve() -> None:
         change = msgspec.json.decode(line, type=Users)
         logins.replace(change.users)
         _tell(Told(broker.port(), change.number))
-    await broker.shutdown()
+    os._exit(0)
 
 
 async def _stdin() -> asyncio.StreamReader:
@@ -171,7 +172,11 @@ def _tell(message: Told) -> None:
 
 
 def main() -> None:
-    """Run until stdin closes."""
+    """Run until stdin closes, then end at once.
+
+    Everything here is in memory and forgotten anyway, while amqtt's own shutdown waits for acknowledgements that may
+    never come and keeps the port from the next hub meanwhile.
+    """
     logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("transitions").setLevel(logging.WARNING)
     asyncio.run(_serve())

@@ -134,7 +134,23 @@ def test_wrong_credentials_are_refused(tmp_path: Path) -> None:
             await refused(place, "p01", "wrong")
             await refused(place, "p01", client_id="p02")
             await refused(place, "enrol", client_id="p01")
+            for wildcard in ("+", "#", "*", "x/#"):  # would open the replies to everybody who enrols
+                await refused(place, "enrol", client_id=wildcard)
             await refused(place, "p01", will=Will(f"{ROOT}/up/p02/status", b"forged"))
+
+    asyncio.run(scenario())
+
+
+def test_a_port_in_use_is_said_at_once(tmp_path: Path) -> None:
+    """Not after the time that an answer may take: a restarted hub has to try again while the old broker ends."""
+
+    async def scenario() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as taken:
+            broker = EmbeddedBroker(Listener("127.0.0.1", taken.getsockname()[1], "localhost"), tmp_path / "log")
+            began = time.monotonic()
+            with pytest.raises(BrokerError, match="in use"):
+                await broker.start()
+            assert time.monotonic() - began < START_PATIENCE_S + ANSWER_TIMEOUT_S / 2
 
     asyncio.run(scenario())
 
@@ -289,5 +305,28 @@ def test_it_comes_back_after_a_kill_on_the_same_port_with_its_users(tmp_path: Pa
                 await hub.up.wait()
             assert broker.pid != before
             assert broker.endpoint.port == port
+
+    asyncio.run(scenario())
+
+
+def test_it_ends_at_once_with_the_hub_even_while_a_client_owes_acknowledgements(tmp_path: Path) -> None:
+    """The next hub wants the port: messages that nobody acknowledges must not keep it."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as broker:
+            silent, hub = Client(broker.endpoint, "p01"), Client(broker.endpoint, "hub")
+            silent.link.on_message = lambda message: None
+            await silent.link.subscribe(f"{ROOT}/dn/p01/#")
+            for client in (silent, hub):
+                await client.link.start()
+                await asyncio.wait_for(client.up.wait(), WAIT_S)
+            for _ in range(5):
+                await hub.link.publish(f"{ROOT}/dn/p01/desired", b"never acknowledged")
+            process = broker._process
+            assert process is not None
+            assert process.stdin is not None
+            process.stdin.close()
+            assert await asyncio.wait_for(process.wait(), 3) == 0
+            await asyncio.gather(silent.link.stop(), hub.link.stop())
 
     asyncio.run(scenario())
