@@ -44,31 +44,20 @@ class Narrator:
             self._progress.update(self._task, completed=done, total=total, description=title)
 
     def summary(self, report: dict[str, Any]) -> None:
-        """The figures of the run as tables."""
+        """The figures of the run: what the unseen people got, what it cost, and where each version came from."""
         table = Table(title="People the fleet never learned from", title_justify="left")
-        for column in (
-            "version",
-            "variant",
-            "bytes",
-            "of fp32",
-            "committed",
-            "right arms",
-            "left arms",
-            "confidence left",
-            "p50",
-        ):
+        for column in ("v", "variant", "bytes", "committed", "right", "left", "sure, left", "p50 ms"):
             table.add_column(column, justify="right")
         for row in report["versions"]:
             table.add_row(
                 str(row["version"]),
                 row["variant"],
-                f"{row['bytes']:,}",
-                f"{row['bytes'] / row['fp32_bytes']:.0%}",
+                f"{row['bytes']:,} ({row['bytes'] / row['fp32_bytes']:.0%})",
                 f"{row['committed']}/{report['devices']}",
                 f"{row['accuracy_unseen_right']:.3f}",
                 f"{row['accuracy_unseen_left']:.3f}",
                 f"{row['mean_confidence_left']:.3f}",
-                f"{row['p50_ms']:.2f} ms",
+                f"{row['p50_ms']:.2f}",
             )
         self.console.print(table)
         run = report["federated"]
@@ -77,5 +66,13 @@ class Narrator:
             f"{run['bytes_down_per_round'] / 1000:.0f} kB down and {run['bytes_up_per_round'] / 1000:.0f} kB up "
             f"in {run['seconds_per_round']:.2f} s a round"
         )
+        for row in report["lineage"]:
+            self.say(f"version {row['version']}: {_origin(row)}")
         self.say(f"agents: at most {report['agent_peak_rss_mb']:.0f} MB each, without torch and flwr")
         self.say(f"{report['wall_s']:.0f} s in all")
+
+
+def _origin(row: dict[str, Any]) -> str:
+    if row["federated_run"]:
+        return f"learned by the fleet from version {row['parent_version']} in run {row['federated_run'][:10]}"
+    return f"trained in job {row['job'][:10]} on data {row['data_sha256'][:10]}"
