@@ -9,6 +9,7 @@ import importlib.util
 import ipaddress
 import logging
 import os
+import ssl
 from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +47,7 @@ from wire.adapters.keys import SigningKey, load_or_create, verifiers
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
 from wire.dsse import ASSIGNMENT_TYPE, seal
+from wire.errors import MalformedError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -92,7 +94,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         store = SqlStore(directory / "hub.sqlite")
         await store.open()
         stack.callback(store.close)
-        await store.write(functools.partial(_first_start, base=base, keys=_publisher_keys(settings)))
+        await store.write(functools.partial(_first_start, base=base, keys=publisher_keys(settings)))
         broker = EmbeddedBroker(_listener(settings, directory), directory / "broker.log")
         await broker.start()
         stack.push_async_callback(broker.stop)
@@ -117,12 +119,22 @@ def _locked(path: Path) -> BinaryIO:
 
 
 def check(settings: Settings) -> None:
-    """Refuse to listen beyond this machine without TLS. Raises SettingsError."""
+    """Refuse to listen beyond this machine without TLS, and TLS files that cannot be used. Raises SettingsError."""
     if not _is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
         raise SettingsError(
             f"refusing to serve the API on {settings.host} without TLS: set tls_certificate and tls_key, "
             "or bind to 127.0.0.1"
         )
+    if bool(settings.tls_certificate) != bool(settings.tls_key):
+        raise SettingsError("tls_certificate and tls_key go together: set both or neither")
+    if settings.tls_certificate:
+        try:
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
+        except OSError as error:  # an SSLError is one
+            files = f"tls_certificate {settings.tls_certificate}, tls_key {settings.tls_key}"
+            raise SettingsError(
+                f"{files}: {error.strerror or error}; PEM files that belong together are needed"
+            ) from error
 
 
 async def _wire(
@@ -193,25 +205,32 @@ def _first_start(conn: Connection, base: _Base, keys: Mapping[str, str]) -> None
         row = {"sha256": digest(key), "name": "admin", "role": Role.ADMIN, "created_ns": now_ns}
         conn.execute(insert(api_keys).values(row))
         audit.record(conn, now_ns, audit.HUB, ("key.create", "admin"), role=Role.ADMIN)
-    for name, key in sorted(keys.items()):
+    for key, name in sorted(keys.items()):
         registry.trust(conn, key, name, audit.HUB, now_ns)
 
 
-def _publisher_keys(settings: Settings) -> dict[str, str]:
-    """File stem -> public key. Raises SettingsError."""
+def publisher_keys(settings: Settings) -> dict[str, str]:
+    """Public key -> stem of its file, which may be the same for several publishers. Raises SettingsError."""
     keys = {}
     for name in settings.publisher_key_files:
         try:
-            keys[Path(name).stem[:63]] = text = Path(name).read_text().strip()
+            text = Path(name).read_text(errors="replace").strip()
+            verifiers([text])
+            keys[text] = Path(name).stem[:63]
         except OSError as error:
             raise SettingsError(f"publisher key file {name}: {error.strerror}") from error
-        verifiers([text])
+        except MalformedError as error:
+            raise SettingsError(f"publisher key file {name}: {error}") from error
     return keys
 
 
 def _listener(settings: Settings, directory: Path) -> Listener:
     hosts = tuple(dict.fromkeys((settings.broker_host, "localhost", "127.0.0.1")))
-    tls = certificates.ensure(directory / "keys" / "tls", hosts, datetime.datetime.now(datetime.UTC))
+    try:
+        tls = certificates.ensure(directory / "keys" / "tls", hosts, datetime.datetime.now(datetime.UTC))
+    except ValueError as error:
+        about = f"broker_host {settings.broker_host!r}, files in {directory / 'keys' / 'tls'}"
+        raise SettingsError(f"cannot make the broker's certificate ({about}): {error}") from error
     place = (settings.broker_bind, settings.broker_port, settings.broker_host)
     return Listener(*place, tls.certificate, tls.key, tls.ca_pem)
 

@@ -3,13 +3,15 @@
 import asyncio
 import contextlib
 import logging
+import os
 import signal
+import socket
 from collections.abc import Sequence
 
 import uvicorn
 
 from cloud.adapters.sql_store import StoreError
-from cloud.bootstrap import Running, SettingsError, started
+from cloud.bootstrap import Running, SettingsError, check, started
 from cloud.ports import BrokerError
 from cloud.settings import Settings
 from wire.errors import WireError
@@ -24,6 +26,7 @@ GRACE_S = 5
 
 def run(settings: Settings) -> int:
     """Run the hub until SIGTERM or SIGINT; returns the exit code."""
+    os.umask(0o077)  # whatever the hub and its children write is for their owner only
     try:
         return asyncio.run(_run(settings))
     except (SettingsError, WireError) as error:
@@ -43,12 +46,17 @@ class _Server(uvicorn.Server):
 
 
 async def _run(settings: Settings) -> int:
+    with _bound(settings) as listener:
+        return await _serve(settings, listener)
+
+
+async def _serve(settings: Settings, listener: socket.socket) -> int:
     async with started(settings) as running:
         server = _Server(_configuration(settings, running))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, _stop, server)
-        serving = asyncio.create_task(server.serve(), name="http")
+        serving = asyncio.create_task(server.serve([listener]), name="http")
         working = asyncio.create_task(running.hub.run(), name="hub")
         _announce(settings, running)
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
@@ -56,6 +64,22 @@ async def _run(settings: Settings) -> int:
         working.cancel()
         outcomes = await asyncio.gather(serving, working, return_exceptions=True)
         return _exit_code(outcomes)
+
+
+def _bound(settings: Settings) -> socket.socket:
+    """The API's port, taken before anything is started; nobody can connect yet. Raises SettingsError."""
+    check(settings)
+    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((settings.host, settings.port))
+    except OSError as error:
+        listener.close()
+        place = f"{settings.host}:{settings.port}"
+        raise SettingsError(
+            f"cannot serve the API on {place}: {error.strerror}; choose another host or port"
+        ) from error
+    return listener
 
 
 def _exit_code(outcomes: Sequence[BaseException | None]) -> int:

@@ -9,6 +9,7 @@ from amqtt.session import Session
 
 from cloud.core.access import permitted
 from cloud.ports import BrokerUser
+from wire.topics import valid_name
 
 
 class Logins:
@@ -22,11 +23,14 @@ class Logins:
         self._users = {user.name: user for user in users}
 
     def login(self, client: str, name: str, password: str) -> BrokerUser | None:
-        """The user that these credentials prove, if they do."""
+        """The user that these credentials prove, if they do.
+
+        The client id stands in the user's patterns, so one that holds a wildcard or a level of its own is refused.
+        """
         user = self._users.get(name)
         known = user.verifier if user is not None else ""
         given = hashlib.sha256(password.encode()).hexdigest()
-        if not hmac.compare_digest(given, known) or user is None or not client:
+        if not hmac.compare_digest(given, known) or user is None or not valid_name(client):
             return None
         return user if self._of_client(client, name) == user else None
 

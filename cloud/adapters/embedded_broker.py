@@ -18,7 +18,6 @@ log = logging.getLogger(__name__)
 
 ANSWER_TIMEOUT_S = 20.0
 RESTART_PAUSE_S = 0.5
-START_PATIENCE_S = 10.0
 STOP_TIMEOUT_S = 5.0
 
 
@@ -34,6 +33,8 @@ class Listener:
     ca_pem: str = ""
     grace_s: int = 10
     """A client counts as gone when it has been silent for its keep-alive and this long."""
+    patience_s: float = 20.0
+    """How long a first start is tried again."""
 
 
 class EmbeddedBroker:
@@ -66,7 +67,7 @@ class EmbeddedBroker:
         The port may still be held for a moment by the child of a hub that was killed.
         """
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + START_PATIENCE_S
+        deadline = loop.time() + self._listener.patience_s
         while True:
             try:
                 await self._launch()
@@ -131,6 +132,7 @@ class EmbeddedBroker:
             async with self._told:
                 self._port, self._in_force = told.port, told.users
                 self._told.notify_all()
+        await process.wait()  # only then does it count as ended for those who wait for an answer
         async with self._told:
             self._told.notify_all()
 

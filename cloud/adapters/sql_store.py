@@ -75,7 +75,11 @@ class SqlStore:
             self._engine = make_engine(self._path)
             migrate(self._engine)
         except Exception as error:
-            raise StoreError(f"cannot open the database {self._path}: {error}") from error
+            reason = getattr(error, "orig", None) or error
+            raise StoreError(
+                f"cannot open the database {self._path}: {reason}; see that its directory is writable and has room, "
+                "or restore it from a backup"
+            ) from error
 
 
 def make_engine(path: Path) -> Engine:

@@ -16,6 +16,8 @@ from collections.abc import AsyncGenerator
 from pathlib import Path
 from typing import BinaryIO
 
+import msgspec
+
 from cloud.ports import JobError, JobOrder
 from wire.adapters.system import ThreadOffload
 
@@ -29,6 +31,10 @@ STOP_TIMEOUT_S = 10.0
 ORPHAN_PATIENCE_S = 30.0
 """How long the process of a hub that was killed may take to notice."""
 TAIL_BYTES = 600
+
+
+class _ErrorEvent(msgspec.Struct):
+    message: str
 
 
 class SubprocessLauncher:
@@ -129,6 +135,14 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _why(code: int, last: deque[bytes], log_file: Path) -> str:
     """The last thing that the job said is usually the reason; its log has the rest."""
-    said = last[0].decode(errors="replace").strip() if last else ""
+    said = _said(last[0]) if last else ""
     tail = log_file.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
     return f"job ended with code {code}: {said or tail or 'no output'} (log: {log_file})"
+
+
+def _said(line: bytes) -> str:
+    """The words of an error event, or the line as it is."""
+    try:
+        return msgspec.json.decode(line, type=_ErrorEvent).message
+    except msgspec.DecodeError:
+        return line.decode(errors="replace").strip()

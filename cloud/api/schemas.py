@@ -5,6 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
+VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
+Count = Annotated[int, Field(ge=1, lt=2**31)]
 Label = Annotated[str, Field(max_length=63)]
 Labels = Annotated[dict[Label, Label], Field(max_length=32)]
 Role = Literal["viewer", "operator", "publisher", "admin"]
@@ -180,7 +182,7 @@ class PublisherKeyRequest(Request):
 class WaveRequest(Request):
     """How many devices the wave reaches: exactly one of a count or a share (cumulative shares: 25, then 100)."""
 
-    count: Annotated[int, Field(ge=1)] | None = None
+    count: Count | None = None
     percent: Annotated[float, Field(gt=0, le=100)] | None = None
 
 
@@ -189,7 +191,7 @@ class GatesRequest(Request):
 
     commit_rate: Annotated[float, Field(ge=0, le=1)] = 1.0
     golden_agreement: Annotated[float, Field(ge=0, le=1)] = 1.0
-    minimum_sample: Annotated[int, Field(ge=1)] = 1
+    minimum_sample: Count = 1
     """Ended executions that must be there before a failure rate "of completed" may halt the rollout."""
 
 
@@ -197,7 +199,7 @@ class RolloutRequest(Request):
     """Bring every device that the selector matches (all labels equal; {} = all) to a released version."""
 
     model: Name
-    version: Annotated[int, Field(ge=1)]
+    version: VersionNumber
     slot: Name = "main"
     selector: Labels = {}
     waves: Annotated[list[WaveRequest], Field(min_length=1, max_length=20)]
@@ -271,13 +273,13 @@ class FederatedRequest(Request):
     """Learn on the devices, from a released version on. Eligible: federated, enrolled, matched by the selector."""
 
     model: Name
-    version: Annotated[int, Field(ge=1)]
+    version: VersionNumber
     selector: Labels = {}
     strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "FedAvg"
     strategy_args: dict[str, float | int | bool | str] = {}
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
     train: TrainRequest = TrainRequest()
-    evaluate_every: Annotated[int, Field(ge=0)] = 1
+    evaluate_every: Annotated[int, Field(ge=0, le=10_000)] = 1
     non_inferiority: NonInferiorityRequest | None = None
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 

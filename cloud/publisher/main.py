@@ -23,9 +23,12 @@ KEY, PUBLIC, LEDGER = "publisher.key", "publisher.pub", "ledger.json"
 def run(settings: Settings) -> int:
     """Do what `settings.action` says; returns the exit code. Raises MalformedError for unusable settings or files."""
     data = Path(settings.key_dir)
-    data.mkdir(parents=True, exist_ok=True, mode=0o700)
-    key = load_or_create(data / KEY)
-    (data / PUBLIC).write_text(f"{key.public_hex}\n")
+    try:
+        data.mkdir(parents=True, exist_ok=True, mode=0o700)
+        key = load_or_create(data / KEY)
+        (data / PUBLIC).write_text(f"{key.public_hex}\n")
+    except OSError as error:
+        raise MalformedError(f"key_dir {data}: {error.strerror}; name a directory that can be written") from error
     if settings.action == "key":
         print(key.public_hex)
         return 0
@@ -94,6 +97,9 @@ def _api_key(settings: Settings) -> str:
     if not settings.api_key_file:
         raise MalformedError("api_key_file is not set: the publisher needs a hub API key of the role publisher")
     try:
-        return Path(settings.api_key_file).read_text().strip()
+        key = Path(settings.api_key_file).read_text(errors="replace").strip()
     except OSError as error:
         raise MalformedError(f"api_key_file {settings.api_key_file}: {error.strerror}") from error
+    if not (key.isascii() and key.isprintable() and key):
+        raise MalformedError(f"api_key_file {settings.api_key_file} holds no API key (one line, flk_...)")
+    return key

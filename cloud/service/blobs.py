@@ -6,18 +6,21 @@ everything when it was away. Objects are noted before they are published, so the
 
 from typing import NamedTuple
 
-from sqlalchemy import Connection, delete, insert, select
+from sqlalchemy import Connection, Select, delete, insert, select
 
 from cloud.core.rollout import ACTIVE
 from cloud.ports import Objects, Store
-from cloud.tables import federated_runs, members, objects, retained, rollouts, versions
-from wire.codec import MAX_RELEASE_BYTES, decode
+from cloud.tables import desired, devices, federated_runs, members, objects, retained, rollouts, slots, versions
+from wire.assignment import Assignment
+from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, decode
+from wire.messages import Phase
 from wire.ports import Link
 from wire.release import Release
 from wire.topics import Topics
 from wire.transfer.chunks import count, frames
 
 MAX_RETAINED_BYTES = 64 * 1024 * 1024
+INSTALLING = (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING, Phase.TRIAL)
 
 
 class Blobs:
@@ -81,16 +84,30 @@ class _Need(NamedTuple):
 
 
 def _needs(conn: Connection) -> set[_Need]:
-    """What active rollouts, executions under way and federated runs need."""
+    """What active rollouts, executions under way, devices that are late and federated runs need."""
     columns = select(rollouts.c.model, rollouts.c.version, rollouts.c.plan)
     active = columns.where(rollouts.c.state.in_(sorted(ACTIVE)))
     under_way = columns.join(members, members.c.rollout == rollouts.c.id).where(
         members.c.assigned_ns.is_not(None), members.c.outcome.is_(None)
     )
+    late = {
+        _Need(slot.model, slot.version, False, slot.variant)
+        for document in conn.execute(_late()).scalars()
+        for slot in decode(document, Assignment, limit=MAX_ASSIGNMENT_BYTES).slots
+    }
     learning = select(federated_runs.c.model, federated_runs.c.version).where(federated_runs.c.state == "running")
     running = [row for query in (active, under_way) for row in conn.execute(query)]
     needs = {_Need(row.model, row.version, False, row.plan["variant"] or "") for row in running}
-    return needs | {_Need(row.model, row.version, True, "") for row in conn.execute(learning)}
+    return needs | late | {_Need(row.model, row.version, True, "") for row in conn.execute(learning)}
+
+
+def _late() -> Select[bytes]:
+    """Assignments of devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
+    installing = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
+    behind = (devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(installing)
+    return (
+        select(desired.c.assignment).join(devices, devices.c.name == desired.c.device).where(devices.c.online, behind)
+    )
 
 
 def _files(conn: Connection, need: _Need) -> list[str]:

@@ -7,7 +7,7 @@ that has its answer can log in. Repeating either step is harmless.
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import Connection, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, update
 
 from cloud.core.identity import Claim, Denied, Enrolled, digest, enrol
 from cloud.errors import InvalidError
@@ -35,13 +35,17 @@ class NewClaim:
 
 
 def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
-    """Announce a device, or renew the claim of a known one (replaced hardware keeps its history)."""
+    """Announce a device, or renew the claim of a known one (replaced hardware keeps its history).
+
+    Of the claim files of a device only the newest is good, so one that was lost can be made worthless.
+    """
     if new.device in RESERVED_NAMES or not valid_name(new.device):
         raise InvalidError(f"a device cannot be called {new.device!r}: that name is reserved")
     values = {"labels": dict(new.labels), "federated": new.federated, "claimed_ns": now_ns}
     known = conn.execute(update(devices).where(devices.c.name == new.device).values(values)).rowcount
     if not known:
         conn.execute(insert(devices).values(name=new.device, **values))
+    conn.execute(delete(claims).where(claims.c.device == new.device, claims.c.used_ns.is_(None)))
     token = digest(new.token)
     conn.execute(insert(claims).values(token_sha256=token, device=new.device, expires_ns=now_ns + CLAIM_LIFE_NS))
     audit.record(conn, now_ns, actor, ("device.claim", new.device), labels=dict(new.labels))

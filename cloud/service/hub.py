@@ -69,9 +69,15 @@ class Hub:
         parts.link.on_up = self._on_up
         parts.link.on_down = self._on_down
         await parts.inbox.presume_all_gone()
-        await parts.store.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
         await parts.link.subscribe(*parts.inbox.filters())
         await parts.link.start()
+        try:
+            await self._work()
+        finally:
+            parts.link.on_down = _ended
+
+    async def _work(self) -> None:
+        parts = self._parts
         wakes = parts.outbox.woken
         async with asyncio.TaskGroup() as group:
             for name, loop in (
@@ -107,12 +113,20 @@ class Hub:
         await parts.outbox.change(functools.partial(rollouts.tick, means=means))
 
     async def _publish_desired(self) -> None:
-        """What devices have not accepted yet, or everything after the broker was away; then the chunks."""
+        """What devices have not accepted yet, or everything after the broker was away; then the chunks.
+
+        A device that is ahead of us shows that our database was restored: it is told anew, above what it has accepted.
+        """
         parts = self._parts
+        await parts.store.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
         query = director.everything if self._republish_all else director.unconfirmed
         self._republish_all = False
         parts.outbox.post(await parts.store.read(functools.partial(query, topics=parts.topics)))
         parts.outbox.post(wake(Wake.BLOBS))
+
+
+def _ended(reason: str) -> None:
+    """The hub is stopping: losing the broker is no news."""
 
 
 async def _repeat(what: str, woken: Callable[[], Awaitable[None]], step: Callable[[], Awaitable[None]]) -> None:

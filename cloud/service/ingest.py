@@ -8,16 +8,18 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core import presence
+from cloud.core.plausible import check_reported, check_status, check_telemetry
 from cloud.service import enrolment
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
-from cloud.tables import devices, members, rollouts, slots, stats
-from wire.codec import decode, encode
+from cloud.tables import devices, members, rollouts, slots, stats, versions
+from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.errors import MalformedError, WireError
-from wire.messages import Outcome, Receipt, Reported, SlotReport, Status, Telemetry
+from wire.messages import ModelStats, Outcome, Receipt, Reported, SlotReport, Status, Telemetry
+from wire.release import Release
 from wire.topics import Enrolment, Topics, Upward
 
 MAX_REASON = 500
@@ -101,6 +103,7 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     if not payload:
         return NOTHING  # a cleared retained status says nothing
     status = decode(payload, Status)
+    check_status(status)
     row = sender.row
     before = presence.Presence(row.online, row.boot, row.seen_ns)
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=sender.now_ns)
@@ -117,6 +120,7 @@ def _is_new(channel: str, seq: int, mark: int) -> bool:
 
 
 def _reported(sender: _Sender, reported: Reported, payload: bytes) -> Effects:
+    check_reported(reported)
     receipt = sender.receipt("reported", reported.seq)
     if not _is_new("report", reported.seq, sender.row.reported_seq):
         return receipt
@@ -124,6 +128,7 @@ def _reported(sender: _Sender, reported: Reported, payload: bytes) -> Effects:
     for slot in reported.slots:
         effects += _member(sender, slot)
         _slot(sender, slot)
+    _forget_other_slots(sender, reported.slots)
     sender.change(
         reported=payload,
         reported_seq=reported.seq,
@@ -154,12 +159,18 @@ def _slot(sender: _Sender, slot: SlotReport) -> None:
     sender.conn.execute(row.on_conflict_do_update(index_elements=["device", "slot"], set_=values))
 
 
+def _forget_other_slots(sender: _Sender, told: Sequence[SlotReport]) -> None:
+    """A report is the whole state: a slot that it does not name is no more."""
+    gone = (slots.c.device == sender.row.name) & slots.c.slot.not_in([slot.slot for slot in told])
+    sender.conn.execute(delete(slots).where(gone))
+
+
 def _member(sender: _Sender, slot: SlotReport) -> Effects:
     """Enter the outcome of an execution into its rollout. Success counts only for what the device really runs."""
     if slot.outcome is None or not slot.execution:
         return NOTHING
     query = (
-        select(members.c.rollout, members.c.outcome, rollouts.c.model, rollouts.c.version)
+        select(members.c.rollout, members.c.outcome, members.c.acknowledged, rollouts.c.model, rollouts.c.version)
         .join(rollouts, rollouts.c.id == members.c.rollout)
         .where(members.c.execution == slot.execution, members.c.device == sender.row.name)
     )
@@ -179,6 +190,7 @@ def _member(sender: _Sender, slot: SlotReport) -> Effects:
             reason=slot.reason,
             golden_matched=golden.matched if golden else 0,
             golden_total=golden.total if golden else 0,
+            acknowledged=member.acknowledged and slot.outcome is not Outcome.SUCCEEDED,
             finished_ns=sender.now_ns,
         )
     )
@@ -186,22 +198,13 @@ def _member(sender: _Sender, slot: SlotReport) -> Effects:
 
 
 def _telemetry(sender: _Sender, telemetry: Telemetry, payload: bytes) -> Effects:
+    check_telemetry(telemetry)
     receipt = sender.receipt("telemetry", telemetry.seq)
     if not _is_new("telemetry", telemetry.seq, sender.row.telemetry_seq):
         return receipt
     for one in telemetry.stats:
-        if not 0 <= one.correct <= one.feedback <= one.predictions:
-            raise MalformedError(f"counters of {one.model} version {one.version} contradict each other")
-        values = {
-            "predictions": one.predictions,
-            "feedback": one.feedback,
-            "correct": one.correct,
-            "confidence_sum": one.confidence_sum,
-            "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
-        }
-        keys = {"device": sender.row.name, "model": one.model, "version": one.version, "variant": one.variant}
-        row = insert(stats).values(**keys, **values)
-        sender.conn.execute(row.on_conflict_do_update(index_elements=list(keys), set_=values))
+        if _is_ours(sender.conn, one):
+            _count(sender, one)
     sender.change(
         telemetry=payload,
         telemetry_seq=telemetry.seq,
@@ -210,3 +213,23 @@ def _telemetry(sender: _Sender, telemetry: Telemetry, payload: bytes) -> Effects
         seen_ns=sender.now_ns,
     )
     return receipt
+
+
+def _is_ours(conn: Connection, one: ModelStats) -> bool:
+    """Is it a variant of a version in the registry? Counters of anything else would pile up for nobody."""
+    here = (versions.c.model == one.model) & (versions.c.version == one.version)
+    release = conn.execute(select(versions.c.release).where(here)).scalar_one_or_none()
+    return release is not None and decode(release, Release, limit=MAX_RELEASE_BYTES).variant(one.variant) is not None
+
+
+def _count(sender: _Sender, one: ModelStats) -> None:
+    values = {
+        "predictions": one.predictions,
+        "feedback": one.feedback,
+        "correct": one.correct,
+        "confidence_sum": one.confidence_sum,
+        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
+    }
+    keys = {"device": sender.row.name, "model": one.model, "version": one.version, "variant": one.variant}
+    row = insert(stats).values(**keys, **values)
+    sender.conn.execute(row.on_conflict_do_update(index_elements=list(keys), set_=values))

@@ -46,9 +46,16 @@ class Built:
 
 
 def add_model(conn: Connection, name: str, workload: str, now_ns: int) -> None:
-    """Make the model known. Raises ConflictError when it is already there with another workload."""
+    """Make the model known. Raises ConflictError when it has versions of another workload.
+
+    Until its first version the workload can be changed: it may have been misspelt.
+    """
     statement = upsert(models).values(name=name, workload=workload, created_ns=now_ns)
-    conn.execute(statement.on_conflict_do_nothing())
+    conn.execute(
+        statement.on_conflict_do_update(
+            index_elements=["name"], set_={"workload": workload}, where=models.c.last_version == 0
+        )
+    )
     known = conn.execute(select(models.c.workload).where(models.c.name == name)).scalar_one()
     if known != workload:
         raise ConflictError(f"model {name!r} belongs to workload {known!r}, not {workload!r}")

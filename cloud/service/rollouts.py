@@ -65,12 +65,14 @@ def create(conn: Connection, new: NewRollout, actor: str, now_ns: int) -> Effect
     if not chosen:
         raise InvalidError(f"no enrolled device matches the selector {dict(new.selector)}")
     _refuse_if_held(conn, chosen, new.slot)
-    plan = msgspec.to_builtins(new.plan) | {"fleet": len(chosen), "variant": new.variant}
+    waves = core.partition(new.id, new.plan.waves, chosen)
+    alone = [device for device in chosen if device not in waves]
+    plan = msgspec.to_builtins(new.plan) | {"fleet": len(chosen), "variant": new.variant, "left_alone": alone}
     values = {"model": new.model, "version": new.version, "slot": new.slot, "selector": dict(new.selector)}
     times = {"created_ns": now_ns, "updated_ns": now_ns}
     state = {"state": RolloutState.RUNNING, "wave": 0, "evidence": {}}
     conn.execute(insert(rollouts).values(id=new.id, plan=plan, **values, **times, **state))
-    for device, wave in core.partition(new.id, new.plan.waves, chosen).items():
+    for device, wave in waves.items():
         conn.execute(insert(members).values(rollout=new.id, device=device, wave=wave))
     audit.record(conn, now_ns, actor, ("rollout.create", new.id), **values)
     return wake(Wake.ROLLOUTS)
@@ -99,10 +101,13 @@ def control(conn: Connection, rollout: str, command: Command, actor: str, now_ns
 def tick(conn: Connection, means: Means) -> Effects:
     """Bring every rollout as far as its facts allow."""
     effects = NOTHING
-    for row in conn.execute(select(rollouts).order_by(rollouts.c.created_ns, rollouts.c.id)).all():
+    under_way = select(members.c.rollout).where(members.c.assigned_ns.is_not(None), members.c.outcome.is_(None))
+    open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
+    query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
+    for row in conn.execute(query).all():
         if row.state == RolloutState.RUNNING:
             effects += _advance(conn, row, means)
-        elif row.state != RolloutState.SUCCEEDED:
+        else:
             _expire(conn, row, means.now_ns)
     return effects
 
@@ -212,9 +217,13 @@ def _assign(conn: Connection, row: Row[Any], names: tuple[str, ...], means: Mean
 
 
 def _join_late(conn: Connection, row: Row[Any], plan: Plan) -> None:
-    """Devices that have enrolled or been labelled since the start join under the same waves and gates."""
+    """Devices that have enrolled or been labelled since the start join under the same waves and gates.
+
+    Those that were there at the start, beyond the last wave, stay left alone.
+    """
     held = _held(conn, row.slot)
-    known = set(conn.execute(select(members.c.device).where(members.c.rollout == row.id)).scalars())
+    known = set(row.plan["left_alone"])
+    known |= set(conn.execute(select(members.c.device).where(members.c.rollout == row.id)).scalars())
     for name in _selected(conn, row.selector):
         if name in known or name in held:
             continue

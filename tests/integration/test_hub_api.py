@@ -127,6 +127,23 @@ def test_bad_bodies_are_problems_that_name_the_field(tmp_path: Path) -> None:
     api(tmp_path, scenario)
 
 
+def test_numbers_that_no_database_holds_are_the_callers_mistake(tmp_path: Path) -> None:
+    """422 that names the field, not a defect of the hub."""
+
+    async def scenario(call: Api) -> None:
+        huge = 10**30
+        rollout = {"model": MODEL, "version": 1, "waves": [{"percent": 100}]}
+        assert "version" in await call("viewer", "GET", f"/models/{MODEL}/versions/{huge}", status=422)
+        for path, body, field in (
+            ("/rollouts", rollout | {"version": huge}, "version"),
+            ("/rollouts", rollout | {"waves": [{"count": huge}]}, "count"),
+            ("/federated-runs", {"model": MODEL, "version": huge}, "version"),
+        ):
+            assert field in await call("operator", "POST", path, body, 422)
+
+    api(tmp_path, scenario)
+
+
 def test_a_claim_file_is_complete_and_strict(tmp_path: Path) -> None:
     """It parses as the wire contract says; without a trusted publisher there is none; reserved names are refused."""
 

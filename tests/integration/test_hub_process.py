@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import datetime
 import os
 import signal
 import socket
@@ -16,7 +17,8 @@ import httpx
 import psutil
 import pytest
 
-from cloud.bootstrap import SettingsError, check
+from cloud.adapters.certificates import ensure
+from cloud.bootstrap import SettingsError, check, publisher_keys
 from cloud.core.identity import digest
 from cloud.settings import Settings
 from tests.hub_world import CAPABILITIES
@@ -175,10 +177,11 @@ def test_a_device_enrols_reports_and_survives_the_death_of_the_hub(hub: HubProce
 
 
 def test_secrets_are_readable_by_the_owner_only(hub: HubProcess) -> None:
-    """Keys, tokens and the data directory itself."""
-    secret = [path for path in hub.directory.rglob("*") if path.suffix in (".key", ".token", ".secret")]
-    assert {path.name for path in secret} >= {"admin.key", "director.key", "enrol.secret", "ca.key", "server.key"}
-    for path in (hub.directory, *secret):
+    """Keys and tokens, and whatever else it writes: an operator's own data directory may be open to all."""
+    written = list(hub.directory.rglob("*"))
+    secret = {"admin.key", "director.key", "enrol.secret", "ca.key", "server.key", "hub.sqlite"}
+    assert {path.name for path in written} >= secret
+    for path in (hub.directory, *written):
         assert os.stat(path).st_mode & 0o077 == 0, path
 
 
@@ -192,12 +195,64 @@ def test_a_second_hub_on_the_same_directory_is_refused(hub: HubProcess) -> None:
     assert hub.api("GET", "/health")["status"] == "ok"
 
 
-def test_beyond_loopback_only_with_tls() -> None:
+def test_beyond_loopback_only_with_tls(tmp_path: Path) -> None:
     """Refused before anything is opened."""
+    tls = ensure(tmp_path, ("hub.example.org",), datetime.datetime.now(datetime.UTC))
     with pytest.raises(SettingsError, match="without TLS"):
         check(Settings(host="0.0.0.0"))
     check(Settings(host="::1"))
-    check(Settings(host="0.0.0.0", tls_certificate="c.pem", tls_key="k.pem"))
+    check(Settings(host="0.0.0.0", tls_certificate=str(tls.certificate), tls_key=str(tls.key)))
+
+
+def test_publishers_whose_key_files_have_the_same_name_are_all_trusted(tmp_path: Path) -> None:
+    """Every publisher calls its file publisher.pub."""
+    files = [tmp_path / name / "publisher.pub" for name in ("one", "two")]
+    keys = [load_or_create(file.with_name("publisher.key")).public_hex for file in files]
+    for file, key in zip(files, keys, strict=True):
+        file.write_text(f"{key}\n")
+    settings = Settings(publisher_key_files=tuple(map(str, files)))
+    assert publisher_keys(settings) == dict.fromkeys(keys, "publisher")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"tls_certificate": "/nowhere.pem", "tls_key": "/nowhere.key"}, "nowhere.pem"),
+        ({"tls_certificate": "/nowhere.pem"}, "set both or neither"),
+    ],
+)
+def test_unusable_tls_files_are_named_before_anything_starts(changes: dict[str, str], words: str) -> None:
+    """A reason instead of a traceback."""
+    with pytest.raises(SettingsError, match=words):
+        check(Settings(**changes))
+
+
+@pytest.mark.parametrize(
+    ("option", "content", "words"),
+    [
+        ("--publisher-key-files", b"zz", "publisher key file {file}: 'zz' is not an ed25519 public key"),
+        ("--publisher-key-files", b"\xff\x00", "publisher key file {file}"),
+        ("--broker-host", None, "broker_host 'h\u00f6st'"),
+        ("--port", None, "cannot serve the API on 127.0.0.1:{port}"),
+        ("--data-dir", b"", "{file}"),
+    ],
+)
+def test_what_keeps_it_from_starting_is_said_without_a_traceback(
+    tmp_path: Path, option: str, content: bytes | None, words: str
+) -> None:
+    """The message names the setting or the place, and the exit code is not zero."""
+    file = tmp_path / "file"
+    file.write_bytes(content or b"")
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        values = {"--data-dir": tmp_path / "hub", "--port": free_port(), "--broker-port": free_port()}
+        bad: object = {"--broker-host": "h\u00f6st", "--port": port}.get(option, file)
+        arguments = [str(part) for pair in (values | {option: bad}).items() for part in pair]
+        command = [sys.executable, "-m", "fleetloop", "hub", *arguments]
+        ended = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert ended.returncode in (1, 2)
+    assert "Traceback" not in ended.stderr
+    assert words.format(file=file, port=port) in ended.stderr
 
 
 def test_sigterm_ends_it_in_order(hub: HubProcess) -> None:

@@ -8,23 +8,26 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cloud.api.views import rollout_view
 from cloud.core.gates import Gates
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.errors import ConflictError, InvalidError
-from cloud.service import director
+from cloud.service import director, enrolment, registry
 from cloud.service import rollouts as rollout_service
 from cloud.service.blobs import Blobs
 from cloud.service.effects import Wake
+from cloud.service.enrolment import NewClaim
+from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.registry import refuse
 from cloud.service.rollouts import NewRollout
-from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, stats, versions
+from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, slots, stats, versions
 from tests.hub_world import MODEL, ROOT, World, as_json, inbound, run_until_idle
 from wire.adapters.keys import load_or_create
 from wire.codec import decode, encode
-from wire.messages import ModelStats, Outcome, Receipt, Telemetry
+from wire.messages import GoldenResult, ModelStats, Outcome, Phase, Receipt, Telemetry
 from wire.ports import LinkError
 from wire.transfer.chunks import frame
 
@@ -130,6 +133,18 @@ class TestEnrolment:
 
         hub(tmp_path, scenario)
 
+    def test_a_new_claim_file_makes_the_unused_one_worthless(self, tmp_path: Path) -> None:
+        """So a claim file that went astray can be replaced."""
+
+        async def scenario(world: World) -> None:
+            for token in ("lost", "newer"):
+                new = NewClaim("p01", {}, False, token)
+                await world.change(lambda conn, now_ns, new=new: enrolment.claim(conn, new, "test", now_ns))
+            assert "unknown claim token" in (await world.request("x", "lost")).reason
+            assert (await world.request("x", "newer")).ok
+
+        hub(tmp_path, scenario)
+
     def test_unknown_expired_and_malformed_requests_say_why(self, tmp_path: Path) -> None:
         """Each with its own reason, on the client's own topic."""
 
@@ -192,8 +207,7 @@ class TestReports:
         """The others of the same transaction are taken."""
 
         async def scenario(world: World) -> None:
-            await world.enrol("p01")
-            await world.enrol("p02")
+            await fleet(world, 3)
             await world.receive((ROOT.up("p01", "telemetry"), b"{"), (ROOT.up("p02", "telemetry"), telemetry(1, 10, 9)))
             assert await refusal(world, "p01")
             assert (await counters(world, "p02")).correct == 9
@@ -204,7 +218,7 @@ class TestReports:
         """The newest counters count; a late older message is refused; impossible ones too."""
 
         async def scenario(world: World) -> None:
-            await world.enrol("p01")
+            await fleet(world, 2)
             topic = ROOT.up("p01", "telemetry")
             await world.receive((topic, telemetry(1, 10, 9)), (topic, telemetry(3, 30, 20)))
             await world.receive((topic, telemetry(2, 20, 15)))
@@ -219,13 +233,84 @@ class TestReports:
         """The second variant's counters are impossible: the first one's are not taken either."""
 
         async def scenario(world: World) -> None:
-            await world.enrol("p01")
+            await fleet(world, 2)
             good = as_json(telemetry(1, 10, 9))
             broken = good["stats"][0] | {"version": 2, "correct": 11}
             both = encode(good | {"stats": [good["stats"][0], broken]})
             await world.receive((ROOT.up("p01", "telemetry"), both))
             assert "contradict" in await refusal(world, "p01")
             assert await world.store.read(lambda conn: conn.execute(select(stats)).all()) == []
+
+        hub(tmp_path, scenario)
+
+    def test_figures_that_cannot_be_true_are_refused_by_name(self, tmp_path: Path) -> None:
+        """One hostile device must not overflow a column, or a mean over the fleet."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            good, said = as_json(telemetry(1, 10, 9)), ROOT.up("p00", "telemetry")
+            for change, reason in (
+                ({"predictions": 2**63}, "contradict"),
+                ({"version": 2**63}, "version"),
+                ({"confidence_sum": 1e308}, "confidence"),
+                ({"confidence_sum": -1.0}, "confidence"),
+                ({"latency_us": {"100000": 1}}, "latency bucket"),
+                ({"latency_us": {"1": -1}}, "latency count"),
+            ):
+                await world.receive((said, encode(good | {"stats": [good["stats"][0] | change]})))
+                assert reason in await refusal(world, "p00")
+            await world.receive((said, encode(good | {"seq": 2**63})))
+            assert "seq" in await refusal(world, "p00")
+            await world.online("p00", boot=2**63)
+            assert "boot" in await refusal(world, "p00")
+            assert await world.store.read(lambda conn: conn.execute(select(stats)).all()) == []
+
+        hub(tmp_path, scenario)
+
+    def test_a_device_cannot_exhaust_the_sequence_numbers(self, tmp_path: Path) -> None:
+        """The hub issues above what a device reports: it must still be able to, or no rollout would ever go on."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 2)
+            await roll_out(world, waves=(Wave(percent=100),))
+            await world.tick()
+            report = await newest_after_report(world, "p00")
+            for sequence in (2**63, 2**63 - 1, -1):
+                await world.receive((ROOT.up("p00", "reported"), encode(report | {"seq": 9, "sequence": sequence})))
+                assert "sequence" in await refusal(world, "p00")
+            await world.store.write(lambda conn: director.reissue_outdated(conn, world.seal, world.clock.now_ns()))
+
+        hub(tmp_path, scenario)
+
+    def test_more_golden_outputs_than_there_can_be_are_refused(self, tmp_path: Path) -> None:
+        """They would outweigh every other device of the wave."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            for matched, total in ((33, 32), (10**9, 10**9), (-1, 32)):
+                await world.report("p00", golden=GoldenResult(matched=matched, total=total, max_error=0.0))
+                assert "golden outputs" in await refusal(world, "p00")
+            assert await waiting(world) == ["p00"]
+
+        hub(tmp_path, scenario)
+
+    def test_what_a_device_invents_does_not_pile_up(self, tmp_path: Path) -> None:
+        """Slots are those of the newest report; counters are kept of variants in the registry only."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            for number in range(3):
+                await world.report("p00", outcome=None, slot=f"slot{number}")
+            known = await world.store.read(lambda conn: conn.scalars(select(slots.c.slot)).all())
+            assert known == ["slot2"]
+            mine = as_json(telemetry(1, 10, 9))
+            others = [mine["stats"][0] | change for change in ({"version": 7}, {"variant": "x1"}, {"model": "zzz"})]
+            await world.receive((ROOT.up("p00", "telemetry"), encode(mine | {"stats": [*mine["stats"], *others]})))
+            assert (await counters(world, "p00")).variant == "int8"
 
         hub(tmp_path, scenario)
 
@@ -259,7 +344,7 @@ class TestReports:
         """And a message that the hub cannot handle does not hold up the next one."""
 
         async def scenario(world: World) -> None:
-            await world.enrol("p01")
+            await fleet(world, 2)
             inbox, acked = Inbox(world.store, world.outbox, world.clock, ROOT), []
             inbox.take(inbound(ROOT.up("p01", "telemetry"), telemetry(1, 10, 9), acked))
             assert acked == []
@@ -377,6 +462,35 @@ class TestRollouts:
 
         hub(tmp_path, scenario)
 
+    def test_devices_beyond_the_last_wave_stay_left_alone(self, tmp_path: Path) -> None:
+        """They are no late joiners: a rollout to five of twenty reaches five."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 20)
+            await roll_out(world, waves=(Wave(count=5),))
+            for _ in range(3):
+                await world.tick()
+            assert len(await waiting(world)) == 5
+
+        hub(tmp_path, scenario)
+
+    def test_a_success_after_an_acknowledged_timeout_counts_as_one(self, tmp_path: Path) -> None:
+        """The device was only late: nothing of its failure is left."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            world.clock.ns += 700 * 10**9
+            await world.tick()
+            assert (await state(world))[0] == "halted"
+            await world.change(lambda conn, now: rollout_service.control(conn, "r1", Command.RESUME, "me", now))
+            await world.report("p00")
+            view = await world.store.read(lambda conn: rollout_view(conn, "r1"))
+            assert (view.committed, view.failed) == (1, 0)
+
+        hub(tmp_path, scenario)
+
 
 class TestDirector:
     """Sequences and signatures."""
@@ -396,6 +510,29 @@ class TestDirector:
             again = await world.desired("p00")
             assert (first.sequence, again.sequence) == (1, 42)
             assert again.slots == first.slots
+
+        hub(tmp_path, scenario)
+
+    def test_a_running_hub_notices_that_it_was_restored(self, tmp_path: Path) -> None:
+        """Devices say how far they were only after the hub is up."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            report = await newest_after_report(world, "p00")
+            scheduled: list[Callable[[], None]] = []
+            running = asyncio.create_task(a_hub(world, scheduled).run())
+            await asyncio.sleep(0)
+            world.link.on_message(inbound(ROOT.up("p00", "reported"), encode(report | {"seq": 2, "sequence": 41}), []))
+            async with asyncio.timeout(5):
+                while ROOT.dn("p00", "desired") not in world.link.retained:
+                    for ring in scheduled:
+                        ring()
+                    await asyncio.sleep(0.005)
+            running.cancel()
+            await asyncio.gather(running, return_exceptions=True)
+            assert (await world.desired("p00")).sequence == 42
 
         hub(tmp_path, scenario)
 
@@ -454,9 +591,44 @@ class TestBlobs:
 
         hub(tmp_path, scenario)
 
+    def test_reset_hardware_still_gets_its_model_after_the_rollout(self, tmp_path: Path) -> None:
+        """Its assignment is retained; so are the objects, until it has them."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            await world.report("p00")
+            await world.tick()
+            blobs = Blobs(world.store, world.objects, world.link, ROOT)
+            await blobs.sync()
+            assert ((await state(world))[0], world.link.retained) == ("succeeded", {})
+            wanted = (await world.desired("p00")).slots[0].sha256
+            for phase in (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING):
+                await world.report("p00", outcome=None, phase=phase)
+                await blobs.sync()
+                assert ROOT.blob(wanted, 0) in world.link.retained
+            await world.report("p00")
+            await blobs.sync()
+            assert world.link.retained == {}
+
+        hub(tmp_path, scenario)
+
 
 class TestRegistry:
     """From job to signature."""
+
+    def test_a_misspelt_workload_can_be_put_right_until_there_is_a_version(self, tmp_path: Path) -> None:
+        """Afterwards the model belongs to its workload."""
+
+        async def scenario(world: World) -> None:
+            await world.change(lambda conn, now_ns: registry.add_model(conn, MODEL, "wotch", now_ns))
+            await train_order(world)
+            await world.train()
+            with pytest.raises(ConflictError, match="belongs to workload 'watch'"):
+                await world.change(lambda conn, now_ns: registry.add_model(conn, MODEL, "wotch", now_ns))
+
+        hub(tmp_path, scenario)
 
     def test_a_job_becomes_a_version_with_all_its_objects(self, tmp_path: Path) -> None:
         """Release, card, gate report, and every referenced object in the store."""
@@ -579,6 +751,39 @@ def telemetry(seq: int, predictions: int, correct: int) -> bytes:
 async def counters(world: World, device: str) -> Any:
     """What the hub holds of the device's counters."""
     return await world.store.read(lambda conn: conn.execute(select(stats).where(stats.c.device == device)).one())
+
+
+class Bells:
+    """A scheduler whose alarms the test rings itself."""
+
+    def __init__(self, scheduled: list[Callable[[], None]]) -> None:
+        self._scheduled = scheduled
+
+    def every(self, seconds: float, call: Callable[[], None]) -> None:
+        """Note the alarm."""
+        self._scheduled.append(call)
+
+
+def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
+    """The hub's services together; it starts listening when it runs."""
+    parts = Parts(
+        store=world.store,
+        link=world.link,
+        clock=world.clock,
+        ids=world.ids,
+        topics=ROOT,
+        outbox=world.outbox,
+        inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
+        blobs=Blobs(world.store, world.objects, world.link, ROOT),
+        jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
+    )
+    return Hub(parts, world.seal, Bells(scheduled), Intervals())
+
+
+async def newest_after_report(world: World, device: str) -> dict[str, Any]:
+    """The device's report of success, as plain values."""
+    await world.report(device)
+    return as_json(await newest(world, device))
 
 
 async def newest(world: World, device: str) -> bytes:

@@ -163,3 +163,19 @@ def test_missing_api_key_is_told(tmp_path: Path) -> None:
     """Before anything is asked of the hub."""
     with pytest.raises(MalformedError, match="api_key_file"):
         run(Settings(key_dir=str(tmp_path), action="list"))
+
+
+@pytest.mark.parametrize("content", [b"", b"flk_\xff\xfe", b"two\nlines", "sch\u00f6n".encode()])
+def test_an_api_key_that_cannot_be_one_is_told(tmp_path: Path, content: bytes) -> None:
+    """A wrong file is named, and nothing of it is shown or sent."""
+    key_file = tmp_path / "api.key"
+    key_file.write_bytes(content)
+    with pytest.raises(MalformedError, match="holds no API key"):
+        run(Settings(key_dir=str(tmp_path), action="list", api_key_file=str(key_file)))
+
+
+def test_an_unusable_key_directory_is_told(tmp_path: Path) -> None:
+    """With what to do, not with a traceback."""
+    (tmp_path / "file").touch()
+    with pytest.raises(MalformedError, match=r"key_dir .*file"):
+        run(Settings(key_dir=str(tmp_path / "file"), action="key"))

@@ -15,6 +15,7 @@ from cloud.api.schemas import (
     RefusalRequest,
     SignatureRequest,
     SigningRequestView,
+    VersionNumber,
     VersionView,
 )
 from cloud.errors import UnknownError
@@ -71,7 +72,7 @@ async def all_versions(model: str, hub: Hub, actor: Viewer) -> list[VersionView]
 
 
 @router.get("/models/{model}/versions/{version}")
-async def one_version(model: str, version: int, hub: Hub, actor: Viewer) -> VersionView:
+async def one_version(model: str, version: VersionNumber, hub: Hub, actor: Viewer) -> VersionView:
     """One version with its release and its card."""
     return await hub.read(lambda conn: views.version_view(conn, model, version))
 

@@ -45,7 +45,7 @@ class HttpHub:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
-            raise HubUnreachableError(f"{self._http.base_url}: {error}") from error
+            raise HubUnreachableError(f"{self._http.base_url}: {error}; is the hub up, is hub_url right?") from error
         if answer.is_server_error:
             raise HubUnreachableError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
         if not answer.is_success:

@@ -1,0 +1,45 @@
+"""Jobs as real processes: what the operator reads when one fails, what lies in its directory, and what it may name."""
+
+import asyncio
+import stat
+from pathlib import Path
+
+import pytest
+
+from cloud.adapters.subprocess_launcher import SubprocessLauncher
+from cloud.ports import JobError, JobOrder
+from wire.adapters.system import ThreadOffload
+
+
+async def run(directory: Path) -> None:
+    """A real job module with a specification that it cannot use."""
+    offload = ThreadOffload()
+    order = JobOrder("job1", "optimize.job", b"{}", {"input.bin": b"input"})
+    try:
+        async for _ in SubprocessLauncher(directory, offload).run(order):
+            pass
+    finally:
+        offload.close()
+
+
+def test_a_failed_job_says_why_in_words(tmp_path: Path) -> None:
+    """The message of its error event, not the JSON around it; and where its log is."""
+    with pytest.raises(JobError, match=r"^job ended with code 2: unusable job specification: .*\(log: .*log\.txt\)$"):
+        asyncio.run(run(tmp_path))
+
+
+def test_the_directory_of_a_job_is_for_its_owner_only(tmp_path: Path) -> None:
+    """The specification may hold the aggregator's password."""
+    with pytest.raises(JobError):
+        asyncio.run(run(tmp_path))
+    modes = {path.name: stat.S_IMODE(path.stat().st_mode) for path in (tmp_path / "job1", *tmp_path.rglob("*"))}
+    assert (modes["job1"], modes["spec.json"], modes["input.bin"]) == (0o700, 0o600, 0o600)
+
+
+@pytest.mark.parametrize("name", ["../admin.key", "/etc/hostname", "sub/file", ".."])
+def test_a_job_cannot_name_files_outside_its_directory(tmp_path: Path, name: str) -> None:
+    """Its result is not trusted with paths."""
+    offload = ThreadOffload()
+    with pytest.raises(JobError):
+        asyncio.run(SubprocessLauncher(tmp_path, offload).output("job1", name))
+    offload.close()
