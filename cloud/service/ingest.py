@@ -166,7 +166,10 @@ def _forget_other_slots(sender: _Sender, told: Sequence[SlotReport]) -> None:
 
 
 def _member(sender: _Sender, slot: SlotReport) -> Effects:
-    """Enter the outcome of an execution into its rollout. Success counts only for what the device really runs."""
+    """Enter the outcome of an execution into its rollout.
+
+    Success counts only for what the device really runs, and only with golden outputs that it reproduced.
+    """
     if slot.outcome is None or not slot.execution:
         return NOTHING
     query = (
@@ -181,6 +184,8 @@ def _member(sender: _Sender, slot: SlotReport) -> Effects:
     if slot.outcome is Outcome.SUCCEEDED and runs != (member.model, member.version):
         raise MalformedError(f"claims success of {member.model} version {member.version} but runs {runs or 'nothing'}")
     golden = slot.golden
+    if slot.outcome is Outcome.SUCCEEDED and (golden is None or golden.matched < 1):
+        raise MalformedError(f"claims success of {member.model} version {member.version} without golden outputs")
     here = (members.c.rollout == member.rollout) & (members.c.device == sender.row.name)
     sender.conn.execute(
         update(members)

@@ -1,0 +1,135 @@
+"""Versions, signatures, jobs, and the schema behind them."""
+
+import asyncio
+from pathlib import Path
+
+import pytest
+from sqlalchemy import select
+
+from cloud.errors import ConflictError, InvalidError
+from cloud.service import registry
+from cloud.service.registry import refuse
+from cloud.tables import jobs, signing_requests, versions
+from tests.hub_steps import hub, job_runner, job_state, request_id, train_order
+from tests.hub_world import MODEL, World, as_json, run_until_idle
+from wire.adapters.keys import load_or_create
+
+
+class TestRegistry:
+    """From job to signature."""
+
+    def test_a_misspelt_workload_can_be_put_right_until_there_is_a_version(self, tmp_path: Path) -> None:
+        """Afterwards the model belongs to its workload."""
+
+        async def scenario(world: World) -> None:
+            await world.change(lambda conn, now_ns: registry.add_model(conn, MODEL, "wotch", now_ns))
+            await train_order(world)
+            await world.train()
+            with pytest.raises(ConflictError, match="belongs to workload 'watch'"):
+                await world.change(lambda conn, now_ns: registry.add_model(conn, MODEL, "wotch", now_ns))
+
+        hub(tmp_path, scenario)
+
+    def test_a_job_becomes_a_version_with_all_its_objects(self, tmp_path: Path) -> None:
+        """Release, card, gate report, and every referenced object in the store."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            await world.train()
+            row = await world.store.read(lambda conn: conn.execute(select(versions)).one())
+            release = as_json(row.release)
+            assert (row.version, row.counter, row.state, row.chosen) == (1, 1, "awaiting_signature", "int8")
+            assert [one["name"] for one in release["variants"]] == ["int8"]
+            for ref in (release["parent"], release["card"], release["companions"]["train_step"]):
+                assert len(await world.objects.get(ref["sha256"])) == ref["bytes"]
+            request = await world.store.read(lambda conn: conn.execute(select(signing_requests)).one())
+            assert request.payload == row.release
+            assert request.gate_report["candidates"][0]["reasons"] == ["bytes: not smaller"]
+
+        hub(tmp_path, scenario)
+
+    def test_only_a_trusted_key_over_exactly_this_release_counts(self, tmp_path: Path) -> None:
+        """A foreign key and a tampered payload are refused; the right one may come twice."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            await world.train()
+            request = await request_id(world)
+            stranger = load_or_create(tmp_path / "stranger.key")
+            with pytest.raises(InvalidError, match="no trusted key"):
+                await world.sign(request, stranger)
+            await world.sign(request)
+            await world.sign(request)
+            with pytest.raises(ConflictError, match="released already"):
+                await world.change(lambda conn, now_ns: refuse(conn, request, "late", "publisher", now_ns))
+
+        hub(tmp_path, scenario)
+
+
+class TestJobs:
+    """Processes come and go, rows stay."""
+
+    def test_a_job_whose_hub_died_is_launched_again(self, tmp_path: Path) -> None:
+        """Same job, same directory, one version in the end."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            world.launcher.hangs = True
+            runner = job_runner(world)
+            tasks = [asyncio.create_task(runner.run()), asyncio.create_task(world.outbox.run())]
+            async with asyncio.timeout(5):
+                while not world.launcher.orders:
+                    await asyncio.sleep(0.005)
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            assert await job_state(world) == ("running", 1)
+            world.launcher.hangs = False
+            await world.train()
+            assert await job_state(world) == ("succeeded", 2)
+            first, second = world.launcher.orders
+            assert first == second
+            assert len(await world.store.read(lambda conn: conn.execute(select(versions)).all())) == 1
+
+        hub(tmp_path, scenario)
+
+    def test_a_failure_is_kept_with_its_reason(self, tmp_path: Path) -> None:
+        """And the next job runs."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            world.launcher.failure = "job ended with code 1: no data"
+            await run_until_idle(world, job_runner(world))
+            row = await world.store.read(lambda conn: conn.execute(select(jobs)).one())
+            assert (row.state, row.error) == ("failed", "job ended with code 1: no data")
+
+        hub(tmp_path, scenario)
+
+    def test_files_that_are_not_what_the_result_names_are_refused(self, tmp_path: Path) -> None:
+        """A result whose digest does not fit makes no version."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            from tests.hub_world import optimizer_output
+
+            world.launcher.files = {"optimize.job": optimizer_output() | {"int8.onnx": b"something else"}}
+            await run_until_idle(world, job_runner(world))
+            row = await world.store.read(lambda conn: conn.execute(select(jobs)).one())
+            assert row.state == "failed"
+            assert "int8.onnx is not the file" in row.error
+
+        hub(tmp_path, scenario)
+
+
+def test_the_alembic_schema_is_the_one_of_the_tables(tmp_path: Path) -> None:
+    """A forgotten migration would show here."""
+    from alembic.autogenerate import compare_metadata
+    from alembic.migration import MigrationContext
+
+    from cloud.adapters.sql_store import make_engine, migrate
+    from cloud.tables import metadata
+
+    engine = make_engine(tmp_path / "hub.sqlite")
+    migrate(engine)
+    with engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), metadata) == []

@@ -1,0 +1,149 @@
+"""Rollouts on real SQLite: waves, gates, late joiners, commands."""
+
+from pathlib import Path
+
+import pytest
+
+from cloud.api.views import rollout_view
+from cloud.core.rollout import Command, Plan, Wave
+from cloud.errors import ConflictError, InvalidError
+from cloud.service import rollouts as rollout_service
+from cloud.service.registry import refuse
+from cloud.service.rollouts import NewRollout
+from tests.hub_steps import WAVES, fleet, hub, request_id, roll_out, state, train_order, waiting
+from tests.hub_world import MODEL, World
+from wire.messages import Outcome
+
+
+class TestRollouts:
+    """Waves over a real database."""
+
+    def test_wave_by_wave_to_the_end(self, tmp_path: Path) -> None:
+        """One, then half, then all; each behind what the devices reported."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 6)
+            await roll_out(world)
+            sizes = []
+            for _ in range(3):
+                await world.tick()
+                out = await waiting(world)
+                sizes.append(len(out))
+                for device in out:
+                    await world.report(device)
+            await world.tick()
+            assert sizes == [1, 2, 3]
+            assert (await state(world))[0] == "succeeded"
+
+        hub(tmp_path, scenario)
+
+    def test_a_failing_canary_halts_and_nobody_else_is_touched(self, tmp_path: Path) -> None:
+        """Resume acknowledges the failure; a new one would halt again."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 4)
+            await roll_out(world)
+            await world.tick()
+            await world.report((await waiting(world))[0], Outcome.ROLLED_BACK, reason="crashed")
+            await world.tick()
+            status, _, reason = await state(world)
+            assert status == "halted"
+            assert "1 of 1 completed executions failed" in reason
+            assert await waiting(world) == []
+            await world.change(lambda conn, now_ns: rollout_service.control(conn, "r1", Command.RESUME, "me", now_ns))
+            await world.tick()
+            assert len(await waiting(world)) == 1
+
+        hub(tmp_path, scenario)
+
+    def test_an_unsigned_or_refused_version_cannot_roll_out(self, tmp_path: Path) -> None:
+        """The error says what is missing."""
+
+        async def scenario(world: World) -> None:
+            await world.enrol("p00")
+            await train_order(world)
+            await world.train()
+            with pytest.raises(ConflictError, match="not signed"):
+                await roll_out(world)
+            request = await request_id(world)
+            await world.change(lambda conn, now_ns: refuse(conn, request, "too slow", "publisher", now_ns))
+            with pytest.raises(ConflictError, match="too slow"):
+                await roll_out(world)
+
+        hub(tmp_path, scenario)
+
+    def test_one_active_rollout_per_device_and_slot(self, tmp_path: Path) -> None:
+        """The conflict names the rollout; devices outside it are free; after abort all are."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 4)
+            await roll_out(world, "r1", arm="left")
+            with pytest.raises(ConflictError, match="r1"):
+                await roll_out(world, "r2")
+            await roll_out(world, "r3", arm="right")
+            for one in ("r1", "r3"):
+                await world.change(
+                    lambda conn, now_ns, one=one: rollout_service.control(conn, one, Command.ABORT, "me", now_ns)
+                )
+            await roll_out(world, "r4")
+
+        hub(tmp_path, scenario)
+
+    def test_a_selector_that_matches_nobody_is_refused(self, tmp_path: Path) -> None:
+        """So is a variant that the version does not have."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            with pytest.raises(InvalidError, match="no enrolled device"):
+                await roll_out(world, arm="third")
+            new = NewRollout("r9", MODEL, 1, "main", {}, "int4", Plan(WAVES))
+            with pytest.raises(InvalidError, match="int8"):
+                await world.change(lambda conn, now_ns: rollout_service.create(conn, new, "test", now_ns))
+
+        hub(tmp_path, scenario)
+
+    def test_late_joiners_come_under_the_same_waves(self, tmp_path: Path) -> None:
+        """A device that enrols during the rollout is reached before it ends."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 3)
+            await roll_out(world)
+            await world.tick()
+            await world.enrol("p99", arm="left")
+            for _ in range(5):
+                await world.tick()
+                for device in await waiting(world):
+                    await world.report(device)
+            assert (await state(world))[0] == "succeeded"
+            assert (await world.desired("p99")).slots[0].version == 1
+
+        hub(tmp_path, scenario)
+
+    def test_devices_beyond_the_last_wave_stay_left_alone(self, tmp_path: Path) -> None:
+        """They are no late joiners: a rollout to five of twenty reaches five."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 20)
+            await roll_out(world, waves=(Wave(count=5),))
+            for _ in range(3):
+                await world.tick()
+            assert len(await waiting(world)) == 5
+
+        hub(tmp_path, scenario)
+
+    def test_a_success_after_an_acknowledged_timeout_counts_as_one(self, tmp_path: Path) -> None:
+        """The device was only late: nothing of its failure is left."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            world.clock.ns += 700 * 10**9
+            await world.tick()
+            assert (await state(world))[0] == "halted"
+            await world.change(lambda conn, now: rollout_service.control(conn, "r1", Command.RESUME, "me", now))
+            await world.report("p00")
+            view = await world.store.read(lambda conn: rollout_view(conn, "r1"))
+            assert (view.committed, view.failed) == (1, 0)
+
+        hub(tmp_path, scenario)
