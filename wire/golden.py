@@ -62,6 +62,9 @@ def parse(data: bytes) -> GoldenVectors:
         shaped = logits.ndim == 2 and len(logits) == len(inputs) and logits.shape[1] > 0
         if not (name.startswith(logits_name("")) and logits.dtype == np.float32 and shaped):
             raise MalformedError(f"golden vectors: {name!r} is not 'logits/<variant>' float32 [{len(inputs)}, classes]")
+    for name, tensor in {INPUTS: inputs, **tensors}.items():
+        if not np.isfinite(tensor).all():  # comparisons with NaN would pass any model
+            raise MalformedError(f"golden vectors: {name!r} holds NaN or infinity")
     return GoldenVectors(inputs.astype(np.float32), tensors)
 
 

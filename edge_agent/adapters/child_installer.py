@@ -1,6 +1,7 @@
 """Runs the installer child. Whatever becomes of it is a verdict: crash, time-out and nonsense are reasons."""
 
 import asyncio
+import contextlib
 import os
 import signal
 import sys
@@ -10,7 +11,7 @@ from pathlib import Path
 
 from edge_agent.installer import Request, Verdict
 from edge_agent.ports import CanaryRequest, CanaryVerdict
-from wire.codec import decode, encode
+from wire.codec import MAX_CONTROL_BYTES, decode, encode
 from wire.errors import WireError
 
 MODULE = "edge_agent.installer"
@@ -57,19 +58,43 @@ class ChildInstaller:
             )
         )
         try:
-            output, _ = await asyncio.wait_for(child.communicate(order), request.time_limit_s)
+            output = await asyncio.wait_for(_ask(child, order), request.time_limit_s)
         except TimeoutError:
             return Verdict(reason=f"the installer child was not done after {request.time_limit_s:g} s")
         finally:
             if child.returncode is None:
                 child.kill()
-                await child.wait()
+                await child.communicate()  # `wait` alone would wait for ever while unread output blocks the pipe
         return _verdict(child.returncode, output)
 
 
+async def _ask(child: asyncio.subprocess.Process, order: bytes) -> bytes:
+    """What the child says until it ends, or the beginning of it when it says more than a verdict can have."""
+    assert child.stdin is not None
+    assert child.stdout is not None
+    with contextlib.suppress(ConnectionError):  # it ended before it read its order
+        child.stdin.write(order)
+        await child.stdin.drain()
+    child.stdin.close()
+    try:
+        return await child.stdout.readexactly(MAX_CONTROL_BYTES + 1)
+    except asyncio.IncompleteReadError as error:
+        await child.wait()
+        return error.partial
+
+
+def _signal_name(number: int) -> str:
+    try:
+        return signal.Signals(number).name
+    except ValueError:  # most real-time signals have no name
+        return f"signal {number}"
+
+
 def _verdict(returncode: int | None, output: bytes) -> Verdict:
+    if len(output) > MAX_CONTROL_BYTES:
+        return Verdict(reason=f"the installer child wrote more than {MAX_CONTROL_BYTES} bytes")
     if returncode is not None and returncode < 0:
-        return Verdict(reason=f"the installer child was killed by {signal.Signals(-returncode).name}")
+        return Verdict(reason=f"the installer child was killed by {_signal_name(-returncode)}")
     if returncode != 0:
         return Verdict(reason=f"the installer child failed with exit code {returncode}")
     try:

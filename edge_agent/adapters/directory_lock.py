@@ -1,5 +1,6 @@
 """One daemon per data directory: a lock that the kernel drops when the process ends, however it ends."""
 
+import contextlib
 import fcntl
 import os
 from pathlib import Path
@@ -21,8 +22,9 @@ class DirectoryLock:
         except OSError as error:
             os.close(self._descriptor)
             raise AlreadyRunningError(f"another agent runs in {root}; stop it or use another data directory") from error
-        os.ftruncate(self._descriptor, 0)
-        os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
+        with contextlib.suppress(OSError):  # for people to read; a full disk must not keep the agent from starting
+            os.ftruncate(self._descriptor, 0)
+            os.pwrite(self._descriptor, f"{os.getpid()}\n".encode(), 0)
 
     def release(self) -> None:
         """Let another agent run here."""

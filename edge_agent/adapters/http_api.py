@@ -140,7 +140,7 @@ class LocalApi:
             return HTTPStatus.OK, await handler(request)
         except RequestError as error:
             return HTTPStatus(error.status), _problem(str(error))
-        except (msgspec.DecodeError, RecursionError) as error:
+        except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
             return HTTPStatus.BAD_REQUEST, _problem(f"body: {error}")
         except AgentError as error:
             log.warning("%s %s: %s", request.method, request.path, error)

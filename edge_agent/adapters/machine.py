@@ -41,9 +41,9 @@ def peak_rss_bytes() -> int:
     """High-water mark of this process. (`ru_maxrss` would count the process that started this one, too.)"""
     try:
         lines = Path("/proc/self/status").read_text().splitlines()
-    except OSError:
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
+    except (OSError, StopIteration):  # not every kernel has the file, or the line
         return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM:"))
 
 
 @cache

@@ -43,6 +43,7 @@ CREATE TABLE IF NOT EXISTS prediction (
 );
 CREATE INDEX IF NOT EXISTS kept ON prediction (seq) WHERE window IS NOT NULL;
 """
+_KEPT = "SELECT COUNT(*), COALESCE(SUM(LENGTH(window)), 0) FROM prediction WHERE window NOT NULL"
 
 
 class SqliteCaptures:
@@ -53,12 +54,10 @@ class SqliteCaptures:
         self._policy = CapturePolicy()
         try:
             self._db = _open_or_replace(path)
-            kept = self._db.execute(
-                "SELECT COUNT(*), COALESCE(SUM(LENGTH(window)), 0) FROM prediction WHERE window NOT NULL"
-            )
-            self._count, self._bytes = kept.fetchone()
-        except sqlite3.Error as error:
-            raise DiskError(f"{path}: {error}") from error
+        except (sqlite3.OperationalError, OSError) as error:  # a full or read-only disk
+            log.error("%s cannot be used (%s): captures stay in memory until the next start", path, error)
+            self._db = _open(":memory:")
+        self._count, self._bytes = self._db.execute(_KEPT).fetchone()
 
     async def set_policy(self, policy: CapturePolicy) -> None:
         """Bounds from now on."""
@@ -189,8 +188,9 @@ class SqliteCaptures:
                 result = call()
                 self._db.execute("COMMIT")
             except BaseException:
-                self._db.execute("ROLLBACK")
                 self._count, self._bytes = before
+                if self._db.in_transaction:  # SQLite rolls back by itself when the disk is full
+                    self._db.execute("ROLLBACK")
                 raise
             return result
 
@@ -205,7 +205,7 @@ class SqliteCaptures:
 
 
 def _open_or_replace(path: Path) -> sqlite3.Connection:
-    """A damaged store is put aside: captures can be missed, answers cannot."""
+    """A damaged store is put aside: captures can be missed, answers cannot. Raises OperationalError, OSError."""
     try:
         return _open(path)
     except sqlite3.OperationalError:
@@ -218,9 +218,10 @@ def _open_or_replace(path: Path) -> sqlite3.Connection:
         return _open(path)
 
 
-def _open(path: Path) -> sqlite3.Connection:
+def _open(path: Path | str) -> sqlite3.Connection:
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
     for pragma in ("journal_mode = WAL", "synchronous = NORMAL", "cache_size = -1024", "wal_autocheckpoint = 256"):
         db.execute(f"PRAGMA {pragma}")
     db.executescript(_SCHEMA)
+    db.execute(_KEPT).fetchone()  # damage beyond the first page shows here
     return db

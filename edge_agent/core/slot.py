@@ -203,7 +203,7 @@ class Abandon:
 
 @dataclass(frozen=True, slots=True)
 class CollectGarbage:
-    """Remove the objects that no slot refers to."""
+    """Remove the objects that no slot refers to, runs or wants: what a failed attempt left must not use up the disk."""
 
 
 Effect = FetchRelease | FetchFiles | RunCanary | ServeTrial | WatchHealth | Serve | Abandon | CollectGarbage

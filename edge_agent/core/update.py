@@ -113,7 +113,7 @@ def _assigned(state: State, event: Assigned) -> Decision:
         figures=InstallFigures(),
     )
     back = (Serve(state.current),) if state.trial else ()
-    return Moved(begun, (Abandon(), *back, FetchRelease(_ticket(desired), desired)))
+    return Moved(begun, (Abandon(), *back, CollectGarbage(), FetchRelease(_ticket(desired), desired)))
 
 
 def _unassigned(state: State, event: Unassigned) -> Decision:

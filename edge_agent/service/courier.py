@@ -1,16 +1,20 @@
 """Telling the hub how things stand: the newest state of a channel is sent until the hub says that it has it.
 
 A report replaces the one before, so nothing piles up while the device is offline. At rest there is no task; a timer
-exists only while a receipt is outstanding.
+exists only while a receipt is outstanding. What cannot be measured or sent now is tried again, and stops nobody.
 """
 
+import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from typing import Literal
 
+from edge_agent.errors import DiskError
 from edge_agent.service.tasks import Tasks
 from wire.ports import SECOND, Clock, Link, LinkError, Timer
 from wire.topics import Topics
+
+log = logging.getLogger(__name__)
 
 FIRST_RETRY_NS = 4 * SECOND
 LAST_RETRY_NS = 60 * SECOND
@@ -84,7 +88,8 @@ class Courier:
                 payload = await self._build(self._seq)
                 topic = self._uplink.topics.up(self._uplink.device, self._channel)
                 await self._uplink.link.publish(topic, payload)
-        except LinkError:
+        except (LinkError, DiskError) as error:
+            log.debug("%s is sent later: %s", self._channel, error)
             self._dirty = True  # the timer below, or the next `on_up`, sends it again
         finally:
             self._sending = False

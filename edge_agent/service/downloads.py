@@ -111,10 +111,10 @@ class Downloads:
         async with self._alone(ref.sha256):
             if await self._objects.holds(ref.sha256):
                 return 0
-            free = await self._disk.free_bytes()
-            if free < ref.bytes + SPARE_BYTES:
-                raise DiskFullError(f"needs {ref.bytes} bytes and {SPARE_BYTES} to spare, {free} are free")
             part = PartFile(self._disk, ref)
+            free, needed = await self._disk.free_bytes(), 0 if await part.reserved() else ref.bytes
+            if free < needed + SPARE_BYTES:
+                raise DiskFullError(f"needs {needed} bytes and {SPARE_BYTES} to spare, {free} are free")
             self._objects.arriving.add(ref.sha256)
             try:
                 received = await self._transfer(ref, part, await part.open(), patience)

@@ -1,8 +1,12 @@
 """Records replaced as a whole: after a power cut at any moment there is the old content or the new, never a mixture."""
 
+import logging
+
 from edge_agent.core.pointer import Record, choose, dump
-from edge_agent.errors import FileMissingError
+from edge_agent.errors import DiskError, FileMissingError
 from edge_agent.ports import Disk
+
+log = logging.getLogger(__name__)
 
 STATE = "state.json"
 STATE_COPY = "state.copy.json"
@@ -39,11 +43,19 @@ class Journal:
 
     async def load(self) -> Record:
         """The newest good copy. Raises DamagedRecordError when there are copies and none is good."""
-        copies = [await read_if_there(self._disk, path) for path in (STATE, STATE_COPY)]
+        copies = [await self._copy(path) for path in (STATE, STATE_COPY)]
         return choose([copy for copy in copies if copy is not None])
 
+    async def _copy(self, path: str) -> bytes | None:
+        """One that cannot be read is there and damaged: rot shows as an I/O error, too."""
+        try:
+            return await read_if_there(self._disk, path)
+        except DiskError as error:
+            log.error("%s cannot be read: %s", path, error)
+            return b""
+
     async def save(self, record: Record) -> None:
-        """Make `record` the one that the next start finds. Raises DiskError; the old one holds then."""
+        """Make `record` the one that the next start finds. Raises DiskError; it or the old one holds then."""
         data = dump(record)
         await write_atomic(self._disk, STATE, data)
         await write_atomic(self._disk, STATE_COPY, data)

@@ -121,7 +121,12 @@ class Inference:
             return await self._stand_in(serving.stand_in, window)
 
     async def feedback(self, prediction_id: str, label: int) -> None:
-        """Tell the truth about an earlier answer, once. Raises RequestError and its kinds."""
+        """Tell the truth (number of a class) about an earlier answer, once. Raises RequestError and its kinds."""
+        classes = max((len(one.live.release.classes) for one in self._serving.values()), default=0)
+        if not classes:
+            raise NoModelError("no model is installed yet")
+        if not 0 <= label < classes:
+            raise RequestError(f"label {str(label)[:20]} is none of the classes 0 to {classes - 1}")
         await self._ports.captures.feedback(prediction_id, label)
         self.on_answered()
 
@@ -133,7 +138,7 @@ class Inference:
 
     async def _answer(self, loaded: Loaded, window: "Floats") -> Answer:
         began_ns = self._ports.clock.monotonic_ns()
-        logits = (await loaded.session.predict(window[None]))[0]
+        logits = await loaded.session.predict(window[None])
         latency_ns = self._ports.clock.monotonic_ns() - began_ns
         label, confidence = _classify(logits)
         installed, classes = loaded.deployed.installed, loaded.release.classes
@@ -199,10 +204,14 @@ def _fitting(x: "Floats", shape: tuple[int, ...]) -> "Floats":
 
 
 def _classify(logits: "Floats") -> tuple[int, float]:
-    """Most likely class and its softmax probability. Raises ModelError when logits are not finite."""
+    """Most likely class of logits [1, classes] and its softmax probability. Raises ModelError on anything else."""
     import numpy as np
 
-    if logits.ndim != 1 or not np.isfinite(logits).all():
+    shape = np.shape(logits)
+    if len(shape) != 2 or shape[0] != 1 or shape[1] == 0:
+        raise ModelError(f"the model gave logits of shape {shape} for one input")
+    logits = logits[0]
+    if not np.isfinite(logits).all():
         raise ModelError("the model gave logits that are not finite numbers")
     weights = np.exp(logits - logits.max())
     label = int(logits.argmax())

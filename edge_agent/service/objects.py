@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed
-from edge_agent.errors import FileMissingError, RefusedError
+from edge_agent.errors import DiskError, FileMissingError, RefusedError
 from edge_agent.ports import Disk, Trust
-from edge_agent.service.durable import write_atomic
+from edge_agent.service.durable import read_if_there, write_atomic
 from wire.release import ObjectRef, Release
 from wire.transfer.chunks import count
 from wire.transfer.receiver import Write
@@ -31,10 +31,10 @@ class Objects:
         """Objects that are being fetched; what is there of them is no garbage."""
 
     async def holds(self, sha256: str) -> bool:
-        """Is it here, with the content it should have? Reads the whole file."""
+        """Is it here, with the content it should have? Reads the whole file; one that cannot be read is not here."""
         try:
             return await self._disk.digest(path_of(sha256)) == sha256
-        except FileMissingError:
+        except DiskError:
             return False
 
     async def read(self, sha256: str) -> bytes:
@@ -54,8 +54,12 @@ class Objects:
         return frozenset(good)
 
     async def collect(self, record: Record) -> int:
-        """Remove every object that no model of the record needs, and what downloads left; returns how many went."""
-        keep: set[str] = set()
+        """Remove every object that no model of the record needs, and what downloads left; returns how many went.
+
+        What a slot wants stays, also in part: an attempt goes on where the one before was cut.
+        """
+        wanted = [state.desired for state in record.slots.values() if state.desired is not None]
+        keep = {sha256 for desired in wanted for sha256 in (desired.sha256, desired.release.sha256)}
         for deployed in _deployed(record):
             keep |= {deployed.installed.sha256, deployed.release}
             keep |= await self._companions(deployed)
@@ -86,13 +90,20 @@ class PartFile:
         self._have_path = f"{FOLDER}/.{ref.sha256}.have"
         self._have: set[int] = set()
 
+    async def reserved(self) -> bool:
+        """Did an earlier attempt reserve the space?"""
+        try:
+            return await self._disk.size(self._part) == self._ref.bytes
+        except FileMissingError:
+            return False
+
     async def open(self) -> frozenset[int]:
         """Reserve the space, or find what an earlier attempt left; returns the chunks that are held."""
-        names = await self._disk.list(FOLDER)
-        held = {name.rpartition("/")[2] for name in (self._part, self._have_path)} <= set(names)
-        if held and await self._disk.size(self._part) == self._ref.bytes:
-            self._have = _parse_have(await self._disk.read(self._have_path))
+        have = await read_if_there(self._disk, self._have_path)
+        if have is not None and await self.reserved():
+            self._have = _parse_have(have)
         else:
+            await self._forget()  # of an earlier file: it would vouch for chunks that are not in this one
             await self._disk.create(self._part, self._ref.bytes)
         return frozenset(self._have)
 

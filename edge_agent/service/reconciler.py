@@ -256,7 +256,7 @@ class Reconciler:
             case Serve():
                 await self._serve(slot, effect)
             case CollectGarbage():
-                await self._collect()
+                await self._collect(slot)
             case _:
                 assert_never(effect)
 
@@ -296,9 +296,9 @@ class Reconciler:
         else:
             self._put(Happened(slot, TrialServing(effect.ticket)))
 
-    async def _collect(self) -> None:
-        """Only while no slot is installing, since what it fetched is not in the record yet."""
-        if any(state.phase in ACTIVE for state in self.record.slots.values()):
+    async def _collect(self, slot: str) -> None:
+        """Only while no other slot is installing, since what that fetched is not in the record yet."""
+        if any(state.phase in ACTIVE for name, state in self.record.slots.items() if name != slot):
             return
         try:
             removed = await self._objects.collect(self.record)

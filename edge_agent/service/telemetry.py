@@ -5,10 +5,12 @@ A device at rest says so every HEARTBEAT_NS, because the hub takes long silence 
 
 from collections.abc import Callable
 
+import msgspec
+
 from edge_agent.core.stats import MAX_STATS
 from edge_agent.ports import Ports
 from edge_agent.service.courier import Courier, Uplink
-from wire.codec import encode
+from wire.codec import MAX_CONTROL_BYTES, encode
 from wire.messages import Telemetry
 from wire.ports import SECOND, Timer
 
@@ -62,4 +64,6 @@ class TelemetryReporter:
             federated_updates_sent=self._updates_accepted(),
             peak_rss_bytes=self._ports.machine.peak_rss_bytes(),
         )
-        return encode(telemetry)
+        while len(payload := encode(telemetry)) > MAX_CONTROL_BYTES:  # the hub would refuse it whole
+            telemetry = msgspec.structs.replace(telemetry, stats=telemetry.stats[1:])
+        return payload

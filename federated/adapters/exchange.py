@@ -113,6 +113,7 @@ class Exchange:
         self._pump: asyncio.Task[None] | None = None
         self._timer: Timer | None = None
         self._changed = asyncio.Event()
+        self._failure: Exception | None = None
         self._closed = False
 
     @property
@@ -169,15 +170,18 @@ class Exchange:
         self._perform(self._collection.offer(instructions, now + timeout_ns, now))
 
     async def wait(self, tasks: Iterable[str]) -> None:
-        """Return when each of these has its answer."""
+        """Return when each of these has its answer. Raises what `keep` raised: an answer not kept does not count."""
         wanted = tuple(tasks)
         while self._collection.outstanding(wanted):
             await self.changed()
+        self._raise_failure()
 
     async def changed(self) -> None:
-        """Return when something happened: an answer, a device that came or went, or a tick."""
+        """Return when something happened: an answer, a device that came or went, or a tick. Raises as `wait` does."""
+        self._raise_failure()
         self._changed.clear()
         await self._changed.wait()
+        self._raise_failure()
 
     def take(self, tasks: Iterable[str]) -> list[Answer]:
         """Hand over the answers that are there, in the order of `tasks`."""
@@ -190,6 +194,9 @@ class Exchange:
             self._dispatch(message)
         except WireError as error:
             log.warning("ignored a message on %s: %s", message.topic[:120], error)
+        except Exception as error:  # not acknowledged: it comes again after a restart
+            self._fail(error)
+            return
         message.ack()
 
     def _dispatch(self, message: Inbound) -> None:
@@ -219,9 +226,22 @@ class Exchange:
     def _tick(self) -> None:
         if self._closed:
             return
-        self._perform(self._collection.on_tick(self._clock.monotonic_ns()))
+        try:
+            self._perform(self._collection.on_tick(self._clock.monotonic_ns()))
+        except Exception as error:  # a run without ticks would wait for ever
+            self._fail(error)
+            return
         self._changed.set()
         self._timer = self._clock.call_later(TICK_NS, self._tick)
+
+    def _fail(self, error: Exception) -> None:
+        """In a callback there is nobody to raise to: the run learns of it where it waits."""
+        self._failure = self._failure or error
+        self._changed.set()
+
+    def _raise_failure(self) -> None:
+        if self._failure is not None:
+            raise self._failure
 
     # What goes out.
 

@@ -23,6 +23,8 @@ from wire.transfer.receiver import Complete, Output, Receiver, Rejected, Request
 
 REMEMBERED: Final = 4096
 """Answered tasks that are remembered, to repeat Done to a device that missed it."""
+STALLED: Final = 3
+"""Wants in vain after which a pull no longer keeps others from starting; it goes on until its deadline."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,6 +86,7 @@ class _Pull:
     receiver: Receiver
     ref: ObjectRef
     again_at_ns: int
+    in_vain: int = 0
     parts: dict[int, bytes] = field(default_factory=dict)
 
 
@@ -163,8 +166,10 @@ class Collection:
         for flight in list(self._flights.values()):
             pull = flight.pull
             if pull is not None and flight.instruction.device == device and pull.ref.sha256 == sha256:
-                pull.again_at_ns = now_ns + self._pace.want_again_ns
-                return self._apply(flight, pull, pull.receiver.on_chunk(index, payload), now_ns)
+                outputs = pull.receiver.on_chunk(index, payload)
+                if outputs:  # not a repeat, which brings nothing
+                    pull.again_at_ns, pull.in_vain = now_ns + self._pace.want_again_ns, 0
+                return self._apply(flight, pull, outputs, now_ns)
         return []
 
     def on_tick(self, now_ns: int) -> list[Effect]:
@@ -187,6 +192,7 @@ class Collection:
             return self._end(flight, Verdict.UNREACHABLE, "the device went offline")
         if flight.pull is not None and now_ns >= flight.pull.again_at_ns:
             flight.pull.again_at_ns = now_ns + self._pace.want_again_ns
+            flight.pull.in_vain += 1
             return self._apply(flight, flight.pull, flight.pull.receiver.on_timeout(), now_ns)
         return self._resend(flight, now_ns) if now_ns >= flight.resend_at_ns else []
 
@@ -196,7 +202,8 @@ class Collection:
         return [SendTask(flight.instruction.device, flight.instruction.task)]
 
     def _start_pulls(self, now_ns: int) -> list[Effect]:
-        room = self._pace.pulls - sum(1 for flight in self._flights.values() if flight.pull is not None)
+        pulls = (flight.pull for flight in self._flights.values())
+        room = self._pace.pulls - sum(1 for pull in pulls if pull is not None and pull.in_vain < STALLED)
         effects: list[Effect] = []
         for flight in list(self._flights.values()):
             if room > 0 and flight.pull is None and flight.reply is not None and flight.reply.arrays is not None:

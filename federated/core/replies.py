@@ -5,6 +5,7 @@ return the reason for a refusal, or "".
 """
 
 import math
+import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
@@ -15,11 +16,12 @@ from federated.records import METRICS, Array
 from wire.federated import Record, Reply, Task, Value
 
 EXAMPLES: Final = "num-examples"
+ACCURACY: Final = "eval-acc"
 TRAIN: Final = "train"
 EVALUATE: Final = "evaluate"
 EXPECTED_METRICS: Final[dict[str, frozenset[str]]] = {
     TRAIN: frozenset({EXAMPLES, "train-loss"}),
-    EVALUATE: frozenset({EXAMPLES, "eval-acc", "eval-loss"}),
+    EVALUATE: frozenset({EXAMPLES, ACCURACY, "eval-loss"}),
 }
 
 HEADER_SLACK_BYTES: Final = 64 * 1024
@@ -70,6 +72,9 @@ def _check_metrics(reply: Reply, expected: frozenset[str], limits: Limits) -> st
     for name, value in figures.items():
         if not _finite_number(value):
             return f"metric {name!r} is not a finite number"
+    accuracy = figures.get(ACCURACY, 0)
+    if not (isinstance(accuracy, int | float) and 0 <= accuracy <= 1):
+        return f"metric {ACCURACY!r} must lie between 0 and 1"
     return _check_weight(figures[EXAMPLES], limits)
 
 
@@ -128,7 +133,8 @@ def _float64(array: Array) -> np.ndarray[tuple[int, ...], np.dtype[np.float64]]:
 
 
 def _finite_number(value: Value) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """Whole numbers in JSON know no bound: one beyond a float's range would overflow later."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def _some(names: set[str]) -> str:

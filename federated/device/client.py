@@ -163,10 +163,8 @@ class FederatedClient:
     async def _answer(self, task: Task) -> None:
         self._current, self._stop = task, Stop()
         try:
-            remembered = await self._host.recall(task.task)
-            if remembered is not None:
-                answer = Finished(True, remembered.reply, remembered.arrays)
-            else:
+            answer = await self._recall(task.task)
+            if answer is None:
                 answer = await self._bench.perform(task, self._stop)
                 if answer.ok and not self._stop.is_set:
                     await self._host.remember(task.task, answer.reply, answer.arrays)
@@ -174,6 +172,19 @@ class FederatedClient:
                 self._settle_later(task.task, answer)
         finally:
             self._current = None
+
+    async def _recall(self, task: str) -> Finished | None:
+        """The answer given before. One that was damaged on the disk is dropped: the task is done again."""
+        remembered = await self._host.recall(task)
+        if remembered is None:
+            return None
+        try:
+            decode(remembered.reply, Reply)
+        except WireError as error:
+            log.warning("federated task %s: the answer kept is damaged: %s", task, error)
+            await self._host.forget(task, update_accepted=False)
+            return None
+        return Finished(True, remembered.reply, remembered.arrays)
 
     # Answers on their way.
 

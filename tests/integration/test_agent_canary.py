@@ -60,6 +60,24 @@ HOSTILE = {
     ),
     "nonsense": (MODEL, GOLDEN, {"command": (sys.executable, "-c", "print('fine')")}, "gave no verdict"),
     "exit code": (MODEL, GOLDEN, {"command": (sys.executable, "-c", "raise SystemExit(3)")}, "exit code 3"),
+    "a signal without a name": (
+        MODEL,
+        GOLDEN,
+        {"command": ("/bin/sh", "-c", "kill -40 $$; sleep 5")},
+        "killed by signal 40",
+    ),
+    "endless output": (
+        MODEL,
+        GOLDEN,
+        {"command": ("/bin/sh", "-c", "exec yes"), "time_limit_s": 10.0},
+        "wrote more than",
+    ),
+    "golden vectors with NaN": (
+        MODEL,
+        save({"inputs": np.ones((2, 4), np.float16), "logits/fp32": np.full((2, 3), np.nan, np.float32)}),
+        {},
+        "'logits/fp32' holds NaN or infinity",
+    ),
     "no such program": (MODEL, GOLDEN, {"command": ("/nonexistent/python",)}, "cannot be started"),
 }
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
 from edge_agent.core.stats import Variant
-from edge_agent.errors import FeedbackGivenError, UnknownPredictionError
+from edge_agent.errors import DiskError, FeedbackGivenError, UnknownPredictionError
 from edge_agent.ports import Prediction
 from simulator.fakes.offload import InlineOffload
 from wire.assignment import CapturePolicy
@@ -142,3 +143,58 @@ def test_a_damaged_store_is_put_aside(tmp_path: Path) -> None:
 
     asyncio.run(scenario())
     assert (tmp_path / "captures.damaged").exists()
+
+
+def test_a_store_that_cannot_be_opened_is_replaced_by_memory(tmp_path: Path) -> None:
+    """A full or read-only disk must not keep the agent from answering; what it counts then is forgotten at its end."""
+
+    async def scenario() -> None:
+        captures = store(tmp_path / "nowhere")
+        await captures.record(prediction(1))
+        await captures.feedback("id1", 1)
+        counts = await captures.counts()
+        assert (counts.captured, counts.tallies[0].correct) == (1, 1)
+        captures.close()
+
+    asyncio.run(scenario())
+
+
+def test_damage_inside_the_store_is_found_when_it_is_opened(tmp_path: Path) -> None:
+    """Not at a later prediction: the header is whole, the tables are not."""
+
+    async def scenario() -> None:
+        captures = store(tmp_path)
+        for number in range(200):
+            await captures.record(prediction(number))
+        captures.close()
+        path = tmp_path / "captures.sqlite"
+        data = path.read_bytes()
+        path.write_bytes(data[:4096] + b"\xa5" * (len(data) - 4096))
+        captures = store(tmp_path)
+        await captures.record(prediction(1))
+        assert (await captures.counts()).captured == 1
+        captures.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_write_that_sqlite_took_back_itself_leaves_the_counts_right(tmp_path: Path) -> None:
+    """As when the disk is full: the error is the disk's, nothing was counted, and the next prediction is kept."""
+
+    async def scenario() -> None:
+        captures = store(tmp_path)
+        await captures.record(prediction(1))
+
+        def fail() -> None:
+            captures._record(prediction(2))
+            captures._db.execute("ROLLBACK")
+            raise sqlite3.OperationalError("database or disk is full")
+
+        with pytest.raises(DiskError, match="disk is full"):
+            await captures._write(fail)
+        assert (await captures.counts()).captured == 1
+        await captures.record(prediction(3))
+        assert (await captures.counts()).captured == 2
+        captures.close()
+
+    asyncio.run(scenario())

@@ -11,7 +11,9 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.plain_broker import BrokerProcess
+from wire.adapters import mqtt_link
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
+from wire.identity import Broker
 from wire.ports import Inbound, LinkError
 
 
@@ -181,5 +183,96 @@ def test_stopping_at_any_moment_ends(broker: BrokerProcess) -> None:
             for _ in range(number):
                 await asyncio.sleep(0)
             await asyncio.wait_for(client.link.stop(), 5)
+
+    asyncio.run(scenario())
+
+
+CONNACK, DISCONNECT = b"\x20\x02\x00\x00", b"\xe0\x00"
+
+
+class StrangeBroker:
+    """Speaks just enough MQTT to misbehave: `silent` connections get no answer, later ones get `then` after CONNACK."""
+
+    def __init__(self, *, silent: int = 0, then: bytes = b"") -> None:
+        self.connections = 0
+        self.heard = bytearray()
+        self._silent = silent
+        self._then = then
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        """One connection."""
+        self.connections += 1
+        if self.connections > self._silent:
+            writer.write(CONNACK + self._then)
+        with contextlib.suppress(ConnectionError):
+            while data := await reader.read(4096):
+                self.heard += data
+        writer.close()
+
+    @contextlib.asynccontextmanager
+    async def listening(self) -> AsyncIterator[MqttLink]:
+        """A link to this broker, not started; stopped at the end."""
+        server = await asyncio.start_server(self.serve, "127.0.0.1", 0)
+        link = MqttLink(Broker(host="127.0.0.1", port=server.sockets[0].getsockname()[1]), Credentials("c", "x"))
+        try:
+            yield link
+        finally:
+            await link.stop()
+            server.close()
+
+
+def test_a_broker_that_did_not_answer_once_is_not_held_against_the_next_connection(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The socket given up for want of a CONNACK must not be taken for the new one when it is closed."""
+    monkeypatch.setattr(mqtt_link, "CONNECT_TIMEOUT_S", 0.3)
+
+    async def scenario() -> None:
+        strange = StrangeBroker(silent=1)
+        async with strange.listening() as link:
+            ups, downs = asyncio.Event(), list[str]()
+            link.on_up, link.on_down = ups.set, downs.append
+            await link.start()
+            await asyncio.wait_for(ups.wait(), 5)
+            await asyncio.sleep(1)
+            assert (link.connected, downs, strange.connections) == (True, [], 2)
+
+    asyncio.run(scenario())
+
+
+@pytest.mark.parametrize(
+    "packet",
+    [b"\x30\x04\x00\x02\xff\xfe", b"\x30\x01\x00", b"\x32\x03\x00\x01t"],
+    ids=["topic is not UTF-8", "publish without a topic", "publish without a message id"],
+)
+def test_a_malformed_packet_ends_the_connection_and_not_the_program(packet: bytes) -> None:
+    """The reader does not spin on it: the loop stays responsive, and the link connects anew with pauses."""
+
+    async def scenario() -> None:
+        strange = StrangeBroker(then=packet)
+        async with strange.listening() as link:
+            turns: list[object] = []
+            link.on_message = turns.append
+            await link.start()
+            await asyncio.sleep(1.5)
+            assert 2 <= strange.connections < 20
+            assert turns == []
+
+    asyncio.run(scenario())
+
+
+def test_stopping_says_goodbye() -> None:
+    """A clean stop sends DISCONNECT, so that the broker does not publish the last will."""
+
+    async def scenario() -> None:
+        strange = StrangeBroker()
+        async with strange.listening() as link:
+            up = asyncio.Event()
+            link.on_up = up.set
+            await link.start()
+            await asyncio.wait_for(up.wait(), 5)
+            await link.stop()
+            await asyncio.sleep(0.2)
+            assert strange.heard.endswith(DISCONNECT)
 
     asyncio.run(scenario())

@@ -313,15 +313,48 @@ def test_a_graph_that_cannot_be_loaded_is_a_refusal(tmp_path: Path, files: Learn
     play(files, story)
 
 
-@pytest.mark.parametrize("payload", [b"", b"{}x", b'{"task": {}}', b'{"surprise": 1}', b"[" * 5000, b" " * 70_000])
-def test_junk_is_ignored(payload: bytes, files: LearningFiles) -> None:
-    """Whatever arrives on the two topics."""
+@pytest.mark.parametrize(
+    ("payload", "reason"),
+    [
+        (b"", "truncated"),
+        (b"{}x", "trailing characters"),
+        (b'{"task": {}}', "missing required field"),
+        (b'{"surprise": 1}', "unknown field `surprise`"),
+        (b'{"task": {"surprise": 1}}', "unknown field `surprise`"),
+        (encode(Down(task=TASK))[:-9], "truncated"),
+        (b'{"done": {"run": "\xff"}}', "utf-8"),
+        (b"[" * 5000, "Expected `object`"),
+        (b" " * 70_000, "70000 bytes, at most"),
+    ],
+)
+def test_junk_is_ignored_with_a_reason_in_the_log(
+    payload: bytes, reason: str, files: LearningFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Whatever arrives on the two topics: nothing is sent, nothing remembered, and a good task is done after it."""
 
     async def story(world: World) -> None:
         world.client.on_fed(payload)
         world.client.on_want(payload)
         await world.rest()
-        assert world.link.sent == []
+        assert (world.link.sent, world.host.memory, world.client.busy) == ([], {}, False)
+        assert reason in caplog.messages[0]
+        await world.give()
+        assert world.replies[0].ok
+
+    play(files, story)
+
+
+def test_a_damaged_answer_is_not_repeated_but_made_anew(files: LearningFiles) -> None:
+    """What was remembered rotted on the disk: the task is done again, and answered as before."""
+
+    async def story(world: World) -> None:
+        await world.give()
+        first = world.host.memory["t1"]
+        world.host.memory["t1"] = Remembered(first.reply[:-7], first.arrays)
+        world.client = world.new_client()
+        await world.give()
+        assert [reply.ok for reply in world.replies] == [True, True]
+        assert world.host.memory == {"t1": first}
 
     play(files, story)
 

@@ -87,6 +87,8 @@ def changed(name: str, change: Callable[[np.ndarray], np.ndarray]) -> dict[str, 
         (None, {**FIGURES, "num-examples": 0}, "positive"),
         (None, {**FIGURES, "num-examples": True}, "not a finite number"),
         (None, {**FIGURES, "train-loss": [1.0]}, "not a finite number"),
+        (None, {**FIGURES, "train-loss": 10**400}, "not a finite number"),
+        (None, {**FIGURES, "num-examples": 10**400}, "not a finite number"),
         (None, {"num-examples": 4}, "wrong metrics"),
         (None, {**FIGURES, "bonus": 1.0}, "wrong metrics"),
     ],
@@ -131,6 +133,18 @@ def test_an_object_that_is_no_update_is_refused() -> None:
     junk = b"junk" * 50
     effects = deliver(collection, msgspec.structs.replace(reply, arrays=object_ref(junk)), junk)
     assert "safetensors" in the_answer(effects).reason
+
+
+@pytest.mark.parametrize("accuracy", [1.0001, -0.1, 1e9])
+def test_an_accuracy_that_cannot_be_is_refused(accuracy: float) -> None:
+    """One device must not carry a whole fleet over the gate."""
+    collection, _ = collecting()
+    task = msgspec.structs.replace(TASK, task="t-ada", kind="evaluate")
+    collection.offer([Instruction("ada", task, SENT)], 100 * SECOND, 0)
+    figures: dict[str, Any] = {"num-examples": 40, "eval-acc": accuracy, "eval-loss": 0.5}
+    records = (Record(name="metrics", kind="metrics", values=figures),)
+    answer = the_answer(collection.on_reply("ada", Reply(run="r", task="t-ada", ok=True, records=records), 1))
+    assert (answer.verdict, "'eval-acc' must lie between 0 and 1" in answer.reason) == (Verdict.REFUSED, True)
 
 
 def test_only_the_addressed_device_may_answer() -> None:
@@ -212,6 +226,28 @@ def test_pulls_are_granted_a_few_at_a_time() -> None:
     assert [type(effect) for effect in effects] == [Keep, SendDone, SendWant]
     assert isinstance(effects[-1], SendWant)
     assert effects[-1].device == "ada"
+
+
+def test_a_device_that_offers_and_never_delivers_does_not_keep_others_waiting() -> None:
+    """Repeating what is held already is no delivery; after a few wants in vain the next pull starts beside it."""
+    collection, _ = collecting("ada", "bob", pulls=1)
+    large = {"w": np.zeros((400, 300), np.float32)}
+    reply, _ = offer()
+    data = to_object({"arrays": large})
+    bobs = msgspec.structs.replace(
+        TASK, task="t-bob", records=(Record(name="arrays", kind="arrays", keys=("w",)),), arrays=object_ref(data)
+    )
+    collection.offer([Instruction("bob", bobs, large)], 100 * SECOND, 0)
+    metrics = Record(name="metrics", kind="metrics", values=FIGURES)
+    lure = Reply(run="r", task="t-bob", ok=True, records=(*bobs.records, metrics), arrays=object_ref(data))
+    collection.on_reply("bob", lure, 1)
+    assert collection.on_reply("ada", reply, 1) == []
+    assert lure.arrays is not None
+    effects: list[Effect] = []
+    for tick in range(1, 60):
+        collection.on_chunk("bob", lure.arrays.sha256, 0, next(frames(data)), tick * SECOND // 2)
+        effects += collection.on_tick(tick * SECOND // 2)
+    assert "ada" in [effect.device for effect in effects if isinstance(effect, SendWant)]
 
 
 def test_an_offer_that_changed_replaces_the_earlier_one() -> None:

@@ -88,7 +88,9 @@ class MqttLink:
         self._runner.cancel()
         await asyncio.gather(self._runner, return_exceptions=True)
         self._runner = None
-        self._client.disconnect()
+        if self._connected:
+            self._client.disconnect()
+            self._client.loop_write()  # at once: the socket is closed next
         self._forget_connection("stopped")
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
@@ -161,12 +163,12 @@ class MqttLink:
         """Empty when the broker has accepted us, else why not."""
         loop = asyncio.get_running_loop()
         self._loop = loop
-        self._down.clear()
         self._connection += 1
         self._connack = loop.create_future()
         broker = self._broker
         try:
             await loop.run_in_executor(None, self._client.connect, broker.host, broker.port, self._keepalive_s)
+            self._down.clear()  # not before: connecting closes the socket of the time before, which sets it
             sock = self._client.socket()
             if sock is None:
                 return "connection closed at once"
@@ -243,10 +245,15 @@ class MqttLink:
 
     def _readable(self) -> None:
         """Read what there is; TLS may hold decrypted bytes that no readiness event will announce."""
-        while self._client.loop_read(100) == MQTTErrorCode.MQTT_ERR_SUCCESS:
-            sock: Any = self._client.socket()
-            if sock is None or not (hasattr(sock, "pending") and sock.pending()):
-                return
+        sock: Any = self._client.socket()
+        try:
+            while self._client.loop_read(100) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                if self._client.socket() is None or not (hasattr(sock, "pending") and sock.pending()):
+                    return
+        except Exception:  # a malformed packet: paho would choke on it again at every event
+            log.exception("mqtt: cannot read what %s sent", self._broker.host)
+            self._unwatch(sock)
+            self._down.set()
 
     def _on_socket_close(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
         self._unwatch(sock)
@@ -278,12 +285,12 @@ class MqttLink:
         self._down.set()
 
     def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
-        mid, qos, connection = message.mid, message.qos, self._connection
+        topic, mid, qos, connection = message.topic, message.mid, message.qos, self._connection
         ack = functools.partial(self._ack, connection, mid, qos)
         try:
-            self.on_message(Inbound(message.topic, bytes(message.payload), message.retain, ack))
-        except Exception:  # a defect of the receiver; raised from here it would make the reader spin
-            log.exception("mqtt: receiving %s failed", message.topic)
+            self.on_message(Inbound(topic, bytes(message.payload), message.retain, ack))
+        except Exception:  # a defect of the receiver; the connection is not to blame
+            log.exception("mqtt: receiving %s failed", topic)
 
     def _ack(self, connection: int, mid: int, qos: int) -> None:
         """A message of an earlier connection comes again on this one and is acknowledged then."""
