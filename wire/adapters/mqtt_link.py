@@ -11,7 +11,7 @@ import logging
 import random
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -32,6 +32,7 @@ MISC_EVERY_S = 1.0
 """How often keep-alive is looked after."""
 FIRST_RETRY_S = 0.25
 LAST_RETRY_S = 20.0
+STOPPED = "stopped"
 
 
 @dataclass(frozen=True)
@@ -66,6 +67,8 @@ class MqttLink:
         self._pending: dict[int, asyncio.Future[None]] = {}
         self._connected = False
         self._connection = 0
+        self._last_reason = ""
+        """Said once: the same reason again while trying goes to the debug log."""
         self._runner: asyncio.Task[None] | None = None
         self._down = asyncio.Event()
         self._connack: asyncio.Future[ReasonCode] | None = None
@@ -91,7 +94,7 @@ class MqttLink:
         if self._connected:
             self._client.disconnect()
             self._client.loop_write()  # at once: the socket is closed next
-        self._forget_connection("stopped")
+        self._forget_connection(STOPPED)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1 and wait for the broker's acknowledgement.
@@ -142,7 +145,8 @@ class MqttLink:
         client.on_connect = self._on_connect
         client.on_disconnect = self._on_disconnect
         client.on_message = self._on_message
-        client.on_publish = client.on_subscribe = client.on_unsubscribe = self._on_ack
+        client.on_publish = client.on_unsubscribe = self._on_ack
+        client.on_subscribe = self._on_subscribed
         client.on_socket_close = self._on_socket_close
         client.on_socket_register_write = self._on_register_write
         client.on_socket_unregister_write = self._on_unregister_write
@@ -184,6 +188,7 @@ class MqttLink:
     async def _serve(self) -> str:
         """Run the established connection until it ends; returns why it ended."""
         self._connected = True
+        self._last_reason = ""
         try:
             await self._subscribe_now(tuple(self._filters))
         except LinkError as error:
@@ -209,8 +214,9 @@ class MqttLink:
         self._pending.clear()
         if was_connected:
             self.on_down(reason)
-        else:
-            log.debug("mqtt: %s", reason)
+        known = reason in (self._last_reason, STOPPED)
+        log.log(logging.DEBUG if known else logging.WARNING, "mqtt: %s", reason)
+        self._last_reason = reason
 
     async def _subscribe_now(self, filters: tuple[str, ...]) -> None:
         for start in range(0, len(filters), MAX_FILTERS):
@@ -296,6 +302,14 @@ class MqttLink:
         """A message of an earlier connection comes again on this one and is acknowledged then."""
         if connection == self._connection:
             self._client.ack(mid, qos)
+
+    def _on_subscribed(
+        self, client: mqtt.Client, userdata: object, mid: int, codes: Sequence[ReasonCode], properties: Any
+    ) -> None:
+        refused = sum(code.is_failure for code in codes)
+        if refused:
+            log.warning("mqtt: the broker refused %d of %d subscriptions: check its access rules", refused, len(codes))
+        self._on_ack(client, userdata, mid)
 
     def _on_ack(self, client: mqtt.Client, userdata: object, mid: int, *_: Any) -> None:
         future = self._pending.get(mid)
