@@ -12,7 +12,7 @@ from edge_agent.adapters.posix_disk import prepare
 from edge_agent.client import AgentClient
 from edge_agent.client import AgentError as CallError
 from edge_agent.errors import AgentError
-from edge_agent.service.claims import parse_claim
+from edge_agent.service.claims import CLAIM, parse_claim
 from edge_agent.settings import DEFAULT_SOCKET, Settings
 from wire.identity import ClaimFile
 
@@ -84,7 +84,7 @@ async def _serve(settings: Settings) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, end)
     try:
-        async with running_agent(settings, _given_claim(settings), end):
+        async with running_agent(settings, given_claim(settings), end):
             log.info("agent runs in %s", settings.data_dir)
             await asyncio.Event().wait()
     except asyncio.CancelledError:
@@ -96,8 +96,18 @@ async def _serve(settings: Settings) -> None:
     log.info("agent stopped")
 
 
-def _given_claim(settings: Settings) -> ClaimFile | None:
-    return parse_claim(Path(settings.claim).read_bytes(), settings.claim) if settings.claim else None
+def given_claim(settings: Settings) -> ClaimFile | None:
+    """The claim of the settings; None when there is none, or when it was used already and then removed.
+
+    Raises:
+        EnrolmentError: the file is not a claim. OSError: it cannot be read, and this device has none of its own yet.
+    """
+    if not settings.claim:
+        return None
+    path = Path(settings.claim)
+    if not path.exists() and (Path(settings.data_dir) / CLAIM).exists():
+        return None
+    return parse_claim(path.read_bytes(), settings.claim)
 
 
 def _socket(settings: Settings) -> str:

@@ -113,8 +113,8 @@ def _program_parser(name: str, program: Program, kind: type[msgspec.Struct], pre
     parser = argparse.ArgumentParser(
         prog=f"fleetloop {name}",
         description=f"{program.help[0].upper()}{program.help[1:]}.",
-        epilog=f"Every option is also a key of the TOML file and an environment variable ({prefix}_<OPTION>). "
-        "The command line wins over the environment, the environment over the file.",
+        epilog="Every option above --config is also a key of the TOML file and an environment variable "
+        f"({prefix}_<OPTION>). The command line wins over the environment, the environment over the file.",
     )
     hints, texts = get_type_hints(kind), describe(kind)
     for field in msgspec.structs.fields(kind):

@@ -13,6 +13,8 @@ from wire.messages import Capabilities
 
 _OPSETS = (((1, 22), 23), ((1, 21), 22), ((1, 18), 21), ((1, 17), 20), ((1, 15), 19), ((1, 14), 18), ((1, 13), 17))
 """onnxruntime version -> highest ai.onnx opset it runs."""
+ENGINES = ("onnxruntime",)
+"""Runtimes that this agent has an adapter for; a device never claims to run what it could only install."""
 _MODULES = ("torch", "flwr", "onnx", "grpc")
 
 
@@ -49,7 +51,7 @@ def peak_rss_bytes() -> int:
 @cache
 def _engines() -> dict[str, str]:
     found = {}
-    for engine in ("onnxruntime", "ai-edge-litert", "tflite-runtime"):
+    for engine in ENGINES:
         try:
             found[engine] = importlib.metadata.version(engine)
         except importlib.metadata.PackageNotFoundError:
