@@ -94,8 +94,8 @@ class Story:
             self._until(lambda: self._progress(sum(device["online"] for device in self.hub.devices()), len(streams)))
 
     def train(self) -> None:
-        """Wait for version 1: trained, pruned, quantised, measured, signed."""
-        with self._step("train", "Version 1: train on right arms, prune, quantise, measure, sign"):
+        """Wait for version 1: trained, pruned, quantized, measured, signed."""
+        with self._step("train", "Version 1: train on right arms, prune, quantize, measure, sign"):
             self._until(lambda: self._job_done(self.job))
             self._until(lambda: self._released(1))
         self._describe_version(1)
@@ -146,7 +146,7 @@ class Story:
                 seed=self.plan.seed,
             )
             self._until(lambda: self._learned(run["id"]))
-        with self._step("derive", "Version 2: quantise without retraining, check, sign"):
+        with self._step("derive", "Version 2: quantize without retraining, check, sign"):
             self._until(lambda: self._federated_finished(run["id"]))
             self._until(lambda: self._released(2))
         self._describe_version(2)

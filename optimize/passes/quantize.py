@@ -47,7 +47,7 @@ class Quantize:
     activations: Activations = Activations.UNSIGNED
 
     def __call__(self, candidate: Candidate) -> Candidate:
-        """`candidate` in int8. Raises PassError when there is nothing in it to quantise."""
+        """`candidate` in int8. Raises PassError when there is nothing in it to quantize."""
         if candidate.precision != "fp32":
             raise PassError(f"{candidate.name} is {candidate.precision} already; int8 starts from fp32")
         model = self._quantized(candidate.model)

@@ -91,7 +91,7 @@ def derive_spec(trained: Finished, folder: Path) -> DeriveSpec:
 
 
 def test_the_shipped_variant_is_at_least_twice_smaller_within_a_hundredth(trained: Finished) -> None:
-    """The reason to optimise at all: the choice must pay and must not cost accuracy."""
+    """The reason to optimize at all: the choice must pay and must not cost accuracy."""
     assert trained.code == 0, trained.stderr
     result = trained.result
     chosen, parent = result.candidate(result.chosen), result.candidate(result.parent)

@@ -302,7 +302,7 @@ def test_jobs_show_their_newest_progress_and_events_read_well(conn: Connection, 
 def test_training_job_lights_the_stage_that_it_has_reached(
     conn: Connection, fill: Filler, event: dict[str, Any], stage: str, words: str
 ) -> None:
-    """One job trains and optimises; an event that nobody knows yet does no harm."""
+    """One job trains and optimizes; an event that nobody knows yet does no harm."""
     fill.put(tables.jobs, id="j1", kind="train", state="running", model=MODEL, request={}, created_ns=NOW_NS)
     fill.put(tables.job_events, job="j1", at_ns=NOW_NS, event=event)
     found = overview(conn, NOW_NS)

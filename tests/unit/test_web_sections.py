@@ -208,7 +208,7 @@ TRAINING = JobView(id="j", kind="train", state="running", stage="train", progres
         (
             {"jobs": [msgspec.structs.replace(TRAINING, stage="optimize", progress="measured int8")]},
             "optimize",
-            "Optimising version 1: measured int8",
+            "Optimizing version 1: measured int8",
         ),
         ({"versions": [version("awaiting_signature")]}, "sign", "waits for the publisher"),
         ({"versions": [version()], "devices": [device(number=None)]}, "sign", "Version 1 is signed and can be rolled"),

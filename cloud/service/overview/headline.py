@@ -56,7 +56,7 @@ def _working(jobs: Sequence[JobView], versions: Sequence[VersionView]) -> Iterat
     for job in reversed(jobs):
         if job.state == "running" and job.kind == "train":
             number = versions[-1].version + 1 if versions else 1
-            doing = "Optimising" if job.stage == "optimize" else "Training"
+            doing = "Optimizing" if job.stage == "optimize" else "Training"
             yield job.stage, f"{doing} version {number}" + (f": {job.progress}" if job.progress else "")
 
 

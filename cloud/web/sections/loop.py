@@ -6,7 +6,7 @@ from cloud.web.markup import Markup, tag
 
 STAGES: tuple[tuple[Stage, str, str], ...] = (
     ("train", "Train", "on the hub's data"),
-    ("optimize", "Optimise", "prune, quantise, measure"),
+    ("optimize", "Optimize", "prune, quantize, measure"),
     ("sign", "Sign", "the publisher's own key"),
     ("roll_out", "Roll out", "wave by wave, over MQTT"),
     ("watch", "Infer and watch", "on every device"),
@@ -31,7 +31,7 @@ def _sums(overview: Overview) -> dict[Stage, str]:
     return {
         "enrol": "",
         "train": _trained(overview),
-        "optimize": _optimised(overview),
+        "optimize": _optimized(overview),
         "sign": _signed(overview),
         "roll_out": _rolled_out(overview),
         "watch": _watched(overview),
@@ -47,7 +47,7 @@ def _trained(overview: Overview) -> str:
     return f"version {version.version}" if version else ""
 
 
-def _optimised(overview: Overview) -> str:
+def _optimized(overview: Overview) -> str:
     if not overview.versions:
         return ""
     version = overview.versions[-1]
