@@ -1,8 +1,10 @@
 """`fleetloop sim`: plays the story with progress on stderr and prints the report; the exit code says how it went."""
 
+import contextlib
 import logging
 import sys
 import time
+from collections.abc import Iterator
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
@@ -17,12 +19,25 @@ EXIT_FAILED = 1
 
 def run(settings: Settings) -> int:
     """Play the story. Returns 0 when every expectation was met, else 1. Debug level shows what the programs log."""
-    if logging.getLogger().level > logging.DEBUG:
-        for name in PROGRAMS:
-            logging.getLogger(name).setLevel(logging.ERROR)
-    report = simulate(conditions(settings))
+    with quiet_programs():
+        report = simulate(conditions(settings))
     print(as_json(report) if settings.json else "\n".join(as_lines(report)))
     return 0 if report.passed else EXIT_FAILED
+
+
+@contextlib.contextmanager
+def quiet_programs() -> Iterator[None]:
+    """Inside, hub and agents log errors only: in a simulated storm their warnings are the weather."""
+    loggers = [logging.getLogger(name) for name in PROGRAMS]
+    levels = [logger.level for logger in loggers]
+    if logging.getLogger().level > logging.DEBUG:
+        for logger in loggers:
+            logger.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def conditions(settings: Settings) -> Conditions:
