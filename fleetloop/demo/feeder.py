@@ -14,7 +14,6 @@ from contextlib import suppress
 from pathlib import Path
 
 from edge_agent.client import AgentClient, AgentError
-
 from workloads.base import DeviceStream, Floats
 from workloads.registry import load_workload
 
