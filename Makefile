@@ -49,7 +49,7 @@ fix: setup ## let ruff mend what it can
 	$(BIN)/ruff check --fix .
 
 bench: setup ## the heavy proofs: the demo over three seeds
-	$(RUN) $(BIN)/python -m bench.loop --agent-python $(AGENT_VENV)/bin/python
+	$(RUN) $(BIN)/fleetloop bench loop --agent-python $(AGENT_VENV)/bin/python
 
 lock: ## pin anew what pyproject.toml allows (both environments from scratch)
 	./requirements/lock $(PYTHON)

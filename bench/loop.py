@@ -1,32 +1,38 @@
 """The demonstration over several seeds: does the fleet learn left arms without losing right ones, and at what cost?
 
-`python -m bench.loop [--seeds 3] [--agent-python PATH]` runs `fleetloop demo --json` once a seed. The last line of its
-output is one JSON object with the means and, per run, what they were made of.
+It runs `fleetloop demo --json` once a seed and reports the means and, per run, what they were made of.
 """
 
-import argparse
 import json
 import statistics
 import subprocess
 import sys
-from typing import Any
+from typing import Annotated, Any
+
+import msgspec
+
+from bench.result import Outcome, finish
 
 
-def main() -> int:
-    """Run all seeds, print the summary; 1 when a run failed."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--agent-python", default="")
-    options = parser.parse_args()
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be asked of this proof."""
+
+    seeds: Annotated[int, msgspec.Meta(description="how many seeds, from 0 on", ge=1)] = 3
+    agent_python: Annotated[str, msgspec.Meta(description="Python of an environment without torch and flwr")] = ""
+    json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
+
+
+def run(settings: Settings) -> int:
+    """Run all seeds; 1 when a run failed or a device did not commit."""
     runs = []
-    for seed in range(options.seeds):
-        run = demo(seed, options.agent_python)
-        if run is None:
+    for seed in range(settings.seeds):
+        one = demo(seed, settings.agent_python)
+        if one is None:
             return 1
-        runs.append(run)
-        print(json.dumps(row(run)), flush=True)
-    print(json.dumps(summary(runs)), flush=True)
-    return 0
+        runs.append(one)
+        print(json.dumps(row(one)), file=sys.stderr, flush=True)
+    figures = summary(runs)
+    return finish(Outcome(figures, passed=figures["all_committed"]), as_json=settings.json)
 
 
 def demo(seed: int, agent_python: str) -> dict[str, Any] | None:
@@ -71,7 +77,3 @@ def summary(runs: list[dict[str, Any]]) -> dict[str, Any]:
         "wall_s_mean": round(statistics.mean(one["wall_s"] for one in rows), 1),
         "rows": rows,
     }
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -51,6 +51,11 @@ devices = Table(
     Column("last_refusal", String(500), nullable=False, default=""),  # why the hub refused its last bad message
     Column("last_refusal_ns", BigInteger),
     Column("refusal_count", Integer, nullable=False, default=0),
+    Column("session", String(64), nullable=False, default=""),  # wire.messages.Status.session of the live session
+    Column("clone_suspected_ns", BigInteger),  # two sessions took turns under this name
+    Column("revoked_ns", BigInteger),  # may neither log in nor be heard any more
+    Column("certificate_serial", String(40)),  # hex; NULL = logs in with a password
+    Column("certificate_expires_ns", BigInteger),
 )
 
 claims = Table(
@@ -60,7 +65,48 @@ claims = Table(
     Column("device", ForeignKey("devices.name"), nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
     Column("used_ns", BigInteger),
-    Column("verifier", String(64)),  # the verifier it was used with; the same request may be repeated
+    Column("verifier", String(64)),  # SHA-256 (hex) of the secret's public side: the same request may be repeated
+    Column("replaces", Boolean, nullable=False, default=False),  # new hardware under an old name
+)
+
+certificates = Table(  # every certificate ever issued to a device
+    "certificates",
+    metadata,
+    Column("serial", String(40), primary_key=True),  # hex
+    Column("device", ForeignKey("devices.name"), nullable=False, index=True),
+    Column("pem", String(8192), nullable=False),
+    Column("issued_ns", BigInteger, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("revoked_ns", BigInteger),
+)
+
+trust_metadata = Table(  # every version of every TUF role that this hub has published
+    "trust_metadata",
+    metadata,
+    Column("role", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True),
+    Column("content", LargeBinary, nullable=False),
+    Column("expires_ns", BigInteger, nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+telemetry_points = Table(  # what devices measured over time, each message once
+    "telemetry_points",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("seq", BigInteger, primary_key=True),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False),
+    Column("content", LargeBinary, nullable=False),  # wire.messages.Telemetry, as received
+)
+
+deltas = Table(  # objects that turn one file into another; NULL object = not worth it
+    "deltas",
+    metadata,
+    Column("base", String(64), primary_key=True),
+    Column("target", String(64), primary_key=True),
+    Column("object", JSON),  # wire.release.ObjectRef, brief
+    Column("created_ns", BigInteger, nullable=False),
 )
 
 slots = Table(  # newest report of each model slot of each device
@@ -118,6 +164,7 @@ retained = Table(  # objects whose chunks the hub has published, so that they ar
     metadata,
     Column("sha256", ForeignKey("objects.sha256"), primary_key=True),
     Column("bytes", BigInteger, nullable=False),
+    Column("used_ns", BigInteger, nullable=False, default=0),  # last needed: the least recent one gives way
 )
 
 models = Table(

@@ -8,8 +8,9 @@ variables and the keys of its configuration file all come from that struct.
 import argparse
 import importlib
 import os
+import re
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, get_args, get_origin, get_type_hints
@@ -26,46 +27,72 @@ EXIT_USAGE = 2
 
 @dataclass(frozen=True)
 class Program:
-    """One of the programs: where its settings and its entry function are, and what it needs installed."""
+    """One of the programs: where its `Settings` and its `run` function are, and what it needs installed."""
 
-    package: str
+    settings_module: str
+    main_module: str
     help: str
     extra: str
 
     @property
     def settings(self) -> type[msgspec.Struct]:
         """The settings struct."""
-        kind: type[msgspec.Struct] = importlib.import_module(f"{self.package}.settings").Settings
+        kind: type[msgspec.Struct] = importlib.import_module(self.settings_module).Settings
         return kind
 
     @property
     def run(self) -> Callable[[Any], int]:
         """The entry function: settings -> exit code."""
-        run: Callable[[Any], int] = importlib.import_module(f"{self.package}.main").run
+        run: Callable[[Any], int] = importlib.import_module(self.main_module).run
         return run
 
 
+def _package(name: str, text: str, extra: str) -> Program:
+    return Program(f"{name}.settings", f"{name}.main", text, extra)
+
+
+def _proof(module: str, text: str) -> Program:
+    return Program(f"bench.{module}", f"bench.{module}", text, "hub,fl,train,watch,dev")
+
+
 PROGRAMS = {
-    "hub": Program(
+    "hub": _package(
         "cloud", "the cloud fleet API: registry, rollouts, federated runs, broker, web page", "hub,fl,train"
     ),
-    "publisher": Program(
+    "publisher": _package(
         "cloud.publisher", "signs what its policy or a person approves; holds the release keys", "hub"
     ),
-    "agent": Program("edge_agent", "the edge agent daemon, and what it says of itself", ""),
-    "sim": Program("simulator", "the fleet simulator: the real hub and agent code in virtual time", "hub"),
-    "demo": Program("fleetloop.demo", "the whole loop on this machine with real data", "hub,fl,train,watch"),
+    "agent": _package("edge_agent", "the edge agent daemon, and what it says of itself", ""),
+    "sim": _package("simulator", "the fleet simulator: the real hub and agent code in virtual time", "hub"),
+    "demo": _package("fleetloop.demo", "the whole loop on this machine with real data", "hub,fl,train,watch"),
 }
+
+BENCHES = {
+    "loop": _proof("loop", "the demonstration over several seeds: left arms learned, right arms kept"),
+    "crash": _proof("crash", "crash states of everything the agent writes, recovered from, again crashing inside"),
+    "kill": _proof("kill", "the real agent killed and denied its disk at every system call that matters"),
+    "attacks": _proof("attacks", "the threat table as cases, each of which succeeds once its guard is removed"),
+    "tuf-conformance": _proof("tuf_conformance", "the public TUF suite through the agent's own client over MQTT"),
+    "transfer": _proof("transfer", "one object to many devices over mosquitto, beside a bare reader"),
+    "delta": _proof("delta", "bytes of an update as a delta, for four kinds of change"),
+    "broker-kill": _proof("broker_kill", "a rollout while its broker is killed and reconnected to over and over"),
+    "fuzz": _proof("fuzz", "hostile bytes for every parser of the contract"),
+    "model-gate": _proof("model_gate", "damaged model files for the installer child"),
+    "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),
+}
+"""`fleetloop bench NAME`: each proves one promise; its last line is one JSON object."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
-    parser = _top_parser()
-    name = parser.parse_args(words[:1]).program
-    program = PROGRAMS[name]
+    name = _parser("fleetloop", "PROGRAM", _everything()).parse_args(words[:1]).name
+    program, rest = PROGRAMS.get(name), words[1:]
+    if program is None:
+        proof = _parser("fleetloop bench", "NAME", BENCHES).parse_args(rest[:1]).name
+        name, program, rest = f"bench {proof}", BENCHES[proof], rest[1:]
     try:
-        return _run(name, program, words[1:])
+        return _run(name, program, rest)
     except ModuleNotFoundError as error:
         wanted = f"[{program.extra}]" if program.extra else ""
         print(f"fleetloop {name}: {error.name!r} is not installed; pip install 'fleetloop{wanted}'", file=sys.stderr)
@@ -75,9 +102,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
+def _everything() -> dict[str, Program]:
+    return {**PROGRAMS, "bench": _proof("", "proofs of what is promised, each with one JSON object as its last line")}
+
+
 def _run(name: str, program: Program, words: list[str]) -> int:
     kind = program.settings
-    prefix = f"FLEETLOOP_{name.upper()}"
+    prefix = "FLEETLOOP_" + re.sub("[^A-Z]", "_", name.upper())
     flags = vars(_program_parser(name, program, kind, prefix).parse_args(words))
     config = flags.pop("config") or os.environ.get(f"{prefix}_CONFIG")
     level, log_format = flags.pop("log_level"), flags.pop("log_format")
@@ -95,16 +126,16 @@ def _read_config(path: str | None) -> bytes:
         raise MalformedError(f"configuration file {path}: {error.strerror}") from error
 
 
-def _top_parser() -> argparse.ArgumentParser:
-    lines = [f"  {name:<10} {program.help}" for name, program in PROGRAMS.items()]
+def _parser(prog: str, what: str, programs: Mapping[str, Program]) -> argparse.ArgumentParser:
+    lines = [f"  {name:<14} {program.help}" for name, program in programs.items()]
     parser = argparse.ArgumentParser(
-        prog="fleetloop",
-        usage="fleetloop PROGRAM [options]",
+        prog=prog,
+        usage=f"{prog} {what} [options]",
         description="Closes the loop between a cloud that trains models and a fleet of devices that run them.",
-        epilog="programs:\n" + "\n".join(lines) + "\n\n`fleetloop PROGRAM --help` shows its options.",
+        epilog=f"{what.lower()}s:\n" + "\n".join(lines) + f"\n\n`{prog} {what} --help` shows its options.",
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("program", choices=PROGRAMS, metavar="PROGRAM", help=", ".join(PROGRAMS))
+    parser.add_argument("name", choices=programs, metavar=what, help=", ".join(programs))
     parser.add_argument("--version", action="version", version=f"fleetloop {__version__}")
     return parser
 

@@ -18,6 +18,13 @@ class Execution(Document, frozen=True, kw_only=True):
     health_window_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
 
 
+class Delta(Document, frozen=True, kw_only=True):
+    """A short cut: an object that, with the object `base` as its dictionary, unpacks to the file wanted."""
+
+    base: Sha256
+    file: ObjectRef
+
+
 class SlotAssignment(Document, frozen=True, kw_only=True):
     """What one model slot shall run: a variant of a release, by digest."""
 
@@ -27,7 +34,8 @@ class SlotAssignment(Document, frozen=True, kw_only=True):
     variant: Name
     sha256: Sha256
     release: ObjectRef
-    """The signed release envelope (an object like any other, fetched as chunks)."""
+    """The release document (an object like any other, fetched as chunks); the publisher's metadata must name it."""
+    deltas: Annotated[tuple[Delta, ...], msgspec.Meta(max_length=2)] = ()
     min_counter: int = 0
     """Release floor: the device never again accepts a release with a lower counter."""
     execution: Execution
@@ -49,6 +57,16 @@ class FederatedPolicy(Document, frozen=True, kw_only=True):
     holdout_share: float = 0.2
 
 
+class TransferPolicy(Document, frozen=True, kw_only=True):
+    """How the device may use its link. Rates are in bytes per second."""
+
+    max_rate: Annotated[int, msgspec.Meta(ge=1024)] | None = None
+    """Bandwidth cap of downloads; None = as fast as it goes."""
+    min_rate: Annotated[int, msgspec.Meta(ge=0)] = 256
+    """A download slower than this, over `min_rate_window_s` while the link is up, is given up as stalled."""
+    min_rate_window_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+
+
 class Assignment(Document, frozen=True, kw_only=True):
     """Everything the hub wants of one device. `sequence` grows with every change; the device never goes back."""
 
@@ -59,3 +77,4 @@ class Assignment(Document, frozen=True, kw_only=True):
     slots: tuple[SlotAssignment, ...] = ()
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()
+    transfer: TransferPolicy = TransferPolicy()

@@ -16,6 +16,7 @@ from wire.errors import MalformedError, SignatureError
 
 ASSIGNMENT_TYPE = "application/vnd.fleetloop.assignment+json"
 RELEASE_TYPE = "application/vnd.fleetloop.release+json"
+TIME_TYPE = "application/vnd.fleetloop.time+json"
 
 Verify = Callable[[bytes, bytes], bool]
 """(signature, message) -> does it hold?"""

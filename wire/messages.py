@@ -90,6 +90,10 @@ class Capabilities(Document, frozen=True, kw_only=True):
     python: str
     ram_bytes: int
     disk_free_bytes: int
+    accelerators: tuple[str, ...] = ()
+    """What the engines can compute on beside the CPU, e.g. ("cuda",)."""
+    operators: tuple[str, ...] | None = None
+    """Operators of a reduced runtime build ("Conv", "com.microsoft:QLinearAdd"); None = everything of its opset."""
     modules: dict[str, bool] = {}
     """Can these be imported here? Answers whether torch or flwr are present."""
 
@@ -100,6 +104,18 @@ class Status(Document, frozen=True, kw_only=True):
     schema: int = SCHEMA
     online: bool
     boot: int = 0
+    session: Annotated[str, msgspec.Meta(max_length=64)] = ""
+    """Random for each start of the agent. Two that take turns show one identity on two devices."""
+
+
+class TrustReport(Document, frozen=True, kw_only=True):
+    """The newest trust metadata that the device has verified: version numbers that never fall."""
+
+    root: int = 0
+    timestamp: int = 0
+    snapshot: int = 0
+    verified_ns: int = 0
+    """When it last found the timestamp fresh, by signed time; the hub raises an alarm when this stops growing."""
 
 
 class Reported(Document, frozen=True, kw_only=True):
@@ -113,6 +129,9 @@ class Reported(Document, frozen=True, kw_only=True):
     speaks: tuple[int, int] = SPEAKS
     capabilities: Capabilities
     slots: Annotated[tuple[SlotReport, ...], msgspec.Meta(max_length=16)] = ()
+    trust: TrustReport = TrustReport()
+    certificate_expires_ns: int = 0
+    """End of its certificate's life; 0 = it logs in with a password."""
     refused: Annotated[str, msgspec.Meta(max_length=500)] = ""
     """Why the newest desired document was not accepted, if it was not."""
 
@@ -132,10 +151,13 @@ class ModelStats(Document, frozen=True, kw_only=True):
 
 
 class Telemetry(Document, frozen=True, kw_only=True):
-    """What the device measured. Cumulative, so the newest one is enough."""
+    """What the device measured: counters that only grow, as they stood at `at_ns`. `seq` never repeats nor falls."""
 
     schema: int = SCHEMA
     seq: int
+    at_ns: int = 0
+    dropped: int = 0
+    """Messages that the full outbox had to drop, oldest first, since the device began to count."""
     stats: Annotated[tuple[ModelStats, ...], msgspec.Meta(max_length=64)] = ()
     captured: int = 0
     federated_updates_sent: int = 0

@@ -45,7 +45,11 @@ class RuntimeNeeds(Document, frozen=True, kw_only=True):
     opset: int
     operators: tuple[str, ...]
     min_version: str = "1.16"
+    accelerator: str = ""
+    """Name of the accelerator that it cannot do without, e.g. "cuda"; empty = none."""
     ram_bytes: int = 0
+    flash_bytes: int = 0
+    """Room that the version takes on the device, model and golden vectors together."""
 
 
 class Golden(Document, frozen=True, kw_only=True):

@@ -1,8 +1,9 @@
 """The topic grammar. Direction comes first, so that a few patterns make up every access rule.
 
-{root}/up/{device}/{channel}         device -> cloud: status (retained, last will), reported, telemetry, fed
+{root}/up/{device}/{channel}         device -> cloud: status (retained, last will), reported, telemetry, fed, ask
 {root}/up/{device}/blob/{sha256}/{i} device -> cloud: chunks of an object the cloud asked for
-{root}/dn/{device}/{channel}         cloud -> device: desired (retained), receipt, want, fed
+{root}/dn/{device}/{channel}         cloud -> device: desired (retained), receipt, want, fed, answer
+{root}/dn/{device}/blob/{sha256}/{i} cloud -> device: chunks that the device asked for by itself
 {root}/blob/{sha256}/{i}             retained chunks that any device may pull
 {root}/enrol/{up|dn}/{client}        the only topics the enrolment credential can reach
 """
@@ -13,15 +14,15 @@ from typing import Final, Literal, NamedTuple
 from wire.errors import TopicError
 
 DEFAULT_ROOT: Final = "fl/1"
-UP_CHANNELS: Final = ("status", "reported", "telemetry", "fed")
-DOWN_CHANNELS: Final = ("desired", "receipt", "want", "fed")
+UP_CHANNELS: Final = ("status", "reported", "telemetry", "fed", "ask")
+DOWN_CHANNELS: Final = ("desired", "receipt", "want", "fed", "answer")
 
 _NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,6}")
 
-UpChannel = Literal["status", "reported", "telemetry", "fed"]
-DownChannel = Literal["desired", "receipt", "want", "fed"]
+UpChannel = Literal["status", "reported", "telemetry", "fed", "ask"]
+DownChannel = Literal["desired", "receipt", "want", "fed", "answer"]
 
 
 class Upward(NamedTuple):
@@ -46,6 +47,14 @@ class Downward(NamedTuple):
     channel: str
 
 
+class DownwardChunk(NamedTuple):
+    """A chunk sent to one device that asked for it."""
+
+    device: str
+    sha256: str
+    chunk: int
+
+
 class Chunk(NamedTuple):
     """A retained chunk of an object."""
 
@@ -60,7 +69,7 @@ class Enrolment(NamedTuple):
     client: str
 
 
-Parsed = Upward | UpwardChunk | Downward | Chunk | Enrolment
+Parsed = Upward | UpwardChunk | Downward | DownwardChunk | Chunk | Enrolment
 
 
 def valid_name(name: str) -> bool:
@@ -93,6 +102,10 @@ class Topics:
     def dn(self, device: str, channel: DownChannel) -> str:
         """Topic on which the cloud publishes `channel` to `device`."""
         return f"{self.root}/dn/{_checked(device)}/{channel}"
+
+    def dn_chunk(self, device: str, sha256: str, index: int) -> str:
+        """Topic on which the cloud sends chunk `index` to the one device that asked for it."""
+        return f"{self.root}/dn/{_checked(device)}/blob/{sha256}/{index}"
 
     def blob(self, sha256: str, index: int) -> str:
         """Topic of one retained chunk."""
@@ -129,6 +142,8 @@ def _parse_parts(parts: list[str]) -> Parsed | None:
             return UpwardChunk(device, sha256, int(index))
         case ["dn", device, channel] if valid_name(device) and channel in DOWN_CHANNELS:
             return Downward(device, channel)
+        case ["dn", device, "blob", sha256, index] if valid_name(device) and _chunk(sha256, index):
+            return DownwardChunk(device, sha256, int(index))
         case ["blob", sha256, index] if _chunk(sha256, index):
             return Chunk(sha256, int(index))
         case ["enrol", ("up" | "dn") as direction, client] if valid_name(client):

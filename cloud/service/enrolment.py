@@ -57,6 +57,8 @@ def handle(conn: Connection, client: str, payload: bytes, now_ns: int, topics: T
         request = decode(payload, EnrolRequest, limit=4096)
     except WireError as error:
         return _answer(topics, client, EnrolReply(ok=False, reason=str(error)[:500]))
+    if request.verifier is None:
+        return _answer(topics, client, EnrolReply(ok=False, reason="this broker wants a verifier"))
     verdict = enrol(_find(conn, request.token), request.verifier, now_ns)
     if isinstance(verdict, Denied):
         return _answer(topics, client, EnrolReply(ok=False, reason=verdict.reason))

@@ -90,7 +90,9 @@ ILLEGAL = {
 }
 
 
-@pytest.mark.parametrize(("phase", "event"), tuple(itertools.product(Phase, EVENTS)), ids=str)
+@pytest.mark.parametrize(
+    ("phase", "event"), tuple(itertools.product(Phase, EVENTS)), ids=lambda one: type(one).__name__
+)
 def test_every_event_in_every_phase_is_moved_ignored_or_our_own_bug(phase: Phase, event: events.Event) -> None:
     """Exactly the pairs named here are illegal."""
     state = in_phase(phase)

@@ -1,0 +1,30 @@
+"""What both ends must agree on about TUF metadata: names, shapes, lives and limits. It knows no TUF library.
+
+A target is a release document: its path names model and version, its hash and length are what an assignment repeats.
+The top-level targets role signs nothing itself; it delegates to hash bins (TAP 15), all signed by the publisher.
+"""
+
+from typing import Final
+
+BINS: Final = 16
+BIN_PREFIX: Final = "bin"
+"""Roles `bin-0` to `bin-f`: one hexadecimal digit for 16 bins."""
+DIRECTOR_FIELD: Final = "x-fleetloop-director"
+"""Field of the signed root metadata: list of ed25519 public keys (64 hex digits) that may sign assignments and time."""
+
+DAY_S: Final = 24 * 3600
+TIMESTAMP_LIFE_S: Final = DAY_S
+SNAPSHOT_LIFE_S: Final = 7 * DAY_S
+TARGETS_LIFE_S: Final = 365 * DAY_S
+ROOT_LIFE_S: Final = 2 * 365 * DAY_S
+
+MAX_ROOT_BYTES: Final = 64 * 1024
+MAX_TIMESTAMP_BYTES: Final = 4 * 1024
+MAX_SNAPSHOT_BYTES: Final = 64 * 1024
+MAX_TARGETS_BYTES: Final = 2 * 1024 * 1024
+MAX_ROOT_ROTATIONS: Final = 32
+
+
+def target_path(model: str, version: int) -> str:
+    """Path of the release document in the targets metadata."""
+    return f"{model}/{version}.json"
