@@ -30,6 +30,7 @@ from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
 from cloud.core.identity import Role, api_key, digest
 from cloud.ports import BrokerUser
 from cloud.service import audit, registry
+from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.director import Seal
 from cloud.service.federated_runs import Access as AggregatorAccess
@@ -168,6 +169,7 @@ async def _wire(
         topics=topics,
         outbox=outbox,
         inbox=Inbox(store, outbox, clock, topics),
+        asks=Asks(store, link, topics, {}),
         blobs=Blobs(store, objects, link, topics),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
     )

@@ -13,7 +13,8 @@ from edge_agent.adapters.onnx_runtime import OnnxRuntime
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
 from edge_agent.ports import Ports
-from edge_agent.service.agent import Agent, offline_status
+from edge_agent.service.agent import Agent, Parts, offline_status
+from edge_agent.service.asking import Asking
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.downloads import Downloads
@@ -128,7 +129,8 @@ def assemble(
         ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
     )  # fmt: skip
     inference.on_answered = telemetry.changed
-    agent = Agent(ports, uplink, reconciler, downloads, learner, telemetry)
+    asking = Asking(uplink, ports.ids)
+    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))
     return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink))
 
 

@@ -69,3 +69,7 @@ class FeedbackGivenError(RequestError):
     """Feedback for this id was given before; the first one counts."""
 
     status = 409
+
+
+class UnansweredError(AgentError):
+    """The cloud did not answer a question in time."""

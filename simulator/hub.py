@@ -11,6 +11,7 @@ from sqlalchemy import Connection
 from cloud.core.access import ENROLMENT, HUB, Access, under
 from cloud.ports import BrokerUser
 from cloud.service import enrolment, registry, rollouts
+from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.enrolment import NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
@@ -137,6 +138,7 @@ class SimulatedHub:
             topics=self.topics,
             outbox=outbox,
             inbox=Inbox(self.store, outbox, world.clock, self.topics),
+            asks=Asks(self.store, link, self.topics, {}),
             blobs=Blobs(self.store, self._objects, link, self.topics),
             jobs=Jobs(self.store, outbox, ScriptedLauncher({}, {}), world.clock, {}),
         )

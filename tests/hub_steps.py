@@ -11,6 +11,7 @@ from cloud.core.gates import Gates
 from cloud.core.rollout import Plan, Wave
 from cloud.service import registry
 from cloud.service import rollouts as rollout_service
+from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
@@ -148,6 +149,7 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         topics=ROOT,
         outbox=world.outbox,
         inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
+        asks=Asks(world.store, world.link, ROOT, {}),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
     )

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from cloud.ports import ObjectMissingError, Scheduler, Store
 from cloud.service import director, rollouts
+from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.director import Seal
 from cloud.service.effects import Wake, wake
@@ -15,7 +16,7 @@ from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
-from wire.ports import SECOND, Clock, Ids, Link, LinkError
+from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -43,6 +44,7 @@ class Parts:
     topics: Topics
     outbox: Outbox
     inbox: Inbox
+    asks: Asks
     blobs: Blobs
     jobs: Jobs
 
@@ -65,11 +67,11 @@ class Hub:
     async def run(self) -> None:
         """Serve the fleet."""
         parts = self._parts
-        parts.link.on_message = parts.inbox.take
+        parts.link.on_message = self._on_message
         parts.link.on_up = self._on_up
         parts.link.on_down = self._on_down
         await parts.inbox.presume_all_gone()
-        await parts.link.subscribe(*parts.inbox.filters())
+        await parts.link.subscribe(*parts.inbox.filters(), *parts.asks.filters())
         await parts.link.start()
         try:
             await self._work()
@@ -83,6 +85,7 @@ class Hub:
             for name, loop in (
                 ("outbox", parts.outbox.run()),
                 ("inbox", parts.inbox.run()),
+                ("asks", parts.asks.run()),
                 ("jobs", parts.jobs.run()),
                 ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
                 ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
@@ -91,6 +94,13 @@ class Hub:
                 ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
             ):
                 group.create_task(loop, name=name)
+
+    def _on_message(self, message: Inbound) -> None:
+        asker = is_ask(self._parts.topics, message.topic)
+        if asker is None:
+            self._parts.inbox.take(message)
+        else:
+            self._parts.asks.take(asker, message)
 
     def _on_up(self) -> None:
         """The broker may be a new one that knows nothing: everything is published again."""

@@ -1,9 +1,11 @@
 """The device as a whole: starts its parts in order, hands each message to the part it concerns, stops in order."""
 
 import contextlib
+from dataclasses import dataclass
 from typing import Protocol
 
 from edge_agent.ports import Ports
+from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.reconciler import Reconciler
@@ -32,6 +34,17 @@ class Learner(Protocol):
         """Stop working."""
 
 
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """The services that an agent starts, stops and hands messages to."""
+
+    reconciler: Reconciler
+    downloads: Downloads
+    asking: Asking
+    learner: Learner
+    telemetry: TelemetryReporter
+
+
 def offline_status() -> bytes:
     """What the broker says for us when the connection breaks."""
     return encode(Status(online=False))
@@ -40,23 +53,15 @@ def offline_status() -> bytes:
 class Agent:
     """One device. Everything it does follows from messages, timers and the application's calls."""
 
-    def __init__(
-        self,
-        ports: Ports,
-        uplink: Uplink,
-        reconciler: Reconciler,
-        downloads: Downloads,
-        learner: Learner,
-        telemetry: TelemetryReporter,
-    ) -> None:
-        self._ports = ports
+    def __init__(self, ports: Ports, uplink: Uplink, parts: Parts) -> None:
         self._uplink = uplink
-        self.reconciler = reconciler
-        self._downloads = downloads
-        self._learner = learner
-        self._telemetry = telemetry
-        self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, reconciler, seq))
-        reconciler.on_changed = self._on_changed
+        self.reconciler = parts.reconciler
+        self._downloads = parts.downloads
+        self._asking = parts.asking
+        self._learner = parts.learner
+        self._telemetry = parts.telemetry
+        self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, parts.reconciler, seq))
+        parts.reconciler.on_changed = self._on_changed
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
@@ -125,6 +130,8 @@ class Agent:
             self._learner.on_want(message.payload)
         elif channel == "receipt":
             self._on_receipt(message.payload)
+        elif channel == "answer":
+            self._asking.on_answer(message.payload)
         message.ack()
 
     def _on_receipt(self, payload: bytes) -> None:

@@ -1,0 +1,84 @@
+"""Questions to the cloud: asked again until they are answered or given up; answers nobody waits for are dropped."""
+
+import asyncio
+import contextlib
+
+from edge_agent.errors import RefusedError, UnansweredError
+from edge_agent.service.courier import Uplink
+from wire.asks import (
+    Answer,
+    Ask,
+    AskChunks,
+    AskMetadata,
+    AskRenewal,
+    AskTime,
+    MetadataPiece,
+    Refused,
+    Renewed,
+    TimeTold,
+)
+from wire.codec import decode, encode
+from wire.errors import WireError
+from wire.ports import SECOND, Ids, LinkError
+
+ASK_AGAIN_NS = 3 * SECOND
+
+Question = AskMetadata | AskTime | AskChunks | AskRenewal
+Told = MetadataPiece | TimeTold | Renewed
+
+
+class Asking:
+    """All questions of this device."""
+
+    def __init__(self, uplink: Uplink, ids: Ids) -> None:
+        self._uplink = uplink
+        self._ids = ids
+        self._open: dict[str, asyncio.Future[Told | Refused]] = {}
+
+    def on_answer(self, payload: bytes) -> None:
+        """An answer arrived. One that cannot be read, is late or doubled changes nothing."""
+        with contextlib.suppress(WireError):
+            answer = decode(payload, Answer)
+            waiting = self._open.get(answer.id)
+            if waiting is not None and not waiting.done():
+                waiting.set_result(answer.what)
+
+    async def ask(self, question: Question, timeout_s: float) -> Told:
+        """The answer.
+
+        Raises:
+            UnansweredError: none within `timeout_s`; says whether the link was up.
+            RefusedError: the cloud says no.
+        """
+        clock = self._uplink.clock
+        deadline_ns = clock.monotonic_ns() + int(timeout_s * SECOND)
+        ask = Ask(id=self._ids.new(), what=question)
+        waiting = self._open[ask.id] = asyncio.get_running_loop().create_future()
+        try:
+            while not waiting.done():
+                left_ns = deadline_ns - clock.monotonic_ns()
+                if left_ns <= 0:
+                    state = "did not answer" if self._uplink.link.connected else "cannot be reached"
+                    raise UnansweredError(f"the hub {state} within {timeout_s:g} s")
+                await self.send(ask)
+                await self._wait(waiting, min(ASK_AGAIN_NS, left_ns))
+        finally:
+            del self._open[ask.id]
+        told: Told | Refused = waiting.result()
+        if isinstance(told, Refused):
+            raise RefusedError(f"the hub refused: {told.reason}")
+        return told
+
+    async def send(self, ask: Ask) -> None:
+        """Put the question once; what gets lost is asked again by whoever waits."""
+        with contextlib.suppress(LinkError):
+            await self._uplink.link.publish(self._uplink.topics.up(self._uplink.device, "ask"), encode(ask))
+
+    async def _wait(self, waiting: "asyncio.Future[Told | Refused]", ns: int) -> None:
+        woken = asyncio.Event()
+        timer = self._uplink.clock.call_later(ns, woken.set)
+        waiting.add_done_callback(lambda _: woken.set())
+        try:
+            await woken.wait()
+        finally:
+            timer.cancel()
