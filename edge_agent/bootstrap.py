@@ -119,17 +119,18 @@ def assemble(
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
     objects = Objects(ports.disk, ports.trust)
-    downloads = Downloads(ports, uplink.topics, objects)
+    asking = Asking(uplink, ports.ids)
+    downloads = Downloads(ports, uplink.topics, objects, asking)
     inference = Inference(ports, objects)
     installation = Installation(ports, objects, downloads)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
+    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     telemetry = TelemetryReporter(
         ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
     )  # fmt: skip
     inference.on_answered = telemetry.changed
-    asking = Asking(uplink, ports.ids)
     agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))
     return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink))
 
