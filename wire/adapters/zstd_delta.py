@@ -20,7 +20,7 @@ _PIECE_BYTES: Final = 1024 * 1024
 
 
 def pack(base: bytes, target: bytes) -> bytes:
-    """What turns `base` into `target`. Takes about 0.1 s per MB and, for long files, 300 MB of memory."""
+    """What turns `base` into `target`. Takes about 0.1 s per MB and, for long files, 300 MB of memory. Raises MalformedError."""
     window_log = window_log_of(len(base) + len(target))
     table_log = min(window_log - 1, _MAX_TABLE_LOG)
     thorough = len(base) + len(target) <= _THOROUGH_BYTES
@@ -31,7 +31,10 @@ def pack(base: bytes, target: bytes) -> bytes:
         chain_log=table_log,
         strategy=zstandard.STRATEGY_BTULTRA if thorough else zstandard.STRATEGY_LAZY2,
     )
-    return zstandard.ZstdCompressor(dict_data=_dictionary(base), compression_params=parameters).compress(target)
+    try:
+        return zstandard.ZstdCompressor(dict_data=_dictionary(base), compression_params=parameters).compress(target)
+    except zstandard.ZstdError as error:
+        raise MalformedError(f"the delta cannot be made: {error}") from error
 
 
 def unpack(base: bytes, delta: BinaryIO, length: int) -> Iterator[bytes]:
