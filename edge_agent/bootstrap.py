@@ -28,14 +28,17 @@ from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import build_status
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.telemetry import TelemetryReporter
+from edge_agent.service.transfer import Line
 from edge_agent.settings import DEFAULT_SOCKET, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
+from wire.assignment import TransferPolicy
 from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import Offload
 from wire.topics import Topics
+from wire.transfer.pace import Bucket
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +105,7 @@ async def running_agent(
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
             machine=ThisMachine(),
+            offload=offloads.disk,
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
         agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s)
@@ -120,11 +124,16 @@ def assemble(
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
     objects = Objects(ports.disk, ports.trust)
     asking = Asking(uplink, ports.ids)
-    downloads = Downloads(ports, uplink.topics, objects, asking)
+    bucket = Bucket(ports.clock.monotonic_ns())
+
+    def policy() -> TransferPolicy:
+        return reconciler.record.transfer
+
+    line = Line(uplink.link, uplink.clock, ports.ids, uplink.topics, asking.send, policy, bucket, ports.offload)
+    downloads = Downloads(ports.disk, objects, line)
     inference = Inference(ports, objects)
     installation = Installation(ports, objects, downloads)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
-    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     telemetry = TelemetryReporter(

@@ -16,7 +16,7 @@ from edge_agent.errors import AgentError, DamagedRecordError
 from edge_agent.service.claims import CLAIM, parse_claim
 from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import IDENTITY, Identity
-from edge_agent.service.objects import SPARE_BYTES
+from edge_agent.service.part_file import SPARE_BYTES
 from edge_agent.settings import Settings
 from wire.codec import decode
 from wire.errors import WireError

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge_agent.core.stats import Tally, Variant
 from wire.assignment import Assignment, CapturePolicy
 from wire.messages import Capabilities, GoldenResult
-from wire.ports import Clock, Ids, Link
+from wire.ports import Clock, Ids, Link, Offload
 from wire.release import Release
 
 if TYPE_CHECKING:  # numpy is not imported before a model is there
@@ -193,3 +193,5 @@ class Ports:
     runtime: Runtime
     captures: Captures
     machine: Machine
+    offload: Offload
+    """For short work that nothing else shall wait for."""

@@ -132,6 +132,7 @@ class Device:
             runtime=LightRuntime(self.disk, clock),
             captures=self.captures,
             machine=FixedMachine(),
+            offload=InlineOffload(),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
         agent, _ = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)

@@ -313,6 +313,7 @@ class Gear:
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
             machine=self.machine,
+            offload=InlineOffload(),
         )
 
 
