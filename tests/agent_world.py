@@ -14,6 +14,7 @@ import numpy as np
 import onnx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
+from paho.mqtt.client import topic_matches_sub
 from safetensors.numpy import save
 
 from edge_agent.adapters.dsse_trust import DsseTrust
@@ -274,7 +275,7 @@ class AirLink:
 
     def deliver(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """A message arrives, if somebody asked for it."""
-        if self._connected and topic in self.subscribed:
+        if self._connected and any(topic_matches_sub(one, topic) for one in self.subscribed):
             ack = lambda: self.acknowledged.append(topic)  # noqa: E731
             message = Inbound(topic, payload, retained, ack)
             asyncio.get_running_loop().call_soon(self.on_message, message)
