@@ -83,9 +83,9 @@ def test_a_drip_is_given_up_and_a_slow_link_is_not() -> None:
     """Something new comes every four seconds, for ever; it is too little only against the policy's rate."""
 
     async def drip(unit: Unit) -> None:
-        for index in range(20):
+        for index, payload in enumerate(frames(TARGET)):
             await unit.clock.sleep(4 * SECOND)
-            unit.air.send(TOPICS.blob(MODEL.sha256, index), frame(TARGET, index), retain=True)
+            unit.air.send(TOPICS.blob(MODEL.sha256, index), payload, retain=True)
 
     async def scene(unit: Unit, min_rate: int) -> SlotReport:
         unit.air.drop(MODEL.sha256)
