@@ -4,6 +4,8 @@ A target is a release document: its path names model and version, its hash and l
 The top-level targets role signs nothing itself; it delegates to hash bins (TAP 15), all signed by the publisher.
 """
 
+import hashlib
+from dataclasses import dataclass
 from typing import Final
 
 BINS: Final = 16
@@ -23,6 +25,25 @@ MAX_TIMESTAMP_BYTES: Final = 4 * 1024
 MAX_SNAPSHOT_BYTES: Final = 64 * 1024
 MAX_TARGETS_BYTES: Final = 2 * 1024 * 1024
 MAX_ROOT_ROTATIONS: Final = 32
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """What metadata says of a release document: its length, its SHA-256 (hex), and the release's counter."""
+
+    bytes: int
+    sha256: str
+    counter: int
+
+
+def bin_roles() -> tuple[str, ...]:
+    """All bins, in order."""
+    return tuple(f"{BIN_PREFIX}-{number:x}" for number in range(BINS))
+
+
+def bin_of(path: str) -> str:
+    """The bin that a target belongs to: the first four bits of the SHA-256 of its path (TAP 15)."""
+    return f"{BIN_PREFIX}-{hashlib.sha256(path.encode()).hexdigest()[0]}"
 
 
 def target_path(model: str, version: int) -> str:
