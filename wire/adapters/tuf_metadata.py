@@ -81,7 +81,7 @@ def check_targets(targets: bytes, root: bytes) -> Standing:
 
 
 def check_bin(data: bytes, name: str, targets: bytes) -> Bin:
-    """Judge the bin `name` by the top-level targets, which were judged before. Raises MalformedError, SignatureError."""
+    """Judge the bin `name` by the top-level targets, judged before. Raises MalformedError, SignatureError."""
     document = load(data, Targets, name, MAX_TARGETS_BYTES)
     verify(load(targets, Targets, "targets", MAX_TARGETS_BYTES).signed, document, name)
     if document.signed.delegations is not None:

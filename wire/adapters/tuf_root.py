@@ -32,7 +32,7 @@ class RootKeys:
 
 
 def make_root(version: int, expires_ns: int, keys: RootKeys) -> bytes:
-    """A root that nobody has signed yet. Raises MalformedError for what is no key, or a threshold that none can meet."""
+    """A root that nobody has signed yet. Raises MalformedError: something is no key, or the threshold cannot be met."""
     if not 1 <= keys.threshold <= len(set(keys.root)):
         raise MalformedError(f"{len(set(keys.root))} root keys cannot give {keys.threshold} signatures")
     if not (keys.targets and keys.online and keys.director):

@@ -12,13 +12,13 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 from securesystemslib.signer import Key, Signature, Signer, SSlibKey
 from tuf.api.exceptions import RepositoryError, UnsignedMetadataError
-from tuf.api.metadata import Metadata, Root, Signed, Targets
+from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestamp
 
 from wire.adapters.keys import SigningKey
 from wire.errors import MalformedError, OversizeError, SignatureError
 from wire.ports import SECOND
 
-S = TypeVar("S", bound=Signed)
+S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ def tuf_key(public_hex: str) -> SSlibKey:
         raise MalformedError(f"{public_hex[:80]!r} is not an ed25519 public key (64 hex digits): {error}") from error
 
 
-def seal(signed: Signed, *keys: SigningKey, before: Mapping[str, Signature] | None = None) -> bytes:
+def seal(signed: S, *keys: SigningKey, before: Mapping[str, Signature] | None = None) -> bytes:
     """The document with these signatures, beside those it had `before`."""
     document = Metadata(signed, dict(before or {}))
     for key in keys:
