@@ -10,8 +10,8 @@ from collections.abc import Iterable
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from wire.adapters.keys import SigningKey
-from wire.adapters.tuf_metadata import Listed, make_bin, make_snapshot, make_targets, make_timestamp
-from wire.adapters.tuf_root import RootKeys, make_root, sign_root
+from wire.adapters.tuf_metadata import make_bin, make_snapshot, make_targets, make_timestamp
+from wire.adapters.tuf_root import make_root, sign_root
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.ports import SECOND
 from wire.release import Release
@@ -20,6 +20,8 @@ from wire.trust import (
     SNAPSHOT_LIFE_S,
     TARGETS_LIFE_S,
     TIMESTAMP_LIFE_S,
+    Listed,
+    RootKeys,
     Target,
     bin_of,
     bin_roles,

@@ -5,6 +5,7 @@ The top-level targets role signs nothing itself; it delegates to hash bins (TAP 
 """
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
@@ -34,6 +35,42 @@ class Target:
     bytes: int
     sha256: str
     counter: int
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """Version of a document and the end of its life (nanoseconds since 1970)."""
+
+    version: int
+    expires_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class RootKeys:
+    """Public ed25519 keys (64 hex digits) by role. One signature suffices for every role but root."""
+
+    root: tuple[str, ...]
+    threshold: int
+    """How many of `root` must sign a root."""
+    targets: tuple[str, ...]
+    online: tuple[str, ...]
+    director: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """What a bin says: path -> target."""
+
+    standing: Standing
+    targets: Mapping[str, Target]
+
+
+@dataclass(frozen=True, slots=True)
+class Listed:
+    """What a snapshot says of one file."""
+
+    version: int
+    bytes: int
 
 
 def bin_roles() -> tuple[str, ...]:

@@ -6,12 +6,11 @@ Source: TUF specification 1.0.34.
 """
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
 
 from tuf.api.metadata import Delegations, MetaFile, Root, Snapshot, SuccinctRoles, TargetFile, Targets, Timestamp
 
 from wire.adapters.keys import SigningKey
-from wire.adapters.tuf_sealing import Standing, datetime_of, load, refusing, seal, standing, tuf_key, verify
+from wire.adapters.tuf_sealing import datetime_of, load, refusing, seal, standing, tuf_key, verify
 from wire.errors import MalformedError
 from wire.trust import (
     BIN_PREFIX,
@@ -20,26 +19,13 @@ from wire.trust import (
     MAX_SNAPSHOT_BYTES,
     MAX_TARGETS_BYTES,
     MAX_TIMESTAMP_BYTES,
+    Bin,
+    Listed,
+    Standing,
     Target,
 )
 
 _BITS = BINS.bit_length() - 1
-
-
-@dataclass(frozen=True, slots=True)
-class Bin:
-    """A verified bin: path -> target."""
-
-    standing: Standing
-    targets: Mapping[str, Target]
-
-
-@dataclass(frozen=True, slots=True)
-class Listed:
-    """What a snapshot says of one file."""
-
-    version: int
-    bytes: int
 
 
 def make_targets(version: int, expires_ns: int, key: SigningKey) -> bytes:
@@ -86,7 +72,13 @@ def check_bin(data: bytes, name: str, targets: bytes) -> Bin:
     verify(load(targets, Targets, "targets", MAX_TARGETS_BYTES).signed, document, name)
     if document.signed.delegations is not None:
         raise MalformedError(f"{name}: a bin must not delegate further")
-    return Bin(standing(document.signed), dict(_targets(name, document.signed)))
+    return read_bin(data, name)
+
+
+def read_bin(data: bytes, name: str) -> Bin:
+    """What the bin `name` says, whoever signed it. Raises MalformedError."""
+    signed = load(data, Targets, name, MAX_TARGETS_BYTES).signed
+    return Bin(standing(signed), dict(_targets(name, signed)))
 
 
 def check_snapshot(snapshot: bytes, root: bytes) -> tuple[Standing, Mapping[str, Listed]]:

@@ -5,30 +5,17 @@ and timestamp), and in a field of its own the director's keys. So one rotation, 
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from tuf.api.metadata import Key, Metadata, Role, Root
 
 from wire.adapters.keys import SigningKey, verifiers
-from wire.adapters.tuf_sealing import Standing, datetime_of, load, refusing, seal, standing, tuf_key
+from wire.adapters.tuf_sealing import datetime_of, load, refusing, seal, standing, tuf_key
 from wire.errors import MalformedError, SignatureError
-from wire.trust import DIRECTOR_FIELD, MAX_ROOT_BYTES
+from wire.trust import DIRECTOR_FIELD, MAX_ROOT_BYTES, RootKeys, Standing
 
 SNAPSHOT, TIMESTAMP, TARGETS, ROOT = "snapshot", "timestamp", "targets", "root"
 ONLINE = (SNAPSHOT, TIMESTAMP)
-
-
-@dataclass(frozen=True, slots=True)
-class RootKeys:
-    """Public ed25519 keys (64 hex digits) by role. One signature suffices for every role but root."""
-
-    root: tuple[str, ...]
-    threshold: int
-    """How many of `root` must sign a root."""
-    targets: tuple[str, ...]
-    online: tuple[str, ...]
-    director: tuple[str, ...]
 
 
 def make_root(version: int, expires_ns: int, keys: RootKeys) -> bytes:

@@ -6,7 +6,6 @@ python-tuf's errors end here: what cannot be read is a MalformedError, what nobo
 import datetime
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
@@ -17,16 +16,9 @@ from tuf.api.metadata import Metadata, Root, Signed, Snapshot, Targets, Timestam
 from wire.adapters.keys import SigningKey
 from wire.errors import MalformedError, OversizeError, SignatureError
 from wire.ports import SECOND
+from wire.trust import Standing
 
 S = TypeVar("S", Root, Timestamp, Snapshot, Targets)
-
-
-@dataclass(frozen=True, slots=True)
-class Standing:
-    """Version of a document and the end of its life (nanoseconds since 1970)."""
-
-    version: int
-    expires_ns: int
 
 
 def tuf_key(public_hex: str) -> SSlibKey:
