@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from wire.ports import SECOND
+
 BINS: Final = 16
 BIN_PREFIX: Final = "bin"
 """Roles `bin-0` to `bin-f`: one hexadecimal digit for 16 bins."""
@@ -71,6 +73,11 @@ class Listed:
 
     version: int
     bytes: int
+
+
+def half_over(expires_ns: int, life_s: int, now_ns: int) -> bool:
+    """Is half of a document's life over? Then it is signed again."""
+    return expires_ns - now_ns < life_s * SECOND // 2
 
 
 def bin_roles() -> tuple[str, ...]:

@@ -66,6 +66,13 @@ def check_targets(targets: bytes, root: bytes) -> Standing:
     return standing(document.signed)
 
 
+def bins_key(targets: bytes) -> str:
+    """The public key (hex) that the top-level targets name for the bins, whoever signed them. Raises MalformedError."""
+    delegations = load(targets, Targets, "targets", MAX_TARGETS_BYTES).signed.delegations
+    with refusing("targets"):
+        return str(next(iter(delegations.keys.values())).keyval["public"]) if delegations is not None else ""
+
+
 def check_bin(data: bytes, name: str, targets: bytes) -> Bin:
     """Judge the bin `name` by the top-level targets, judged before. Raises MalformedError, SignatureError."""
     document = load(data, Targets, name, MAX_TARGETS_BYTES)
