@@ -31,7 +31,7 @@ class SimulatedPublisher:
     """Signs whatever it is shown. `keys`: "online", "director", "publisher", "root 1" to "root 3"."""
 
     def __init__(self, keys: Mapping[str, SigningKey], now: Callable[[], int]) -> None:
-        self.root = _root(keys, now())
+        self.root = found_root(keys, now())
         shelf = MemoryShelf()
         shelf.write(ROOT, self.root)
         self._book = Book(shelf, lambda: [keys["publisher"]], now)
@@ -48,7 +48,8 @@ class SimulatedPublisher:
         return self._book.enter(target_path(release.model, release.version), target)
 
 
-def _root(keys: Mapping[str, SigningKey], now_ns: int) -> bytes:
+def found_root(keys: Mapping[str, SigningKey], now_ns: int) -> bytes:
+    """Root version 1: three root keys, of which two have signed."""
     holders = [keys[f"root {number}"] for number in (1, 2, 3)]
     named = RootKeys(
         root=tuple(key.public_hex for key in holders),
