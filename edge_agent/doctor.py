@@ -108,7 +108,9 @@ def _trust(record: Record) -> Finding:
     stale_s = record.trust.stale_s(max(time.time_ns(), record.time_floor_ns))
     if stale_s:
         seen = f"{seen}, not fresh for {stale_s / 3600:.1f} h"
-        return Finding("trust", seen, "nothing is installed meanwhile: see that the hub runs and that its metadata is renewed")
+        return Finding(
+            "trust", seen, "nothing is installed meanwhile: see that the hub runs and that its metadata is renewed"
+        )
     return Finding("trust", f"{seen}, fresh")
 
 

@@ -102,11 +102,17 @@ class Trusting:
             RefusedError: it does not list the target, or is not acceptable itself; says why.
             UnansweredError: the cloud did not answer in time.
         """
-        judgement = await self._judge((path,), patience_s)
-        found = next((target for target in judgement.targets if target.path == path), None)
-        if found is None:
-            raise RefusedError(f"trust: the publisher's metadata does not list {path}")
-        return found
+        (listed,) = await self.vouch_all((path,), patience_s)
+        return listed
+
+    async def vouch_all(self, paths: tuple[str, ...], patience_s: float | None = None) -> tuple[Listed, ...]:
+        """As `vouch`, for several targets of one and the same repository state, in their order."""
+        judgement = await self._judge(paths, patience_s or self._deadlines.piece_s)
+        found = {target.path: target for target in judgement.targets}
+        for path in paths:
+            if path not in found:
+                raise RefusedError(f"trust: the publisher's metadata does not list {path}")
+        return tuple(found[path] for path in paths)
 
     async def refresh(self) -> None:
         """Learn of new keys and versions. Raises as `vouch` does."""
