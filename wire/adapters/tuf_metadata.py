@@ -5,6 +5,7 @@ and timestamp say which versions belong together now, with lengths, so that a do
 Source: TUF specification 1.0.34.
 """
 
+import functools
 from collections.abc import Iterable, Mapping
 
 from tuf.api.metadata import Delegations, MetaFile, Root, Snapshot, SuccinctRoles, TargetFile, Targets, Timestamp
@@ -26,6 +27,9 @@ from wire.trust import (
 )
 
 _BITS = BINS.bit_length() - 1
+
+remembered = functools.lru_cache(maxsize=64)
+"""Judgements are pure functions of bytes that hub and publisher look at again and again, and cost milliseconds."""
 
 
 def make_targets(version: int, expires_ns: int, key: SigningKey) -> bytes:
@@ -55,6 +59,7 @@ def make_timestamp(version: int, expires_ns: int, snapshot: bytes, key: SigningK
     return seal(Timestamp(version, None, datetime_of(expires_ns), meta), key)
 
 
+@remembered
 def check_targets(targets: bytes, root: bytes) -> Standing:
     """Judge the top-level targets by the root. Raises MalformedError, SignatureError."""
     document = load(targets, Targets, "targets", MAX_TARGETS_BYTES)
@@ -73,6 +78,7 @@ def bins_key(targets: bytes) -> str:
         return str(next(iter(delegations.keys.values())).keyval["public"]) if delegations is not None else ""
 
 
+@remembered
 def check_bin(data: bytes, name: str, targets: bytes) -> Bin:
     """Judge the bin `name` by the top-level targets, judged before. Raises MalformedError, SignatureError."""
     document = load(data, Targets, name, MAX_TARGETS_BYTES)
@@ -82,6 +88,7 @@ def check_bin(data: bytes, name: str, targets: bytes) -> Bin:
     return read_bin(data, name)
 
 
+@remembered
 def read_bin(data: bytes, name: str) -> Bin:
     """What the bin `name` says, whoever signed it. Raises MalformedError."""
     signed = load(data, Targets, name, MAX_TARGETS_BYTES).signed
