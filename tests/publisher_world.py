@@ -78,7 +78,7 @@ class FakeHub:
         self.signed.append(request)
         self._done(request)
 
-    def deliver(self, metadata: Mapping[str, bytes]) -> None:
+    def deliver(self, metadata: Mapping[str, bytes], *, restored: bool = False) -> None:
         """Take documents that were signed anew, or lose them."""
         self._take(metadata)
         self.deliveries += 1

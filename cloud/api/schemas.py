@@ -155,6 +155,12 @@ class MetadataRequest(Request):
         return dict(self.metadata)
 
 
+class DeliveryRequest(MetadataRequest):
+    """What was signed anew. `restored`: this hub came back from a backup and takes what was signed since, too."""
+
+    restored: bool = False
+
+
 class RootRequest(Request):
     """A root of trust: base64 of a signed root.json."""
 

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Final
 
 from wire.ports import SECOND
@@ -34,7 +35,16 @@ def next_version(last: int, now_ns: int) -> int:
     return max(last + 1, now_ns // SECOND)
 
 
-def why_not_next(version: int, held: int | None, floor: int) -> str:
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What a delivery may change beside signing again: one release `added`, by path; or, after a hub was `restored`
+    from a backup, whatever the publisher has signed since, in any number of versions."""
+
+    added: tuple[str, Target] | None = None
+    restored: bool = False
+
+
+def why_not_next(version: int, held: int | None, floor: int, change: Change) -> str:
     """Why a document of `version` cannot come now; empty when it can.
 
     `held` is the version that stands today; None when none does, because there is none or because the root no longer
@@ -42,13 +52,16 @@ def why_not_next(version: int, held: int | None, floor: int) -> str:
     still believe has listed.
     """
     if held is not None:
-        return "" if version == held + 1 else f"version {version} does not follow version {held}"
+        follows = version > held if change.restored else version == held + 1
+        return "" if follows else f"version {version} does not follow version {held}"
     return "" if version > floor else f"version {version} is not above {floor}, which devices have seen listed"
 
 
-def why_not_these(before: Mapping[str, Target], after: Mapping[str, Target], added: tuple[str, Target] | None) -> str:
-    """Why the targets of a bin may not become `after`; empty when they may. Only `added` may differ."""
-    wanted = dict(before) | ({} if added is None else dict([added]))
+def why_not_these(before: Mapping[str, Target], after: Mapping[str, Target], change: Change) -> str:
+    """Why the targets of a bin may not become `after`; empty when they may. What was listed stays as it was."""
+    added = change.added
+    wanted = dict(after) if change.restored else {}
+    wanted |= dict(before) | ({} if added is None else dict([added]))
     if after == wanted:
         return ""
     differing = sorted(path for path in wanted.keys() | after.keys() if wanted.get(path) != after.get(path))

@@ -64,7 +64,7 @@ def _act(settings: Settings, desk: Desk, ring: Ring) -> int:
         case "refuse":
             desk.refuse(settings.request, settings.reason)
         case "renew":
-            desk.agree(restart=settings.restart_versions)
+            desk.agree(restart=settings.restart_versions, restored=settings.hub_restored)
         case _:
             keys = ", ".join(key.public_hex for key in ring())
             _log.info("publisher serves %s with key %s, approval by %s", settings.hub_url, keys, settings.approve)

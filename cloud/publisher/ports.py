@@ -44,8 +44,8 @@ class Hub(Protocol):
     def sign(self, request: str, metadata: Mapping[str, bytes]) -> None:
         """Hand in the bin that lists the release. Repeating it is harmless."""
 
-    def deliver(self, metadata: Mapping[str, bytes]) -> None:
-        """Hand in documents that were only signed again. Repeating it is harmless."""
+    def deliver(self, metadata: Mapping[str, bytes], *, restored: bool = False) -> None:
+        """Hand in documents that were only signed again; with `restored` all that the hub has lost. May be repeated."""
 
     def refuse(self, request: str, reason: str) -> None:
         """Say no, for good. Repeating it is harmless."""

@@ -72,22 +72,23 @@ class Desk:
         request, _ = self._find(request_id)
         self._refuse(request, reason)
 
-    def agree(self, *, restart: bool = False) -> None:
+    def agree(self, *, restart: bool = False, restored: bool = False) -> None:
         """Follow the root, hand in what the hub has not got, and sign again what is due. Raises what `work` raises.
 
         With `restart` everything is signed again with versions from 1 on: after a root that has replaced both the
-        targets key and the online key, because versions had been driven up.
+        targets key and the online key, because versions had been driven up. With `restored` the hub is told to take
+        what it has lost with its database.
         """
         shown = self._hub.trust()
         if ROOT not in shown.roles:
             raise NoRootError("the hub has no root of trust yet; `fleetloop keys init` makes one (docs/security.md)")
         self._book.follow(self._hub, shown.roles[ROOT].version)
         missing = not restart and bool(self._missing(shown))
-        if missing:
+        if missing and not restored:
             self._catch_up()
         if self._book.renew(restart=restart) or missing:
             for batch in _batches(self._missing(self._hub.trust())):
-                self._hub.deliver(batch)
+                self._hub.deliver(batch, restored=restored)
                 _log.info("handed in %s, signed anew", ", ".join(batch))
 
     def _catch_up(self) -> None:

@@ -39,4 +39,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     restart_versions: Annotated[
         bool, Meta(description="renew: sign everything, with versions from 1 on (docs/security.md says when)")
     ] = False
+    hub_restored: Annotated[
+        bool, Meta(description="renew: the hub came back from a backup; hand in all that it has lost")
+    ] = False
     reason: Annotated[str, Meta(description="why it is refused; shown on the hub")] = "refused by a person"

@@ -10,6 +10,7 @@ import pytest
 from sqlalchemy import func, select
 
 from cloud.errors import ConflictError, InvalidError
+from cloud.service import registry
 from cloud.service.trust import deliveries
 from cloud.service.trust.freshness import refresh
 from cloud.service.trust.rows import current_root, file, newest, store
@@ -63,10 +64,12 @@ async def adopt(world: World, root: bytes) -> None:
     await world.trust.look()
 
 
-async def deliver(world: World, files: Mapping[str, bytes]) -> None:
+async def deliver(world: World, files: Mapping[str, bytes], *, restored: bool = False) -> None:
     """The publisher hands in what it signed anew."""
     now_ns = world.clock.now_ns()
-    await world.store.write(lambda conn: deliveries.deliver(conn, world.notary, files, "publisher", now_ns))
+    await world.store.write(
+        lambda conn: deliveries.deliver(conn, world.notary, files, "publisher", now_ns, restored=restored)
+    )
 
 
 async def waiting(world: World) -> tuple[str, Target]:
@@ -171,6 +174,29 @@ class TestReleases:
                 await deliver(world, {"targets": make_targets(2, expiry, world.keys["online"])})
             await deliver(world, {BIN: make_bin(2, expiry, {}, key), "targets": make_targets(2, expiry, key)})
             assert (await version(world, BIN), await version(world, "targets")) == (2, 2)
+
+        hub(tmp_path, scenario)
+
+
+class TestRestoredHub:
+    """The database came back from a backup, older than the last release."""
+
+    def test_it_takes_what_it_has_lost_only_when_told_and_gives_no_number_away_twice(self, tmp_path: Path) -> None:
+        """The publisher hands in bins that are several versions on; the next version of the model is above them."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            await released(world)
+            key, expiry = world.keys["publisher"], world.clock.ns + FAR
+            lost = {target_path(MODEL, 7): Target(9, "9" * 64, 12)}
+            role = bin_of(target_path(MODEL, 7))
+            known = await _targets(world, role)
+            files = {role: make_bin(4 + (role == BIN), expiry, {**known, **lost}, key)}
+            with pytest.raises(InvalidError, match="nothing but the release"):
+                await deliver(world, files)
+            await deliver(world, files, restored=True)
+            numbers = await world.store.read(lambda conn: registry.next_numbers(conn, MODEL))
+            assert (numbers.version, numbers.counter) == (8, 13)
 
         hub(tmp_path, scenario)
 
@@ -373,9 +399,9 @@ def everything_by(key: SigningKey, number: int, targets: Mapping[str, Target], e
     return {"targets": make_targets(number, expiry, key), **bins}
 
 
-async def _targets(world: World) -> Mapping[str, Target]:
-    row = await world.store.read(lambda conn: newest(conn, BIN))
-    return world.notary.read_bin(row.content, BIN).targets
+async def _targets(world: World, role: str = BIN) -> Mapping[str, Target]:
+    row = await world.store.read(lambda conn: newest(conn, role))
+    return world.notary.read_bin(row.content, role).targets
 
 
 async def _assigned(world: World, device: str) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from tuf.api.metadata import SuccinctRoles
 
-from cloud.core.trust import file_of, next_version, why_not_next, why_not_these
+from cloud.core.trust import Change, file_of, next_version, why_not_next, why_not_these
 from tests.tuf_builder import TufRepository, new_key
 from wire.adapters.tuf_metadata import check_bin, check_snapshot, check_targets, make_bin, make_targets
 from wire.adapters.tuf_root import check_root, keys_of, make_root, sign_root, signers_missing
@@ -62,20 +62,31 @@ def test_versions_go_on_by_one_and_begin_anew_only_where_nobody_remembers(
     version: int, held: int | None, floor: int, words: str
 ) -> None:
     """A jump is as wrong as a replay; after new keys, what devices have seen listed is still the floor."""
-    reason = why_not_next(version, held, floor)
+    reason = why_not_next(version, held, floor, Change())
     assert (words in reason) if words else reason == ""
 
 
 def test_nothing_but_the_release_may_differ() -> None:
     """Changed, missing, other than asked for, unasked: each is named."""
     held = {"m/1.json": ONE}
-    assert why_not_these(held, held, None) == ""
-    assert why_not_these(held, held | {"m/2.json": TWO}, ("m/2.json", TWO)) == ""
-    assert "m/1.json is changed" in why_not_these(held, {"m/1.json": TWO}, None)
-    assert "m/1.json is missing" in why_not_these(held, {"m/2.json": TWO}, ("m/2.json", TWO))
-    assert "not the release" in why_not_these(held, held | {"m/2.json": ONE}, ("m/2.json", TWO))
-    assert "not the release" in why_not_these(held, held, ("m/2.json", TWO))
-    assert "m/3.json is changed" in why_not_these(held, held | {"m/2.json": TWO, "m/3.json": ONE}, ("m/2.json", TWO))
+    release = Change(("m/2.json", TWO))
+    assert why_not_these(held, held, Change()) == ""
+    assert why_not_these(held, held | {"m/2.json": TWO}, release) == ""
+    assert "m/1.json is changed" in why_not_these(held, {"m/1.json": TWO}, Change())
+    assert "m/1.json is missing" in why_not_these(held, {"m/2.json": TWO}, release)
+    assert "not the release" in why_not_these(held, held | {"m/2.json": ONE}, release)
+    assert "not the release" in why_not_these(held, held, release)
+    assert "m/3.json is changed" in why_not_these(held, held | {"m/2.json": TWO, "m/3.json": ONE}, release)
+
+
+def test_a_restored_hub_takes_what_it_has_lost_but_forgets_nothing_else() -> None:
+    """Versions may jump forward and targets may be new; what it knows stays."""
+    held, restored = {"m/1.json": ONE}, Change(restored=True)
+    assert why_not_next(9, 7, 7, restored) == ""
+    assert why_not_next(7, 7, 7, restored) != ""
+    assert why_not_these(held, held | {"m/2.json": TWO}, restored) == ""
+    assert "m/1.json is changed" in why_not_these(held, {"m/1.json": TWO}, restored)
+    assert "m/1.json is missing" in why_not_these(held, {"m/2.json": TWO}, restored)
 
 
 def test_half_of_a_life() -> None:

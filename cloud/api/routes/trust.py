@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection
 
 from cloud.api.context import Administrator, Hub, Publisher, Viewer
-from cloud.api.schemas import HeldKeys, MetadataRequest, RoleView, RootRequest, TrustKeys, TrustView
+from cloud.api.schemas import DeliveryRequest, HeldKeys, RoleView, RootRequest, TrustKeys, TrustView
 from cloud.core.trust import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from cloud.ports import Notary
 from cloud.service.effects import NOTHING, Effects
@@ -32,12 +32,12 @@ async def metadata(name: str, hub: Hub, actor: Viewer) -> Response:
 
 
 @router.post("/trust/metadata")
-async def deliver(body: MetadataRequest, hub: Hub, actor: Publisher) -> TrustView:
+async def deliver(body: DeliveryRequest, hub: Hub, actor: Publisher) -> TrustView:
     """Targets and bins that the publisher has signed anew; what they list stays as it was."""
     files, notary = body.files(), hub.trust.notary
 
     def change(conn: Connection, now_ns: int) -> Effects:
-        deliveries.deliver(conn, notary, files, actor.name, now_ns)
+        deliveries.deliver(conn, notary, files, actor.name, now_ns, restored=body.restored)
         return NOTHING
 
     await hub.change(change)

@@ -51,9 +51,9 @@ class HttpHub:
         """Hand in the bin that lists the release."""
         self._send("POST", f"/signing-requests/{request}/signature", _body(metadata))
 
-    def deliver(self, metadata: Mapping[str, bytes]) -> None:
-        """Hand in what was signed anew."""
-        self._send("POST", "/trust/metadata", _body(metadata))
+    def deliver(self, metadata: Mapping[str, bytes], *, restored: bool = False) -> None:
+        """Hand in what was signed anew, or what a restored hub has lost."""
+        self._send("POST", "/trust/metadata", {**_body(metadata), "restored": restored})
 
     def refuse(self, request: str, reason: str) -> None:
         """Say no, for good."""
@@ -75,7 +75,7 @@ class HttpHub:
         return answer
 
 
-def _body(metadata: Mapping[str, bytes]) -> object:
+def _body(metadata: Mapping[str, bytes]) -> dict[str, object]:
     return {"metadata": {role: base64.b64encode(data).decode() for role, data in metadata.items()}}
 
 

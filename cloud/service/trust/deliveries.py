@@ -5,14 +5,15 @@ Each is judged by the root that stands, and taken in a transaction that also sig
 
 from collections.abc import Mapping
 
-from sqlalchemy import Connection
+from sqlalchemy import Connection, update
 
-from cloud.core.trust import ROOT, TARGETS, why_not_next, why_not_these
+from cloud.core.trust import ROOT, TARGETS, Change, why_not_next, why_not_these
 from cloud.errors import ConflictError, InvalidError
 from cloud.ports import Notary
 from cloud.service import audit
 from cloud.service.trust.freshness import complete, refresh, snapshot
 from cloud.service.trust.rows import current_root, holds, newest, store
+from cloud.tables import models
 from wire.errors import WireError
 from wire.trust import RootKeys, Standing, Target, bin_of, bin_roles
 
@@ -41,16 +42,24 @@ def adopt_root(conn: Connection, notary: Notary, root: bytes, actor: str, now_ns
     refresh(conn, notary, now_ns)
 
 
-def deliver(conn: Connection, notary: Notary, files: Mapping[str, bytes], actor: str, now_ns: int) -> None:
-    """Take targets and bins signed anew; what they list stays. Raises InvalidError, ConflictError."""
+def deliver(
+    conn: Connection, notary: Notary, files: Mapping[str, bytes], actor: str, now_ns: int, *, restored: bool = False
+) -> None:
+    """Take targets and bins signed anew; what they list stays. Raises InvalidError, ConflictError.
+
+    A hub that was `restored` from a backup also takes what was signed since, and never gives those numbers away again.
+    """
     known = (TARGETS, *bin_roles())
     strangers = sorted(files.keys() - set(known))
     if strangers:
         raise InvalidError(f"a publisher signs targets and bins, not {strangers[0]!r}")
     for role in known:
         if role in files:
-            _take(conn, notary, role, files[role], None, now_ns)
-    audit.record(conn, now_ns, actor, ("trust.signed", ", ".join(role for role in known if role in files)))
+            _take(conn, notary, role, files[role], Change(restored=restored), now_ns)
+            if restored:
+                _note_numbers(conn, notary.read_bin(files[role], role).targets)
+    named = ", ".join(role for role in known if role in files)
+    audit.record(conn, now_ns, actor, ("trust.signed", named), restored=restored)
     refresh(conn, notary, now_ns)
 
 
@@ -59,7 +68,7 @@ def release(conn: Connection, notary: Notary, files: Mapping[str, bytes], added:
     role = bin_of(added[0])
     if set(files) != {role}:
         raise InvalidError(f"metadata refused: {added[0]} belongs into {role}, and that alone is wanted")
-    _take(conn, notary, role, files[role], added, now_ns)
+    _take(conn, notary, role, files[role], Change(added), now_ns)
     if notary.read_bin(files[role], role).targets.get(added[0]) != added[1]:
         raise InvalidError(f"metadata refused: target {added[0]} is not the release of the signing request")
     if complete(conn, notary, current_root(conn)) is None:
@@ -67,25 +76,23 @@ def release(conn: Connection, notary: Notary, files: Mapping[str, bytes], added:
     refresh(conn, notary, now_ns)
 
 
-def _take(conn: Connection, notary: Notary, role: str, data: bytes, added: Added | None, now_ns: int) -> None:
+def _take(conn: Connection, notary: Notary, role: str, data: bytes, change: Change, now_ns: int) -> None:
     row = newest(conn, role)
     if row is not None and row.content == data:
         return
     root = current_root(conn)
     try:
-        standing, held = _judge(conn, notary, role, data, added)
+        standing, held = _judge(conn, notary, role, data, change)
     except WireError as error:
         raise InvalidError(f"metadata refused: {error}") from error
     listed = (snapshot(conn, notary, root) or (None, {}))[1]
     floor = listed[role].version if role in listed else 0
-    _demand(role, why_not_next(standing.version, held, floor))
+    _demand(role, why_not_next(standing.version, held, floor, change))
     _demand_life(role, standing, now_ns)
     store(conn, role, standing, data, now_ns)
 
 
-def _judge(
-    conn: Connection, notary: Notary, role: str, data: bytes, added: Added | None
-) -> tuple[Standing, int | None]:
+def _judge(conn: Connection, notary: Notary, role: str, data: bytes, change: Change) -> tuple[Standing, int | None]:
     """Its standing, and the version of the one before if that still holds; then its targets must be the same."""
     row = newest(conn, role)
     if role == TARGETS:
@@ -98,8 +105,18 @@ def _judge(
     after = notary.check_bin(data, role, targets.content)
     if row is None or not holds(notary.check_bin, row.content, role, targets.content):
         return after.standing, None
-    _demand(role, why_not_these(notary.read_bin(row.content, role).targets, after.targets, added))
+    _demand(role, why_not_these(notary.read_bin(row.content, role).targets, after.targets, change))
     return after.standing, row.version
+
+
+def _note_numbers(conn: Connection, targets: Mapping[str, Target]) -> None:
+    """Version numbers and counters that were signed are taken, whatever the database remembers of them."""
+    for path, target in targets.items():
+        name, _, number = path.removesuffix(".json").rpartition("/")
+        here = update(models).where(models.c.name == name)
+        if number.isdecimal():
+            conn.execute(here.where(models.c.last_version < int(number)).values(last_version=int(number)))
+        conn.execute(here.where(models.c.last_counter < target.counter).values(last_counter=target.counter))
 
 
 def _demand(role: str, reason: str) -> None:
