@@ -225,14 +225,15 @@ class _Relay:
 
     async def fetch(self, ask: AskMetadata) -> MetadataPiece | Refused:
         """One piece."""
-        left_s = (self._ends_ns - self._clock.monotonic_ns()) / SECOND
         try:
-            if left_s <= 0:
-                raise UnansweredError(f"the metadata did not arrive within {self._total_s:g} s")
-            answer = await self._asking.ask(ask, min(self._patience_s, left_s))
+            answer = await self._asking.ask(ask, max(0.0, min(self._patience_s, self._left_s())))
         except UnansweredError as error:
-            self.unanswered = str(error)
-            return Refused(reason=str(error)[:500])
+            late = f"the metadata did not arrive within {self._total_s:g} s"
+            self.unanswered = str(error) if self._left_s() > 0 else late
+            return Refused(reason=self.unanswered)
         except RefusedError as error:
             return Refused(reason=str(error)[:500])
         return answer if isinstance(answer, MetadataPiece) else Refused(reason="the answer is to another question")
+
+    def _left_s(self) -> float:
+        return (self._ends_ns - self._clock.monotonic_ns()) / SECOND
