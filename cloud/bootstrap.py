@@ -23,16 +23,16 @@ from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
+from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
 from cloud.adapters.wakeups import Wakeups
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
 from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
 from cloud.core.identity import Role, api_key, digest
 from cloud.ports import BrokerUser
-from cloud.service import audit, registry
+from cloud.service import audit
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
-from cloud.service.director import Seal
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
@@ -41,14 +41,13 @@ from cloud.service.jobs import JobKind, Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
+from cloud.service.trust.service import Trust
 from cloud.settings import Settings
 from cloud.tables import api_keys
 from federated.spec import Login
-from wire.adapters.keys import SigningKey, load_or_create, verifiers
+from wire.adapters.key_ring import key_files
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
-from wire.dsse import ASSIGNMENT_TYPE, seal
-from wire.errors import MalformedError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -95,7 +94,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         store = SqlStore(directory / "hub.sqlite")
         await store.open()
         stack.callback(store.close)
-        await store.write(functools.partial(_first_start, base=base, keys=publisher_keys(settings)))
+        await store.write(functools.partial(_first_start, base=base))
         broker = EmbeddedBroker(_listener(settings, directory), directory / "broker.log")
         await broker.start()
         stack.push_async_callback(broker.stop)
@@ -159,7 +158,7 @@ async def _wire(
     optimizing = OptimizeJobs(store, objects, launcher, clock, ids)
     learning = FederatedJobs(store, objects, launcher, (clock, ids), access)
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
-    director = load_or_create(base.directory / "keys" / "director.key")
+    trust = Trust(store, _notary(base), clock)
     wakeups = Wakeups()
     parts = Parts(
         store=store,
@@ -169,15 +168,16 @@ async def _wire(
         topics=topics,
         outbox=outbox,
         inbox=Inbox(store, outbox, clock, topics),
-        asks=Asks(store, link, topics, {}),
+        asks=Asks(store, link, topics, trust.handlers()),
         blobs=Blobs(store, objects, link, topics),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
+        trust=trust,
     )
-    hub = Hub(parts, _seal(director), wakeups, Intervals(silence_s=settings.silence_s))
+    hub = Hub(parts, wakeups, Intervals(silence_s=settings.silence_s))
     wakeups.start()
     stack.callback(wakeups.stop)
-    fleet = FleetIdentity(director.public_hex, ENROL_USER, passwords[ENROL_USER])
-    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet)
+    fleet = FleetIdentity(ENROL_USER, passwords[ENROL_USER])
+    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust)
     return Running(hub, *_app(base, context))
 
 
@@ -199,31 +199,14 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
     return app, f"{PATH}/"
 
 
-def _first_start(conn: Connection, base: _Base, keys: Mapping[str, str]) -> None:
-    """An administrator's key when there is none yet, and the publisher keys of the settings."""
+def _first_start(conn: Connection, base: _Base) -> None:
+    """An administrator's key when there is none yet."""
     now_ns = base.clock.now_ns()
     if conn.execute(select(api_keys.c.sha256).limit(1)).first() is None:
         key = api_key(_secret_file(base, ADMIN_KEY_FILE, prefix=api_key("")).removeprefix(api_key("")))
         row = {"sha256": digest(key), "name": "admin", "role": Role.ADMIN, "created_ns": now_ns}
         conn.execute(insert(api_keys).values(row))
         audit.record(conn, now_ns, audit.HUB, ("key.create", "admin"), role=Role.ADMIN)
-    for key, name in sorted(keys.items()):
-        registry.trust(conn, key, name, audit.HUB, now_ns)
-
-
-def publisher_keys(settings: Settings) -> dict[str, str]:
-    """Public key -> stem of its file, which may be the same for several publishers. Raises SettingsError."""
-    keys = {}
-    for name in settings.publisher_key_files:
-        try:
-            text = Path(name).read_text(errors="replace").strip()
-            verifiers([text])
-            keys[text] = Path(name).stem[:63]
-        except OSError as error:
-            raise SettingsError(f"publisher key file {name}: {error.strerror}") from error
-        except MalformedError as error:
-            raise SettingsError(f"publisher key file {name}: {error}") from error
-    return keys
 
 
 def _listener(settings: Settings, directory: Path) -> Listener:
@@ -247,8 +230,9 @@ def _own_users(passwords: Mapping[str, str], topics: Topics) -> dict[str, Broker
     return {one.name: one for one in users}
 
 
-def _seal(director: SigningKey) -> Seal:
-    return lambda payload: seal(payload, ASSIGNMENT_TYPE, director.signers())
+def _notary(base: _Base) -> TufNotary:
+    keys = base.directory / "keys"
+    return TufNotary(key_files(keys, ONLINE), key_files(keys, DIRECTOR))
 
 
 def _secret_file(base: _Base, name: str, prefix: str = "") -> str:

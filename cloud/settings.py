@@ -25,9 +25,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     broker_port: Annotated[Port, _doc("port of the embedded broker")] = 8883
     broker_host: Annotated[str, _doc("name or address under which devices reach the broker")] = "127.0.0.1"
     topic_root: Annotated[str, _doc("first levels of every MQTT topic of this fleet")] = DEFAULT_ROOT
-    publisher_key_files: Annotated[
-        tuple[str, ...], _doc("files with public keys (64 hex digits) of publishers to trust, comma between")
-    ] = ()
     silence_s: Annotated[
         float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
     ] = 180.0

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from edge_agent.adapters.child_installer import ChildInstaller
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
 from edge_agent.adapters.machine import ThisMachine
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
+from edge_agent.adapters.tuf_trust import TufTrust
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, Parts, offline_status
 from edge_agent.service.asking import Asking
@@ -20,6 +20,7 @@ from edge_agent.service.courier import Uplink
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.durable import write_atomic
 from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
+from edge_agent.service.freshness import Freshness
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
@@ -28,7 +29,8 @@ from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import build_status
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.telemetry import TelemetryReporter
-from edge_agent.settings import DEFAULT_SOCKET, Settings
+from edge_agent.service.trusting import TRUST_WORK, Trusting
+from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
@@ -97,14 +99,16 @@ async def running_agent(
             clock=SystemClock(),
             ids=SystemIds(),
             disk=disk,
-            trust=DsseTrust(identity.username, claim.director_keys, claim.publisher_keys),
+            trust=TufTrust(claim.root, disk.locate(TRUST_WORK)),
             installer=ChildInstaller(disk.locate),
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
             machine=ThisMachine(),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
-        agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s)
+        agent, api = assemble(
+            ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s, settings.refresh_trust_s
+        )
         stack.push_async_callback(agent.stop)
         await agent.start()
         stack.push_async_callback(api.close)
@@ -115,13 +119,20 @@ async def running_agent(
 
 
 def assemble(
-    ports: Ports, uplink: Uplink, locate: Callable[[str], str], training: Offload, telemetry_interval_s: float
+    ports: Ports,
+    uplink: Uplink,
+    locate: Callable[[str], str],
+    training: Offload,
+    telemetry_interval_s: float,
+    refresh_trust_s: float = REFRESH_TRUST_S,
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
-    objects = Objects(ports.disk, ports.trust)
+    objects = Objects(ports.disk)
     downloads = Downloads(ports, uplink.topics, objects)
     inference = Inference(ports, objects)
-    installation = Installation(ports, objects, downloads)
+    asking = Asking(uplink, ports.ids)
+    trusting = Trusting(ports, uplink.device, asking)
+    installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
@@ -129,9 +140,9 @@ def assemble(
         ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
     )  # fmt: skip
     inference.on_answered = telemetry.changed
-    asking = Asking(uplink, ports.ids)
-    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))
-    return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink))
+    freshness = Freshness(trusting, uplink, ports.ids, refresh_trust_s)
+    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry, freshness))
+    return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink, freshness))
 
 
 def _link(claim: ClaimFile, identity: Identity, topics: Topics, keepalive_s: int) -> MqttLink:

@@ -46,6 +46,7 @@ def examine(settings: Settings, api: str) -> Iterator[Finding]:
     yield _record(record)
     if isinstance(record, Record):
         yield _clock(record)
+        yield _trust(record)
     yield _identity(root)
     claim = _claim(settings, root)
     if isinstance(claim, ClaimFile):
@@ -99,6 +100,20 @@ def _clock(record: Record) -> Finding:
     return Finding("clock", "not behind what the director signed")
 
 
+def _trust(record: Record) -> Finding:
+    versions = record.trust.floors
+    seen = f"root {versions.root}, timestamp {versions.timestamp.version}"
+    if not record.trust.verified_ns:
+        return Finding("trust", f"{seen}, none verified yet")
+    stale_s = record.trust.stale_s(max(time.time_ns(), record.time_floor_ns))
+    if stale_s:
+        seen = f"{seen}, not fresh for {stale_s / 3600:.1f} h"
+        return Finding(
+            "trust", seen, "nothing is installed meanwhile: see that the hub runs and that its metadata is renewed"
+        )
+    return Finding("trust", f"{seen}, fresh")
+
+
 def _identity(root: Path) -> Finding:
     try:
         identity = decode((root / IDENTITY).read_bytes(), Identity)
@@ -147,5 +162,8 @@ def _daemon(api: str) -> Finding:
     if not status["connected"]:
         return Finding("daemon", "runs, without a connection to the broker", "see the broker's finding")
     refused = status["reported"]["refused"]
+    if status["trust_problem"]:
+        advice = "nothing is installed meanwhile: see that the hub runs and that its metadata is renewed"
+        return Finding("daemon", status["trust_problem"], advice)
     advice = "the hub's desired document was refused: see its audit log" if refused else ""
     return Finding("daemon", refused or "runs and is connected", advice)

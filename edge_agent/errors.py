@@ -9,6 +9,10 @@ class RefusedError(AgentError):
     """What the cloud sent was checked and is not acceptable; the message says why."""
 
 
+class UnknownDirectorError(RefusedError):
+    """A key signed it that the newest verified root does not name as a director's."""
+
+
 class EnrolmentError(AgentError):
     """The device could not get an identity; the message says what to do."""
 

@@ -9,7 +9,6 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.bootstrap import assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
@@ -29,6 +28,7 @@ from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import MemoryDisk
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
@@ -127,7 +127,7 @@ class Device:
             clock=clock,
             ids=SeededIds(self.rng),
             disk=self.disk,
-            trust=DsseTrust(identity.username, self.claim.director_keys, self.claim.publisher_keys),
+            trust=InlineTrust(self.claim.root),
             installer=MemoryInstaller(self.disk, clock, self.unfit),
             runtime=LightRuntime(self.disk, clock),
             captures=self.captures,

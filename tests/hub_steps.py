@@ -149,11 +149,12 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         topics=ROOT,
         outbox=world.outbox,
         inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
-        asks=Asks(world.store, world.link, ROOT, {}),
+        asks=Asks(world.store, world.link, ROOT, world.trust.handlers()),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
+        trust=world.trust,
     )
-    return Hub(parts, world.seal, Bells(scheduled), Intervals())
+    return Hub(parts, Bells(scheduled), Intervals())
 
 
 async def newest_after_report(world: World, device: str) -> dict[str, Any]:

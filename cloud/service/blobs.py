@@ -120,7 +120,7 @@ def _files(conn: Connection, need: _Need) -> list[str]:
     else:
         variant = release.variant(need.variant or row.chosen)
         files = (companions.golden, variant.file if variant is not None else None, None)
-    return [row.envelope_ref["sha256"], *(ref.sha256 for ref in files if ref is not None)]
+    return [row.release_ref["sha256"], *(ref.sha256 for ref in files if ref is not None)]
 
 
 def _retained(conn: Connection) -> dict[str, int]:

@@ -10,12 +10,12 @@ from cloud.ports import ObjectMissingError, Scheduler, Store
 from cloud.service import director, rollouts
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
-from cloud.service.director import Seal
 from cloud.service.effects import Wake, wake
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
+from cloud.service.trust.service import Trust
 from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
@@ -29,6 +29,7 @@ class Intervals:
     rollouts_s: float = 1.0
     republish_s: float = 5.0
     presence_s: float = 5.0
+    trust_s: float = 60.0
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
 
@@ -47,14 +48,15 @@ class Parts:
     asks: Asks
     blobs: Blobs
     jobs: Jobs
+    trust: Trust
 
 
 class Hub:
     """Runs until it is cancelled. Everything it knows it finds in the database when it starts."""
 
-    def __init__(self, parts: Parts, seal: Seal, scheduler: Scheduler, intervals: Intervals) -> None:
+    def __init__(self, parts: Parts, scheduler: Scheduler, intervals: Intervals) -> None:
         self._parts = parts
-        self._seal = seal
+        self._seal = parts.trust.seal
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
         self._silence_ns = int(intervals.silence_s * SECOND)
@@ -63,6 +65,7 @@ class Hub:
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
         scheduler.every(intervals.republish_s, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
+        scheduler.every(intervals.trust_s, parts.trust.wake)
 
     async def run(self) -> None:
         """Serve the fleet."""
@@ -89,6 +92,7 @@ class Hub:
                 ("jobs", parts.jobs.run()),
                 ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
                 ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
+                ("trust", _repeat("trust metadata", parts.trust.woken, parts.trust.look)),
                 ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
                 ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
                 ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),

@@ -208,7 +208,7 @@ def _assign(conn: Connection, row: Row[Any], names: tuple[str, ...], means: Mean
             version=row.version,
             variant=variant.name,
             sha256=variant.file.sha256,
-            release=msgspec.convert(version.envelope_ref, ObjectRef),
+            release=msgspec.convert(version.release_ref, ObjectRef),
             execution=execution,
         )
         director.assign(conn, name, slot, means.seal, means.now_ns)

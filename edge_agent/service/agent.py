@@ -8,6 +8,7 @@ from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
+from edge_agent.service.freshness import Freshness
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import build_reported
 from edge_agent.service.telemetry import TelemetryReporter
@@ -43,6 +44,7 @@ class Parts:
     asking: Asking
     learner: Learner
     telemetry: TelemetryReporter
+    freshness: Freshness
 
 
 def offline_status() -> bytes:
@@ -60,8 +62,10 @@ class Agent:
         self._asking = parts.asking
         self._learner = parts.learner
         self._telemetry = parts.telemetry
+        self._freshness = parts.freshness
         self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, parts.reconciler, seq))
         parts.reconciler.on_changed = self._on_changed
+        parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
@@ -77,6 +81,7 @@ class Agent:
 
     async def stop(self) -> None:
         """Say goodbye and end everything in order; what is not receipted is reported at the next start."""
+        self._freshness.stop()
         self.reconciler.stop()
         self._telemetry.stop()
         self._reports.stop()
@@ -93,6 +98,7 @@ class Agent:
         self._reports.on_up()
         self._telemetry.courier.on_up()
         self._learner.on_up()
+        self._freshness.on_up()
 
     async def _greet(self) -> None:
         status = encode(Status(online=True, boot=self.reconciler.record.boot))

@@ -1,11 +1,13 @@
 """Content-addressed files: `objects/<sha256>` exists only once its bytes were verified and made durable."""
 
+import hashlib
 from collections.abc import Iterable
 
 from edge_agent.core.pointer import Record
+from edge_agent.core.reading import read_release
 from edge_agent.core.slot import Deployed
 from edge_agent.errors import DiskError, FileMissingError, RefusedError
-from edge_agent.ports import Disk, Trust
+from edge_agent.ports import Disk
 from edge_agent.service.durable import read_if_there, write_atomic
 from wire.release import ObjectRef, Release
 from wire.transfer.chunks import count
@@ -24,9 +26,8 @@ def path_of(sha256: str) -> str:
 class Objects:
     """The verified files of this device."""
 
-    def __init__(self, disk: Disk, trust: Trust) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._trust = trust
         self.arriving: set[str] = set()
         """Objects that are being fetched; what is there of them is no garbage."""
 
@@ -42,8 +43,15 @@ class Objects:
         return await self._disk.read(path_of(sha256))
 
     async def release(self, deployed: Deployed) -> Release:
-        """The signed release that vouches for `deployed`, verified again. Raises RefusedError, DiskError."""
-        return self._trust.verify_release(await self.read(deployed.release))
+        """The release that `deployed` belongs to. It was vouched for when that was installed; its digest still says so.
+
+        Raises:
+            RefusedError: it is damaged. DiskError: it is gone.
+        """
+        document = await self.read(deployed.release)
+        if hashlib.sha256(document).hexdigest() != deployed.release:
+            raise RefusedError(f"object {deployed.release[:12]}: was damaged on the disk")
+        return read_release(document)
 
     async def intact(self, record: Record) -> frozenset[str]:
         """Of all models that the record names: the digests whose model and release files are whole."""

@@ -3,11 +3,13 @@
 from edge_agent import VERSION
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
+from edge_agent.core.trust import Trusted
 from edge_agent.ports import Ports
 from edge_agent.service.courier import Uplink
+from edge_agent.service.freshness import Freshness
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
-from wire.messages import Capabilities, Installed, Reported, SlotReport
+from wire.messages import Capabilities, Installed, Reported, SlotReport, TrustReport
 
 
 async def build_reported(ports: Ports, reconciler: Reconciler, seq: int) -> bytes:
@@ -23,13 +25,15 @@ class DeviceStatus(Document, frozen=True, kw_only=True):
     connected: bool
     boot: int
     reported: Reported
+    trust_problem: str
+    """Why there is no fresh trust metadata; empty while there is."""
     predictions: int
     captured: int
     federated_updates_sent: int
     peak_rss_bytes: int
 
 
-async def build_status(ports: Ports, reconciler: Reconciler, uplink: Uplink) -> bytes:
+async def build_status(ports: Ports, reconciler: Reconciler, uplink: Uplink, freshness: Freshness) -> bytes:
     """The answer to `GET /v1/status`."""
     record = reconciler.record
     counts = await ports.captures.counts()
@@ -39,6 +43,7 @@ async def build_status(ports: Ports, reconciler: Reconciler, uplink: Uplink) -> 
         connected=uplink.link.connected,
         boot=record.boot,
         reported=reported(record, reconciler.refused, capabilities, 0),
+        trust_problem=freshness.problem,
         predictions=sum(tally.predictions for tally in counts.tallies),
         captured=counts.captured,
         federated_updates_sent=record.updates_accepted,
@@ -55,7 +60,18 @@ def reported(record: Record, refused: str, capabilities: Capabilities, seq: int)
         agent=VERSION,
         capabilities=capabilities,
         slots=tuple(_slot(name, record.slots[name]) for name in sorted(record.slots)),
+        trust=_trust(record.trust),
         refused=refused,
+    )
+
+
+def _trust(trust: Trusted) -> TrustReport:
+    floors = trust.floors
+    return TrustReport(
+        root=floors.root,
+        timestamp=floors.timestamp.version,
+        snapshot=floors.snapshot.version,
+        verified_ns=trust.verified_ns,
     )
 
 

@@ -9,11 +9,11 @@ from sqlalchemy import Connection
 from cloud.api import views
 from cloud.api.context import Hub, Operator, Viewer
 from cloud.api.schemas import ClaimRequest, DeviceView
-from cloud.errors import ConflictError
-from cloud.service import enrolment, registry
+from cloud.service import enrolment
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.enrolment import NewClaim
 from cloud.service.overview import overview
+from cloud.service.trust.rows import current_root
 from wire.identity import ClaimFile
 
 router = APIRouter(tags=["fleet"])
@@ -22,9 +22,7 @@ router = APIRouter(tags=["fleet"])
 @router.post("/claims", status_code=201)
 async def claim(body: ClaimRequest, hub: Hub, actor: Operator) -> dict[str, Any]:
     """Announce a device; the answer is its claim file (wire.identity.ClaimFile), shown this once."""
-    publishers = await hub.read(registry.trusted_keys)
-    if not publishers:
-        raise ConflictError("no publisher key is trusted yet, so devices could verify nothing: add one first")
+    root = await hub.read(current_root)
     token = hub.ids.secret()
     new = NewClaim(body.device, body.labels, body.federated, token)
 
@@ -40,8 +38,7 @@ async def claim(body: ClaimRequest, hub: Hub, actor: Operator) -> dict[str, Any]
         token=token,
         enrol_username=hub.fleet.enrol_username,
         enrol_password=hub.fleet.enrol_password,
-        director_keys=(hub.fleet.director_key,),
-        publisher_keys=publishers,
+        root=root,
     )
     document: dict[str, Any] = msgspec.to_builtins(file)
     return document
