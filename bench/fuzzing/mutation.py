@@ -60,9 +60,10 @@ Operator = Callable[[bytes, "Mutator"], bytes]
 
 
 class Mutator:
-    """Endless damaged copies of `samples`."""
+    """Endless damaged copies of `samples`; `operators` are the ways to damage them blindly."""
 
-    def __init__(self, samples: Sequence[bytes], seed: int) -> None:
+    def __init__(self, samples: Sequence[bytes], seed: int, operators: Sequence[Operator] = ()) -> None:
+        self._blind = operators or BLIND
         self._samples = [_sample(data) for data in samples]
         rng = Random(seed)
         self.below: Callable[[int], int] = lambda bound: int(rng.random() * bound)
@@ -74,7 +75,7 @@ class Mutator:
             sample = self._samples[below(len(self._samples))]
             data = self._first(sample)
             for _ in range((0, 0, 0, 1, 2)[below(5)]):
-                data = BLIND[below(len(BLIND))](data, self)
+                data = self._blind[below(len(self._blind))](data, self)
             yield data
 
     def another(self) -> bytes:
@@ -90,7 +91,7 @@ class Mutator:
             start, end = sample.members[self.below(len(sample.members))]
             member = sample.data[start:end].rstrip(b",")
             return sample.data[:start] + member + b"," + sample.data[start:]
-        return BLIND[self.below(len(BLIND))](sample.data, self)
+        return self._blind[self.below(len(self._blind))](sample.data, self)
 
 
 def _sample(data: bytes) -> Sample:
@@ -100,7 +101,8 @@ def _sample(data: bytes) -> Sample:
     return Sample(data, spans, tuple(match.span() for match in _MEMBER.finditer(data)))
 
 
-def _flip_bit(data: bytes, mutator: Mutator) -> bytes:
+def flip_bit(data: bytes, mutator: Mutator) -> bytes:
+    """One bit is another."""
     if not data:
         return b"\x00"
     out, at = bytearray(data), mutator.below(len(data))
@@ -108,7 +110,8 @@ def _flip_bit(data: bytes, mutator: Mutator) -> bytes:
     return bytes(out)
 
 
-def _set_bytes(data: bytes, mutator: Mutator) -> bytes:
+def set_bytes(data: bytes, mutator: Mutator) -> bytes:
+    """Up to eight bytes are others."""
     if not data:
         return b"\xff"
     out, at = bytearray(data), mutator.below(len(data))
@@ -150,5 +153,5 @@ def _lie_about_length(data: bytes, mutator: Mutator) -> bytes:
 
 
 BLIND: Final[tuple[Operator, ...]] = (
-    *(_flip_bit, _flip_bit, _set_bytes, _cut, _cut_out, _repeat, _insert, _splice, _lie_about_length),
+    *(flip_bit, flip_bit, set_bytes, _cut, _cut_out, _repeat, _insert, _splice, _lie_about_length),
 )

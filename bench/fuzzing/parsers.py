@@ -1,7 +1,9 @@
 """Every parser that reads what comes from elsewhere, with good samples and the errors that it may raise."""
 
 from collections.abc import Callable
+from functools import partial
 from hashlib import sha256
+from operator import eq
 from typing import Any, Final
 
 import msgspec
@@ -58,9 +60,12 @@ def _signed() -> tuple[Parser, ...]:
 
     return (
         Parser(
-            "assignment envelope", _envelopes(payload, ASSIGNMENT_TYPE), _unseal(ASSIGNMENT_TYPE), sound=payload.__eq__
+            "assignment envelope",
+            _envelopes(payload, ASSIGNMENT_TYPE),
+            _unseal(ASSIGNMENT_TYPE),
+            sound=partial(eq, payload),
         ),
-        Parser("signed time", _envelopes(told, TIME_TYPE), _unseal(TIME_TYPE), sound=told.__eq__),
+        Parser("signed time", _envelopes(told, TIME_TYPE), _unseal(TIME_TYPE), sound=partial(eq, told)),
         Parser("assignment", (payload,), assignment, (RefusedError,), _acceptable),
         _document("release", (good.RELEASE,), Release, MAX_RELEASE_BYTES),
     )
@@ -145,7 +150,7 @@ def _device_files() -> tuple[Parser, ...]:
     return (
         Parser("claim file", (encode(good.CLAIM),), claim, (EnrolmentError,), _round_trip),
         Parser("public keys", (b"d7" * 32 + b"," + b"5a" * 32,), keys),
-        Parser("pointer record", (record,), pointer.parse, (DamagedRecordError,), RECORD.__eq__),
+        Parser("pointer record", (record,), pointer.parse, (DamagedRecordError,), partial(eq, RECORD)),
         _document("canary verdict", (verdict,), Verdict),
     )
 
