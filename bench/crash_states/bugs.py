@@ -13,7 +13,6 @@ import msgspec
 
 import edge_agent.service.objects as objects_module
 from bench.crash_states import life
-from bench.crash_states.cloud import Promises
 from bench.crash_states.recording import RecordingDisk
 from edge_agent.core import update
 from edge_agent.core.pointer import Record, dump
@@ -26,18 +25,17 @@ from wire.identity import ClaimFile
 from wire.messages import Phase
 from wire.ports import Ids
 
-Shim = RecordingDisk[Promises]
 _COLLECT = objects_module.Objects.collect
 
 
-class NoFileSync(Shim):
+class NoFileSync(RecordingDisk):
     """Contents are never made durable."""
 
     async def fsync(self, path: str) -> None:
         """Leave it out."""
 
 
-class NoFolderSync(Shim):
+class NoFolderSync(RecordingDisk):
     """Names are never made durable."""
 
     async def fsync_dir(self, path: str) -> None:
@@ -48,7 +46,7 @@ class NoSync(NoFileSync, NoFolderSync):
     """Nothing is."""
 
 
-class UnlinkFirst(Shim):
+class UnlinkFirst(RecordingDisk):
     """What a rename would replace is removed before."""
 
     async def rename(self, source: str, target: str) -> None:
@@ -58,7 +56,7 @@ class UnlinkFirst(Shim):
         await super().rename(source, target)
 
 
-class RecordsInPlace(Shim):
+class RecordsInPlace(RecordingDisk):
     """Records are overwritten, not replaced."""
 
     async def create(self, path: str, size: int) -> None:
@@ -79,7 +77,7 @@ class RecordsInPlace(Shim):
             await super().rename(source, target)
 
 
-class NoObjectSync(Shim):
+class NoObjectSync(RecordingDisk):
     """The contents of objects are never made durable."""
 
     async def fsync(self, path: str) -> None:
@@ -88,7 +86,7 @@ class NoObjectSync(Shim):
             await super().fsync(path)
 
 
-class PointerBeforeObject(Shim):
+class PointerBeforeObject(RecordingDisk):
     """Objects get their names for good only after the record that points to them."""
 
     late = 0
@@ -104,7 +102,7 @@ class PointerBeforeObject(Shim):
             await super().fsync_dir(objects_module.FOLDER)
 
 
-class HaveBeforeData(Shim):
+class HaveBeforeData(RecordingDisk):
     """The record of the chunks that are held is written before they are."""
 
     late = ""
@@ -178,11 +176,11 @@ def _replaced(owner: Any, name: str, by: object) -> Iterator[None]:
 
 @dataclass(frozen=True)
 class Bug:
-    """What is wrong, and the scenario that shows it. `replaced`: (owner, name of its attribute, what is there instead)."""
+    """What is wrong, and the scenario that shows it. `replaced`: (owner, name of its attribute, what is there now)."""
 
     name: str
     scenario: str
-    disk: type[Shim] = RecordingDisk
+    disk: type[RecordingDisk] = RecordingDisk
     replaced: tuple[tuple[Any, str, object], ...] = ()
 
     @contextmanager

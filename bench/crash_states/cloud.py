@@ -35,7 +35,7 @@ class Promises:
 
     verifier: str = ""
     """Of the secret that the hub admitted."""
-    record: Record = Record()
+    record: Record = field(default_factory=Record)
     """What the device knew when it last said something, or acknowledged."""
     reported: Reported | None = None
     seqs: Mapping[str, int] = field(default_factory=dict)

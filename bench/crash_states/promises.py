@@ -1,15 +1,15 @@
 """What must hold whenever a device comes back, and when it has come to rest. The rules are here and nowhere else.
 
 A device that had a model has one: the one it had or the one it was getting. What it told the hub stays true: commits,
-sequence numbers, floors, start counters, message numbers, its secret. At rest it is where it was to get, what its record
-names is whole, and nothing lies around that nobody needs.
+sequence numbers, floors, start counters, message numbers, its secret. At rest it is where it was to get, what its
+record names is whole, and nothing lies around that nobody needs.
 """
 
 import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bench.crash_states.cloud import Cloud, Promises
+from bench.crash_states.cloud import Cloud
 from bench.crash_states.life import Device, Judge
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State

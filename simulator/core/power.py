@@ -1,4 +1,4 @@
-"""What a power cut may leave on a disk: names and bytes become durable separately, and what was not synced goes any way.
+"""What a power cut may leave on a disk: names and bytes become durable separately, the rest goes any way.
 
 Of the names changed in a directory since it was synced, any subset survives, in order. Of the bytes written to a file
 since it was synced, there may be none, all, zeros in their place, a beginning that ends at a block bound, or only the
