@@ -67,7 +67,7 @@ class Tally:
 
 
 def run(settings: Settings) -> int:
-    """Try all points; 1 when a promise was broken or too few points were met. 0 with a reason when tools are missing."""
+    """Try all points; 1 when a promise was broken or too few points were met. Without the tools: 0, and why."""
     began = time.monotonic()
     missing = missing_tool()
     if missing:

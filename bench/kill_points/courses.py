@@ -37,7 +37,7 @@ class Course:
 
 def retained(courses: tuple[Course, ...]) -> dict[str, bytes]:
     """All chunks of all versions."""
-    held = {}
+    held: dict[str, bytes] = {}
     for shipped in {one.model.sha256: one for course in courses for one in (*course.before, course.last)}.values():
         for sha256, data in shipped.files.items():
             held |= {TOPICS.blob(sha256, index): payload for index, payload in enumerate(frames(data))}

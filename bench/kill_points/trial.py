@@ -67,12 +67,12 @@ class Seat:
         if not settled:
             return ["does not come to rest after it was started again"]
         wrong = [] if answered == course.ending.current else [f"an application was answered by {answered}"]
-        return wrong + [*judge.at_rest(self.place.directory, course.ending)]
+        return [*wrong, *judge.at_rest(self.place.directory, course.ending)]
 
     async def _live(
         self, course: Course, step: int, timeout_s: float = WAIT_S, strace: Sequence[str] = ()
     ) -> tuple[bool, str | int]:
-        """From its start until this step has settled, it ends, or the time is over: (settled?, which version answers)."""
+        """Until this step has settled, the agent ends, or the time is over: (settled?, which version answers)."""
         await self.hub.desire(self.talk.device, course.assignment(self.talk.device, step))
         running = await start(self.place, strace)
         settled = asyncio.create_task(self.talk.until(lambda report: judge.settled(report, step + 1), timeout_s))
