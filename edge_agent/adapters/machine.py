@@ -8,7 +8,7 @@ import resource
 from functools import cache
 from pathlib import Path
 
-from edge_agent.core.compatibility import version_tuple
+from wire.compatibility import version_tuple
 from wire.messages import Capabilities
 
 _OPSETS = (((1, 22), 23), ((1, 21), 22), ((1, 18), 21), ((1, 17), 20), ((1, 15), 19), ((1, 14), 18), ((1, 13), 17))

@@ -8,7 +8,6 @@ from typing import assert_never
 
 import msgspec
 
-from edge_agent.core.compatibility import unmet_need
 from edge_agent.core.reading import agreed_variant
 from edge_agent.core.slot import (
     CanaryPassed,
@@ -26,6 +25,7 @@ from edge_agent.service.downloads import Downloads, Patience
 from edge_agent.service.objects import Objects, path_of
 from wire.assignment import SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES
+from wire.compatibility import unmet_need
 from wire.messages import InstallFigures, Outcome
 from wire.ports import SECOND
 

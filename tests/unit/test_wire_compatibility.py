@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from edge_agent.core.compatibility import unmet_need, version_tuple
+from wire.compatibility import unmet_need, version_tuple
 from wire.messages import Capabilities
 from wire.release import RuntimeNeeds
 
