@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_agent.adapters.child_installer import ChildInstaller
 from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
@@ -102,7 +102,7 @@ async def running_agent(
             installer=ChildInstaller(disk.locate),
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
-            machine=ThisMachine(),
+            machine=ThisMachine(read_overrides(settings.capabilities)),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
         policy = TelemetryPolicy(settings.telemetry_interval_s, settings.outbox_bytes)

@@ -67,8 +67,9 @@ class Installation:
         await self._downloads.fetch(desired.release, _patience(desired))
         release = self._ports.trust.verify_release(await self._objects.read(desired.release.sha256))
         variant = agreed_variant(release, desired, floor)
-        free_bytes = await self._ports.disk.free_bytes()
-        need = unmet_need(variant.needs, self._ports.machine.capabilities(free_bytes))
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        held_bytes = await self._objects.room_taken(variant.file, release.companions.golden)
+        need = unmet_need(variant.needs, capabilities, held_bytes)
         if need:
             raise RefusedError(f"variant {variant.name}: {need}")
         golden = variant.golden
