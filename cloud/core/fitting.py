@@ -28,8 +28,8 @@ def fit(release: Release, names: Sequence[str], reported: Reported | None) -> tu
         if not need:
             return variant, ""
         problem = problem or f"variant {name}: {need}"
-    others = len(names) - 1
-    return None, problem + (f"; nor can it run any of {others} other variants" if others else "")
+    others = ", ".join(names[1:])
+    return None, problem + (f"; nor can it run {others}" if others else "")
 
 
 def _unmet(variant: Variant, reported: Reported) -> str:
