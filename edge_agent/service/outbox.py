@@ -113,8 +113,9 @@ class Outbox:
         """Put what is in memory on the disk; if that is refused, it stays and is tried again later."""
         self.stop()
         async with self._lock:
+            newest = self._fresh[-1].seq if self._fresh else 0  # what comes meanwhile has its own time
             try:
-                while self._fresh:
+                while self._fresh and self._fresh[0].seq <= newest:
                     await self._append()
             except DiskError as error:
                 log.warning("telemetry stays in memory for now: %s", error)
