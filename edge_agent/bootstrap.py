@@ -7,7 +7,7 @@ from pathlib import Path
 
 from edge_agent.adapters.child_installer import ChildInstaller
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
@@ -25,10 +25,11 @@ from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
 from edge_agent.service.objects import Objects
+from edge_agent.service.outbox import DEFAULT_BYTES, Outbox
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import build_status
 from edge_agent.service.tasks import Tasks
-from edge_agent.service.telemetry import TelemetryReporter
+from edge_agent.service.telemetry import Known, TelemetryReporter
 from edge_agent.service.trusting import TRUST_WORK, Trusting
 from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
 from federated.device.client import FederatedClient
@@ -103,12 +104,11 @@ async def running_agent(
             installer=ChildInstaller(disk.locate),
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
-            machine=ThisMachine(),
+            machine=ThisMachine(read_overrides(settings.capabilities)),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
-        agent, api = assemble(
-            ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s, settings.refresh_trust_s
-        )
+        policy = AgentPolicy(settings.telemetry_interval_s, settings.outbox_bytes, settings.refresh_trust_s)
+        agent, api = assemble(ports, uplink, disk.locate, offloads.training, policy)
         stack.push_async_callback(agent.stop)
         await agent.start()
         stack.push_async_callback(api.close)
@@ -118,13 +118,17 @@ async def running_agent(
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class AgentPolicy:
+    """How often is measured and looked, and how much of the disk may hold what the hub has not taken yet."""
+
+    telemetry_interval_s: float
+    outbox_bytes: int = DEFAULT_BYTES
+    refresh_trust_s: float = REFRESH_TRUST_S
+
+
 def assemble(
-    ports: Ports,
-    uplink: Uplink,
-    locate: Callable[[str], str],
-    training: Offload,
-    telemetry_interval_s: float,
-    refresh_trust_s: float = REFRESH_TRUST_S,
+    ports: Ports, uplink: Uplink, locate: Callable[[str], str], training: Offload, policy: AgentPolicy
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
     objects = Objects(ports.disk)
@@ -136,11 +140,14 @@ def assemble(
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
-    telemetry = TelemetryReporter(
-        ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
-    )  # fmt: skip
+    outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
+
+    def known() -> Known:
+        return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
+
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s)
     inference.on_answered = telemetry.changed
-    freshness = Freshness(trusting, uplink, ports.ids, refresh_trust_s)
+    freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
     agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry, freshness))
     return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink, freshness))
 
