@@ -25,6 +25,7 @@ from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
 from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
 from cloud.adapters.wakeups import Wakeups
+from cloud.adapters.zstd_deltas import ZstdDeltas
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
 from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
@@ -33,6 +34,8 @@ from cloud.ports import BrokerUser
 from cloud.service import audit
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
@@ -48,6 +51,7 @@ from federated.spec import Login
 from wire.adapters.key_ring import key_files
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
+from wire.asks import AskChunks
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -160,6 +164,9 @@ async def _wire(
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
     trust = Trust(store, _notary(base), clock)
     wakeups = Wakeups()
+    packing = ThreadOffload(1, "deltas")
+    stack.callback(packing.close)
+    chunk_answers = ChunkAnswers(store, objects, link, clock, topics)
     parts = Parts(
         store=store,
         link=link,
@@ -168,8 +175,10 @@ async def _wire(
         topics=topics,
         outbox=outbox,
         inbox=Inbox(store, outbox, clock, topics),
-        asks=Asks(store, link, topics, trust.handlers()),
+        asks=Asks(store, link, topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
         blobs=Blobs(store, objects, link, topics),
+        chunk_answers=chunk_answers,
+        deltas=Deltas(store, objects, ZstdDeltas(packing), clock),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
         trust=trust,
     )

@@ -132,12 +132,13 @@ def assemble(
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
     objects = Objects(ports.disk)
-    downloads = Downloads(ports, uplink.topics, objects)
-    inference = Inference(ports, objects)
     asking = Asking(uplink, ports.ids)
+    downloads = Downloads(ports, uplink.topics, objects, asking)
+    inference = Inference(ports, objects)
     trusting = Trusting(ports, uplink.device, asking)
     installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
+    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
