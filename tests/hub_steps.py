@@ -148,7 +148,7 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         ids=world.ids,
         topics=ROOT,
         outbox=world.outbox,
-        inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
+        inbox=Inbox(world.store, world.outbox, world.clock, world.door),
         asks=Asks(world.store, world.link, ROOT, {}),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),

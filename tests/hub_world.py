@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 from collections.abc import AsyncGenerator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import insert
@@ -12,10 +12,10 @@ from sqlalchemy import insert
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.core.identity import digest
-from cloud.ports import BrokerUser, JobError, JobOrder
+from cloud.ports import BrokerUser, JobError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.effects import NOTHING, Effects
-from cloud.service.enrolment import NewClaim
+from cloud.service.enrolment import Door, NewClaim
 from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
@@ -93,13 +93,20 @@ class FakeControl:
     """Remembers the users it was told."""
 
     endpoint = Broker(host="127.0.0.1", port=1)
+    enrolment: Broker | None = None
+    credential: Literal["password", "certificate"] = "password"
 
     def __init__(self) -> None:
-        self.users: dict[str, BrokerUser] = {}
+        self.roster = Roster()
 
-    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
+    @property
+    def users(self) -> Mapping[str, BrokerUser]:
+        """The newest."""
+        return self.roster.users
+
+    async def admit(self, roster: Roster) -> None:
         """In force at once."""
-        self.users = dict(users)
+        self.roster = roster
 
 
 class FakeLauncher:
@@ -201,7 +208,8 @@ class World:
         self.store = SqlStore(directory / "hub.sqlite")
         self.offload = ThreadOffload()
         self.objects = ObjectFiles(directory / "objects", self.offload)
-        self.outbox = Outbox(self.store, self.link, self.control, ROOT)
+        self.outbox = Outbox(self.store, self.link, self.control, ROOT, self.clock)
+        self.door = Door(ROOT)
         self.director = load_or_create(directory / "director.key")
         self.publisher = load_or_create(directory / "publisher.key")
         self.last = NOTHING
@@ -227,7 +235,7 @@ class World:
     async def receive(self, *messages: tuple[str, bytes]) -> Effects:
         """What devices sent, as one batch."""
         batch = [Received(topic, payload) for topic, payload in messages]
-        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, ROOT))
+        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, self.door))
 
     async def enrol(self, name: str, *, federated: bool = False, **labels: str) -> None:
         """Claim and enrol a device."""

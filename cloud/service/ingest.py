@@ -12,10 +12,12 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core import presence
+from cloud.core.clones import Session
 from cloud.core.plausible import check_reported, check_status, check_telemetry
-from cloud.service import enrolment
+from cloud.service import clones
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
-from cloud.tables import devices, members, rollouts, slots, stats, versions
+from cloud.service.enrolment import Door
+from cloud.tables import ENROLLED, devices, members, rollouts, slots, stats, versions
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.errors import MalformedError, WireError
 from wire.messages import ModelStats, Outcome, Receipt, Reported, SlotReport, Status, Telemetry
@@ -52,27 +54,27 @@ class _Sender:
         return Effects((Publish(topic, encode(Receipt(channel=channel, seq=seq))),))
 
 
-def apply(conn: Connection, batch: Sequence[Received], now_ns: int, topics: Topics) -> Effects:
+def apply(conn: Connection, batch: Sequence[Received], now_ns: int, door: Door) -> Effects:
     """Take a batch. Never raises on what a device sent."""
     effects = NOTHING
     for message in batch:
-        effects += _one(conn, message, now_ns, topics)
+        effects += _one(conn, message, now_ns, door)
     return effects
 
 
-def _one(conn: Connection, message: Received, now_ns: int, topics: Topics) -> Effects:
+def _one(conn: Connection, message: Received, now_ns: int, door: Door) -> Effects:
     try:
-        parsed = topics.parse(message.topic)
+        parsed = door.topics.parse(message.topic)
     except WireError:
         return NOTHING  # not of this contract: nobody to blame it on
     if isinstance(parsed, Enrolment) and parsed.direction == "up":
-        return enrolment.handle(conn, parsed.client, message.payload, now_ns, topics)
+        return door.answer(conn, parsed.client, message.payload, now_ns)
     if not isinstance(parsed, Upward):
         return NOTHING
-    row = conn.execute(select(devices).where(devices.c.name == parsed.device)).one_or_none()
-    if row is None or row.verifier is None:
-        return NOTHING  # the broker lets only enrolled devices in; one that was removed meanwhile is not heard
-    return _from_device(_Sender(conn, row, now_ns, topics), parsed.channel, message.payload)
+    row = conn.execute(select(devices).where(devices.c.name == parsed.device, ENROLLED)).one_or_none()
+    if row is None:
+        return NOTHING  # the broker lets only enrolled devices in; one that was revoked meanwhile is not heard
+    return _from_device(_Sender(conn, row, now_ns, door.topics), parsed.channel, message.payload)
 
 
 def _from_device(sender: _Sender, channel: str, payload: bytes) -> Effects:
@@ -105,6 +107,8 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     status = decode(payload, Status)
     check_status(status)
     row = sender.row
+    if status.online:
+        clones.notice(sender.conn, row, Session(status.session, status.boot), sender.now_ns)
     before = presence.Presence(row.online, row.boot, row.seen_ns)
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=sender.now_ns)
     if after == before:
