@@ -5,34 +5,37 @@ from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.adapters.child_installer import ChildInstaller
 from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
 from edge_agent.adapters.machine import ThisMachine
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
+from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
+from edge_agent.core.lifetime import at_least
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, Parts, offline_status
 from edge_agent.service.asking import Asking
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.downloads import Downloads
-from edge_agent.service.durable import write_atomic
-from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
+from edge_agent.service.enrolment import Desk, Enrolment
+from edge_agent.service.identity import Identity, load_identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
+from edge_agent.service.membership import Means, Member, Membership, Settled
 from edge_agent.service.objects import Objects
 from edge_agent.service.reconciler import Reconciler
-from edge_agent.service.reports import build_status
+from edge_agent.service.reports import Told, build_status
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.telemetry import TelemetryReporter
 from edge_agent.settings import DEFAULT_SOCKET, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
-from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import Offload
 from wire.topics import Topics
@@ -58,22 +61,27 @@ def make_offloads() -> Offloads:
     return Offloads(*(ThreadOffload(name=name) for name in ("disk", "captures", "inference", "training")))
 
 
+def open_desk(claim: ClaimFile) -> Desk:
+    """A link to the enrolment listener of the claim's broker, for one exchange."""
+    client = f"enrol-{SystemIds().new()[:16]}"
+    link = MqttLink(claim.enrol or claim.broker, Credentials(claim.enrol_username, claim.enrol_password, client))
+    return Desk(link, SystemClock(), Topics(claim.topic_root), client)
+
+
 async def identify(disk: PosixDisk, settings: Settings, given: ClaimFile | None) -> tuple[ClaimFile, Identity]:
     """Claim and identity of this device; enrols it when it is new.
+
+    A device that has an identity keeps it for now, even if the claim is another one: it must serve first.
 
     Raises:
         EnrolmentError: no claim, another device's claim, refused by the hub, or no answer.
         DamagedRecordError, DiskError: the data directory.
     """
-    ids = SystemIds()
     claim = await adopt_claim(disk, given)
-    identity = await prepare_identity(disk, ids, claim)
-    if not identity.enrolled:
-        client = f"enrol-{ids.new()[:16]}"
-        link = MqttLink(claim.broker, Credentials(claim.enrol_username, claim.enrol_password, client))
-        enrolment = Enrolment(link, SystemClock(), Topics(claim.topic_root), client)
-        identity = await enrolment.run(claim, identity, settings.enrol_timeout_s)
-        await write_atomic(disk, IDENTITY, encode(identity))
+    identity = await load_identity(disk)
+    if identity is None:
+        enrolment = Enrolment(disk, P256Keys(), SystemIds(), settings.enrol_timeout_s)
+        identity = await enrolment.enrol_first(claim, open_desk(claim))
     return claim, identity
 
 
@@ -92,8 +100,9 @@ async def running_agent(
         stack.callback(captures.close)
         stack.callback(offloads.close)  # its thread must be done with the file before the file is closed
         topics = Topics(claim.topic_root)
+        link = _link(claim, identity, topics, settings.keepalive_s)
         ports = Ports(
-            link=_link(claim, identity, topics, settings.keepalive_s),
+            link=link,
             clock=SystemClock(),
             ids=SystemIds(),
             disk=disk,
@@ -104,7 +113,8 @@ async def running_agent(
             machine=ThisMachine(),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
-        agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s)
+        member = Member(claim, identity, P256Keys(), BrokerAccess(link), open_desk)
+        agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s, member)
         stack.push_async_callback(agent.stop)
         await agent.start()
         stack.push_async_callback(api.close)
@@ -115,9 +125,17 @@ async def running_agent(
 
 
 def assemble(
-    ports: Ports, uplink: Uplink, locate: Callable[[str], str], training: Offload, telemetry_interval_s: float
+    ports: Ports,
+    uplink: Uplink,
+    locate: Callable[[str], str],
+    training: Offload,
+    telemetry_interval_s: float,
+    member: Member | None = None,
 ) -> tuple[Agent, LocalApi]:
-    """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
+    """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere.
+
+    Without a `member`, its identity is the business of whoever calls.
+    """
     objects = Objects(ports.disk, ports.trust)
     downloads = Downloads(ports, uplink.topics, objects)
     inference = Inference(ports, objects)
@@ -130,11 +148,13 @@ def assemble(
     )  # fmt: skip
     inference.on_answered = telemetry.changed
     asking = Asking(uplink, ports.ids)
-    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))
-    return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink))
+    now = lambda: at_least(ports.clock.now_ns(), reconciler.record.time_floor_ns)  # noqa: E731
+    membership = Membership(member, Means(ports.disk, ports.ids, uplink, asking, now)) if member else Settled()
+    told = Told(reconciler, inference, membership)
+    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry, membership))
+    return agent, LocalApi(inference, lambda: build_status(ports, uplink, told))
 
 
 def _link(claim: ClaimFile, identity: Identity, topics: Topics, keepalive_s: int) -> MqttLink:
     will = Will(topics.up(identity.username, "status"), offline_status())
-    credentials = Credentials(identity.username, identity.password)
-    return MqttLink(claim.broker, credentials, will=will, keepalive_s=keepalive_s)
+    return MqttLink(claim.broker, credentials(identity), will=will, keepalive_s=keepalive_s)

@@ -8,6 +8,7 @@ from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
+from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import build_reported
 from edge_agent.service.telemetry import TelemetryReporter
@@ -43,6 +44,7 @@ class Parts:
     asking: Asking
     learner: Learner
     telemetry: TelemetryReporter
+    membership: Membership | Settled
 
 
 def offline_status() -> bytes:
@@ -60,8 +62,13 @@ class Agent:
         self._asking = parts.asking
         self._learner = parts.learner
         self._telemetry = parts.telemetry
-        self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, parts.reconciler, seq))
+        self.membership = parts.membership
+        self._session = ports.ids.new()
+        self._reports = Courier(
+            uplink, "reported", lambda seq: build_reported(ports, parts.reconciler, parts.membership, seq)
+        )
         parts.reconciler.on_changed = self._on_changed
+        parts.membership.on_changed = self._reports.changed
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
@@ -74,6 +81,7 @@ class Agent:
         link.on_up = self._on_up
         await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS))
         await link.start()
+        self.membership.start()
 
     async def stop(self) -> None:
         """Say goodbye and end everything in order; what is not receipted is reported at the next start."""
@@ -95,7 +103,7 @@ class Agent:
         self._learner.on_up()
 
     async def _greet(self) -> None:
-        status = encode(Status(online=True, boot=self.reconciler.record.boot))
+        status = encode(Status(online=True, boot=self.reconciler.record.boot, session=self._session))
         with contextlib.suppress(LinkError):  # said again when the link is up again
             topic = self._uplink.topics.up(self._uplink.device, "status")
             await self._uplink.link.publish(topic, status, retain=True)

@@ -368,7 +368,7 @@ def test_doctor_and_status_say_what_is_wrong_and_what_to_do(broker: BrokerProces
                 await call(application.status)
             code, text = await asyncio.to_thread(ask, "doctor")
             assert code == 0, text
-            code, text = await asyncio.to_thread(ask, "status")
+            code, text = await asyncio.to_thread(ask, "status", "--json")
             assert json.loads(text)["device"] == DEVICE
             code, text = await asyncio.to_thread(ask)
             assert (code, "another agent runs" in text) == (1, True)
