@@ -26,21 +26,22 @@ class Client:
 
     async def received(self, topic: str) -> None:
         """Return once a message on `topic` is there."""
-        await self._until(lambda: any(one == topic for one, _ in self.inbox))
+        await self.until(lambda: any(one == topic for one, _ in self.inbox))
 
     async def down(self) -> None:
         """Return once the connection has ended."""
-        await self._until(lambda: self.downs > 0)
+        await self.until(lambda: self.downs > 0)
 
     async def up_again(self) -> None:
         """Return once there is a connection again."""
-        await self._until(lambda: self.ups > 1)
+        await self.until(lambda: self.ups > 1)
 
     async def up(self) -> None:
         """Return once there is a connection."""
-        await self._until(lambda: self.ups > 0)
+        await self.until(lambda: self.ups > 0)
 
-    async def _until(self, happened: Callable[[], bool]) -> None:
+    async def until(self, happened: Callable[[], bool]) -> None:
+        """Return once this is so; it is looked at whenever something comes in. TimeoutError when it is overdue."""
         async with asyncio.timeout(WAIT_S):
             while not happened():
                 self._changed.clear()

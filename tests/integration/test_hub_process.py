@@ -8,12 +8,10 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
@@ -21,6 +19,8 @@ from cloud.adapters.certificates import ensure
 from cloud.bootstrap import SettingsError, check, publisher_keys
 from cloud.core.identity import digest
 from cloud.settings import Settings
+from tests.clients import free_port
+from tests.hub_process import PATIENCE_S, HubProcess
 from tests.hub_world import CAPABILITIES
 from wire.adapters.keys import load_or_create
 from wire.adapters.mqtt_link import Credentials, MqttLink
@@ -30,62 +30,8 @@ from wire.messages import Receipt, Reported, Status
 from wire.ports import Inbound
 from wire.topics import Topics
 
-PATIENCE_S = 30.0
 TOPICS = Topics()
 PASSWORD = "made-by-the-device"
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class HubProcess:
-    """`fleetloop hub` on free ports."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port, self.broker_port = free_port(), free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start and wait until it serves and its broker is connected."""
-        arguments = ("--data-dir", self.directory, "--port", self.port, "--broker-port", self.broker_port)
-        command = [sys.executable, "-m", "fleetloop", "hub", *map(str, arguments)]
-        with (self.directory.parent / "hub.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._healthy():
-            assert self.process.poll() is None, (self.directory.parent / "hub.log").read_text()
-            assert time.monotonic() < deadline, "the hub does not come up"
-            time.sleep(0.05)
-
-    def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the API as the administrator."""
-        key = (self.directory / "admin.key").read_text().strip()
-        url = f"http://127.0.0.1:{self.port}/api/v1{path}"
-        answer = httpx.request(method, url, json=body, headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code < 300, answer.text
-        return answer.json()
-
-    def children(self) -> list[psutil.Process]:
-        """Its child processes."""
-        assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def end(self, number: int) -> int:
-        """Send a signal and wait for the end."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
-
-    def _healthy(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/health")
-            return answer.status_code == 200 and answer.json()["status"] == "ok"
-        return False
 
 
 @pytest.fixture(scope="module")
