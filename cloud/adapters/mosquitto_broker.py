@@ -69,6 +69,7 @@ class MosquittoBroker:
         self._roster = Roster()
         self._running = asyncio.Event()
         self._reloaded = asyncio.Event()
+        self._version: tuple[int, ...] = ()
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
 
@@ -188,12 +189,16 @@ class MosquittoBroker:
         version = re.search(rb"mosquitto version (\d+)\.(\d+)\.(\d+) running", line)
         if version is not None:
             self._running.set()
-            found = tuple(int(part) for part in version.groups())
-            if found < SAFE_VERSION:
-                good = ".".join(map(str, SAFE_VERSION))
-                log.warning("mosquitto %s has known security holes: use %s or later", ".".join(map(str, found)), good)
+            self._judge(tuple(int(part) for part in version.groups()))
         elif b"Reloading config" in line:
             self._reloaded.set()
+
+    def _judge(self, version: tuple[int, ...]) -> None:
+        """Said once for each version that is found."""
+        if version < SAFE_VERSION and version != self._version:
+            found, good = (".".join(map(str, one)) for one in (version, SAFE_VERSION))
+            log.warning("mosquitto %s has known security holes: use %s or later", found, good)
+        self._version = version
 
     async def _reload(self) -> None:
         """Return when the files are in force; one that is down reads them when it comes up."""

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import datetime
+import os
 import select
 import shutil
 import signal
@@ -11,12 +13,17 @@ from typing import Any
 
 import msgspec
 import pytest
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
+from cloud.adapters.certificates import ensure
+from cloud.adapters.device_certificates import DeviceAuthority
+from cloud.adapters.mosquitto_broker import MosquittoBroker, find
+from cloud.adapters.mosquitto_files import Seat
+from cloud.ports import Roster
 from tests.clients import Client, connected, free_port
 from tests.device_keys import csr, new_key, pem
 from tests.hub_process import HubProcess
 from tests.hub_world import CAPABILITIES
-from wire.adapters.keys import load_or_create
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.asks import Answer, Ask, AskRenewal, Renewed
 from wire.codec import decode, encode
@@ -27,6 +34,7 @@ from wire.topics import Topics
 pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 
 TOPICS = Topics()
+PUBLISHER = Ed25519PrivateKey.generate().public_key().public_bytes_raw().hex()
 CUT_OFF_S = 2.0
 """How soon a revocation is in force for a live connection; a minute is promised."""
 
@@ -37,8 +45,7 @@ def hub(tmp_path: Path) -> Iterator[HubProcess]:
     one = HubProcess(tmp_path / "hub", "--broker", "mosquitto", "--broker-enrol-port", free_port())
     try:
         one.start()
-        key = load_or_create(tmp_path / "publisher.key").public_hex
-        one.api("POST", "/publisher-keys", {"name": "publisher", "public_key": key})
+        one.api("POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
         yield one
     finally:
         if one.process is not None and one.process.poll() is None:
@@ -153,8 +160,6 @@ def test_a_killed_hub_takes_its_broker_along_and_both_come_back_with_the_revocat
     """The next hub finds the ports free; who was revoked is still out, who was not is heard again."""
 
     async def scenario() -> None:
-        import os
-
         claim, other = claimed(hub, "p01"), claimed(hub, "p02")
         credentials, good = await enrolled(claim), await enrolled(other)
         await api(hub, "POST", "/devices/p01/revoke", {"reason": "stolen"})
@@ -173,3 +178,31 @@ def test_a_killed_hub_takes_its_broker_along_and_both_come_back_with_the_revocat
             await device.report()
 
     asyncio.run(scenario())
+
+
+def test_somebody_elses_broker_serves_the_fleet(tmp_path: Path) -> None:
+    """It knows the hub's authority, the enrolment password and the rules; the hub and a device come in."""
+    data = tmp_path / "hub"
+    tls = ensure(data / "keys" / "tls", ("127.0.0.1",), datetime.datetime.now(datetime.UTC))
+    authority = DeviceAuthority(data / "keys" / "tls", datetime.timedelta(days=1))
+    (data / "keys" / "enrol.secret").write_text("enrol-password\n")
+    ports = free_port(), free_port()
+    seat = Seat("127.0.0.1", *ports, "127.0.0.1", tls, tmp_path / "theirs", TOPICS.root)
+    theirs = MosquittoBroker(find(""), seat, authority, "enrol-password")
+    hub = HubProcess(data, "--broker", "external", "--broker-enrol-port", ports[1])
+    hub.broker_port = ports[0]
+
+    async def scenario() -> None:
+        await theirs.admit(Roster())
+        await asyncio.to_thread(hub.start)
+        await api(hub, "POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
+        claim = claimed(hub, "p01")
+        async with online(claim, await enrolled(claim)) as device:
+            await device.report()
+        await theirs.stop()
+
+    try:
+        asyncio.run(scenario())
+    finally:
+        if hub.process is not None:
+            hub.end(signal.SIGTERM)

@@ -6,7 +6,7 @@ from cloud.core import federated_gate
 from cloud.core.access import AGGREGATOR, DEVICE, covers, permitted
 from cloud.core.federated_gate import DeviceResult, NonInferiority
 from cloud.core.gates import Gates, Tally, breach, judge, passed
-from cloud.core.identity import Claim, Denied, Enrolled, Role, Scope, allowed, enrol
+from cloud.core.identity import Role, Scope, allowed
 from cloud.core.presence import Presence, on_message, on_status
 from cloud.core.registry import DECISIONS, SigningDecision, VersionState, why_not_rolled_out
 
