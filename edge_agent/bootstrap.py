@@ -78,9 +78,10 @@ async def identify(disk: PosixDisk, settings: Settings, given: ClaimFile | None)
         DamagedRecordError, DiskError: the data directory.
     """
     claim = await adopt_claim(disk, given)
-    identity = await load_identity(disk)
+    keys = P256Keys()
+    identity = await load_identity(disk, keys, claim)
     if identity is None:
-        enrolment = Enrolment(disk, P256Keys(), SystemIds(), settings.enrol_timeout_s)
+        enrolment = Enrolment(disk, keys, SystemIds(), settings.enrol_timeout_s)
         identity = await enrolment.enrol_first(claim, open_desk(claim))
     return claim, identity
 

@@ -148,9 +148,10 @@ class Device:
 
     async def _enrol(self) -> Identity:
         claim = await adopt_claim(self.disk, self.claim)
-        identity = await load_identity(self.disk)
+        keys = P256Keys()
+        identity = await load_identity(self.disk, keys, claim)
         if identity is None:
-            enrolment = Enrolment(self.disk, P256Keys(), SeededIds(self.rng), ENROL_TIMEOUT_S)
+            enrolment = Enrolment(self.disk, keys, SeededIds(self.rng), ENROL_TIMEOUT_S)
             identity = await enrolment.enrol_first(claim, self._open_desk(claim))
         return identity
 

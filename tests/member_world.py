@@ -219,7 +219,7 @@ async def member(office: Office, disk: MemoryDisk, given: ClaimFile | None, cras
         return Desk(DeskLink(office), office.clock, TOPICS, "enrol-1")
 
     claim = await adopt_claim(disk, given)
-    identity = await load_identity(disk)
+    identity = await load_identity(disk, keys, claim)
     if identity is None:
         identity = await Enrolment(disk, keys, ids, 60.0).enrol_first(claim, open_desk(claim))
     link = GatedLink(office, identity)

@@ -6,16 +6,19 @@ has accepted it is it renamed over the one in force.
 """
 
 import hashlib
+import logging
 
 import msgspec
 
-from edge_agent.errors import DamagedRecordError, RefusedError
+from edge_agent.errors import RefusedError
 from edge_agent.ports import Disk, Keys
 from edge_agent.service.durable import read_if_there, write_atomic
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 from wire.identity import ClaimFile, EnrolReply
 from wire.ports import Ids
+
+log = logging.getLogger(__name__)
 
 IDENTITY = "identity/identity.json"
 CANDIDATE = "identity/candidate.json"
@@ -41,12 +44,20 @@ def claim_digest(claim: ClaimFile) -> str:
     return hashlib.sha256(claim.token.encode()).hexdigest()
 
 
-async def load_identity(disk: Disk) -> Identity | None:
-    """The one in force, if there is one. Raises DamagedRecordError."""
+async def load_identity(disk: Disk, keys: Keys, claim: ClaimFile) -> Identity | None:
+    """The one in force, if there is one.
+
+    One that is damaged is a login that nobody accepts: the device goes on answering and says that it needs a claim.
+    """
     try:
-        return await _load(disk, IDENTITY)
+        identity = await _load(disk, IDENTITY)
     except WireError as error:
-        raise DamagedRecordError(f"{IDENTITY}: {error}; remove it and enrol again with a new claim") from error
+        log.error("%s: %s", IDENTITY, error)
+        return Identity(username=claim.device, claim="")
+    if identity is not None and identity.csr and not keys.fit(identity.certificate, identity.key):
+        log.error("%s: the certificate is not for the key", IDENTITY)
+        return Identity(username=claim.device, claim="")
+    return identity
 
 
 async def load_candidate(disk: Disk, claim: str) -> Identity | None:

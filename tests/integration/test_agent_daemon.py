@@ -377,4 +377,4 @@ def test_doctor_and_status_say_what_is_wrong_and_what_to_do(broker: BrokerProces
     broker.kill()
     code, text = ask("doctor")
     broker.start()
-    assert (code, "see that the hub runs" in text) == (1, True)
+    assert (code, "see that hub and broker run" in text) == (1, True)

@@ -7,8 +7,10 @@ import msgspec
 import pytest
 
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.errors import EnrolmentError
+from edge_agent.errors import DamagedRecordError, EnrolmentError
+from edge_agent.service.claims import CLAIM as CLAIM_PATH
 from edge_agent.service.claims import adopt_claim
+from edge_agent.service.durable import write_atomic
 from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.identity import CANDIDATE, IDENTITY, Identity, claim_digest, load_identity
 from simulator.core.clock import VirtualClock
@@ -76,7 +78,7 @@ def test_the_secret_never_travels_and_lost_requests_are_repeated_unchanged() -> 
     assert request.verifier == hashlib.sha256(given.password.encode()).hexdigest()
     assert given.password not in str(hub.published)
     assert given == Identity(username=DEVICE, claim=claim_digest(CLAIM), password=given.password, enrolled=True)
-    assert asyncio.run(load_identity(disk)) == given
+    assert asyncio.run(load_identity(disk, P256Keys(), CLAIM)) == given
 
 
 def test_a_certificate_is_asked_for_with_a_key_that_never_travels() -> None:
@@ -147,6 +149,11 @@ def test_a_data_directory_stays_one_devices() -> None:
         assert await adopt_claim(disk, None) == moved
         with pytest.raises(EnrolmentError, match="belongs to device 'p01-left'"):
             await adopt_claim(disk, msgspec.structs.replace(CLAIM, device="p02-left"))
+        assert await adopt_claim(disk, None) == moved
+        await write_atomic(disk, CLAIM_PATH, b"rot")
+        with pytest.raises(DamagedRecordError, match="start once more with --claim"):
+            await adopt_claim(disk, None)
+        assert await adopt_claim(disk, moved) == moved
         assert await adopt_claim(disk, None) == moved
 
     asyncio.run(scenario())

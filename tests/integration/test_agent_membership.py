@@ -1,16 +1,19 @@
 """Staying a member: renewal at two thirds, recovery after expiry, a new claim after a revocation, no hammering."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import msgspec
 
+from edge_agent.service.durable import write_atomic
 from edge_agent.service.identity import CANDIDATE, IDENTITY, Identity
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
 from tests.member_world import DAY_NS, Office, Started, claim_file, member
+from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.messages import Status
 from wire.ports import SECOND, LinkError
@@ -58,6 +61,10 @@ class Life:
         return self.clock.monotonic_ns()
 
 
+async def nothing(started: Started) -> None:
+    """A start and a stop."""
+
+
 def test_a_certificate_is_renewed_at_two_thirds_of_its_life_with_a_new_key_over_the_working_link() -> None:
     """Again and again; the hub learns of each new end; nothing else changes."""
     life = Life()
@@ -103,9 +110,6 @@ def test_an_expired_certificate_is_recovered_by_proof_of_the_old_key() -> None:
     """The device was switched off for months; it comes back by itself within a minute."""
     life = Life()
 
-    async def nothing(started: Started) -> None:
-        pass
-
     async def scenario(started: Started) -> None:
         begin_ns = life.clock.monotonic_ns()
         assert not started.link.connected
@@ -121,9 +125,6 @@ def test_an_expired_certificate_is_recovered_by_proof_of_the_old_key() -> None:
 def test_a_wrong_clock_does_not_keep_a_device_out() -> None:
     """Its clock says 1999, so nothing looks expired to it; the broker's refusal alone makes it recover."""
     life = Life()
-
-    async def nothing(started: Started) -> None:
-        pass
 
     async def scenario(started: Started) -> None:
         started.agent.membership._means = replace(started.agent.membership._means, now=lambda: 900_000_000 * SECOND)
@@ -199,9 +200,6 @@ def test_a_claim_that_the_hub_refuses_leaves_the_device_as_it_is() -> None:
     life = Life()
     life.office.used[claim_file(2).token] = "somebody else"
 
-    async def nothing(started: Started) -> None:
-        pass
-
     async def scenario(started: Started) -> None:
         await life.clock.sleep(600 * SECOND)
         assert started.link.connected
@@ -219,9 +217,6 @@ def test_a_device_moves_from_a_password_to_a_certificate_with_a_new_claim() -> N
     """The fleet's broker was replaced by one that wants certificates."""
     life = Life()
 
-    async def nothing(started: Started) -> None:
-        pass
-
     async def scenario(started: Started) -> None:
         await life.until(lambda: life.identity.certificate != "", DAY_NS)
         assert started.link.identity.certificate == life.identity.certificate
@@ -234,9 +229,6 @@ def test_a_device_moves_from_a_password_to_a_certificate_with_a_new_claim() -> N
 def test_a_granted_identity_that_was_never_used_and_is_over_is_recovered_from() -> None:
     """The power went between the hub's grant and the first login, and came back after a year."""
     life = Life()
-
-    async def nothing(started: Started) -> None:
-        pass
 
     async def away(started: Started) -> None:
         life.office.open = True
@@ -254,6 +246,26 @@ def test_a_granted_identity_that_was_never_used_and_is_over_is_recovered_from() 
     assert life.disk.peek(CANDIDATE) is not None
     life.elapsed_ns += 300 * DAY_NS
     life.live(scenario)
+
+
+def test_a_damaged_identity_stops_no_device() -> None:
+    """It starts, says what it needs, and a new claim mends it."""
+    life = Life()
+
+    async def scenario(started: Started) -> None:
+        await life.clock.sleep(60 * SECOND)
+        assert not started.link.connected
+        assert "ask for a new claim file" in started.agent.membership.problem()
+
+    async def mended(started: Started) -> None:
+        await life.until(lambda: started.link.connected, DAY_NS)
+
+    life.live(nothing, claim_file(1))
+    key = life.identity.key
+    for rot in (b"{", encode(msgspec.structs.replace(life.identity, key=key.replace("M", "N", 1)))):
+        asyncio.run(write_atomic(life.disk, IDENTITY, rot))
+        life.live(scenario)
+    life.live(mended, claim_file(2))
 
 
 def test_every_start_is_a_session_of_its_own() -> None:
