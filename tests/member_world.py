@@ -26,7 +26,6 @@ from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.identity import Identity, load_identity
 from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
-from simulator.core.clock import VirtualClock
 from simulator.fakes.offload import InlineOffload
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import DEVICE, DIRECTOR, PUBLISHER, TOPICS, Air, AirLink, Gear
@@ -35,10 +34,9 @@ from wire.adapters.system import SystemIds
 from wire.asks import Answer, Ask, AskRenewal, Refused, Renewed
 from wire.codec import decode, encode
 from wire.identity import PROOF_CONTEXT, Broker, ClaimFile, EnrolReply, EnrolRequest, RecoverRequest
-from wire.ports import SECOND, LinkError, LoginRefusedError
+from wire.ports import SECOND, Clock, LinkError, LoginRefusedError
 
 DAY_NS = 24 * 3600 * SECOND
-BACKDATE = datetime.timedelta(hours=1)
 
 
 def claim_file(number: int = 1, credential: str = "certificate") -> ClaimFile:
@@ -60,8 +58,9 @@ def claim_file(number: int = 1, credential: str = "certificate") -> ClaimFile:
 class Office:
     """The hub's side. `no` is its answer to renewals and recoveries; `open` tells whether the broker can be reached."""
 
-    clock: VirtualClock
+    clock: Clock
     life_ns: int = 14 * DAY_NS
+    backdate_ns: int = 3600 * SECOND
     no: str = ""
     open: bool = True
     authority: Authority = field(default_factory=Authority)
@@ -94,8 +93,8 @@ class Office:
         """The certificate for a request; the same for the same request."""
         if csr not in self.granted:
             self.authority.now = datetime.datetime.fromtimestamp(self.clock.now_ns() // SECOND, datetime.UTC)
-            life = datetime.timedelta(seconds=self.life_ns // SECOND)
-            self.granted[csr] = self.authority.issue(DEVICE, -BACKDATE, life, csr=csr)[0]
+            begin, end = (datetime.timedelta(seconds=ns // SECOND) for ns in (-self.backdate_ns, self.life_ns))
+            self.granted[csr] = self.authority.issue(DEVICE, begin, end, csr=csr)[0]
         return self.granted[csr]
 
     def at_desk(self, payload: bytes) -> EnrolReply:

@@ -147,7 +147,7 @@ class Daemon:
         """Start it, without waiting."""
         words = ["--claim", str(self.claim)] if claim else []
         with self.log.open("ab") as log:
-            command = [*self.command(), *words, "--telemetry-interval-s", "0.2"]
+            command = [*self.command(), *words, "--telemetry-interval-s", "0.2", "--log-level", "debug"]
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
     def end(self, how: signal.Signals) -> int:
@@ -255,6 +255,8 @@ def test_a_new_device_enrols_installs_serves_and_comes_back_after_a_kill(broker:
             assert await asyncio.to_thread(daemon.end, signal.SIGTERM) == 0
             await hub.until(lambda: not hub.statuses[-1].online)
             assert "Traceback" not in daemon.log.read_text()
+            for secret in (identity["password"], "t" * 32):
+                assert secret not in daemon.log.read_text()
 
     run(scenario)
 
