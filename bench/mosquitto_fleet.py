@@ -9,6 +9,7 @@ import contextlib
 import os
 import random
 import signal
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass, field
@@ -24,6 +25,7 @@ from cloud.api.context import Context
 from cloud.bootstrap import started
 from cloud.core.rollout import RolloutState
 from cloud.service import registry
+from cloud.service.registry import Built, Numbers
 from cloud.settings import Settings
 from cloud.tables import ENROLLED, devices, rollouts
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
@@ -43,7 +45,7 @@ from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
 from simulator.memory_disk import MemoryDisk
-from simulator.version import build, random_files
+from simulator.version import Files, build, random_files
 from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds
@@ -78,6 +80,14 @@ async def until(what: str, done: Callable[[], Any], limit_s: float) -> None:
         await asyncio.sleep(LOOK_EVERY_S)
 
 
+def free_port() -> int:
+    """A port of the loopback interface that nobody uses now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+    return port
+
+
 @dataclass
 class RealHub:
     """The hub of `fleetloop hub`, and the operator and publisher who use it."""
@@ -100,13 +110,16 @@ class RealHub:
         return [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
 
     async def publish_version(self, number: int, model_bytes: int) -> int:
-        """Enter the next version and have the publisher sign it; its number."""
+        """Enter the next version, of random bytes, and have the publisher sign it; its number."""
+        files = random_files(Rng(number), model_bytes)
+        return await self.enter(files, lambda numbers, request: build(MODEL, numbers, files, request))
+
+    async def enter(self, files: Files, make: Callable[[Numbers, str], Built]) -> int:
+        """Enter what `make` builds of its numbers and the id of its signing request; the version's number."""
         hub = self.context
         now_ns = hub.clock.now_ns()
         await hub.store.write(lambda conn: registry.add_model(conn, MODEL, "proof", now_ns))
-        numbers = await hub.read(lambda conn: registry.next_numbers(conn, MODEL))
-        files = random_files(Rng(number), model_bytes)
-        built = build(MODEL, numbers, files, hub.ids.new())
+        built = make(await hub.read(lambda conn: registry.next_numbers(conn, MODEL)), hub.ids.new())
         for data in (*files.all(), encode(built.card)):
             await hub.objects.put(data)
         await hub.store.write(lambda conn: registry.enter(conn, built, now_ns))
