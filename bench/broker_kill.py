@@ -22,16 +22,8 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import select
 
-from bench.mosquitto_fleet import (
-    LeanDevice,
-    OverdueError,
-    RealDevice,
-    RealHub,
-    free_port,
-    lean_devices,
-    real_hub,
-    until,
-)
+from bench.mosquitto_devices import LeanDevice, RealDevice, lean_devices
+from bench.mosquitto_fleet import OverdueError, RealHub, free_port, real_hub, until
 from bench.result import Outcome, finish
 from cloud.tables import audit, devices, members, slots, stats
 from wire.messages import Outcome as Ended

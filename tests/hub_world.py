@@ -2,7 +2,7 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,7 +12,7 @@ from sqlalchemy import insert
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.core.identity import digest
-from cloud.ports import BrokerUser, JobError, JobOrder, Roster
+from cloud.ports import BrokerError, BrokerUser, JobError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.enrolment import Door, NewClaim
@@ -30,7 +30,7 @@ from wire.codec import decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal, unseal
 from wire.identity import Broker, EnrolReply, EnrolRequest
 from wire.messages import Capabilities, GoldenResult, Installed, Outcome, Phase, Reported, SlotReport, Status
-from wire.ports import Inbound, LinkError
+from wire.ports import Inbound, LinkError, Timer
 from wire.release import object_ref
 from wire.topics import Topics
 
@@ -43,6 +43,17 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.ns = 1_000_000_000
+        self.alarms: list[Callable[[], None]] = []
+        """Calls that were put off; a test makes them."""
+
+    def call_later(self, ns: int, call: Callable[[], None]) -> Timer:
+        """Put it off until a test makes it."""
+        self.alarms.append(call)
+        return asyncio.get_running_loop().call_later(3600, lambda: None)
+
+    async def sleep(self, ns: int) -> None:
+        """For ever."""
+        await asyncio.Event().wait()
 
     def now_ns(self) -> int:
         """The present."""
@@ -98,6 +109,8 @@ class FakeControl:
 
     def __init__(self) -> None:
         self.roster = Roster()
+        self.failures = 0
+        """How many times it cannot be told."""
 
     @property
     def users(self) -> Mapping[str, BrokerUser]:
@@ -105,7 +118,10 @@ class FakeControl:
         return self.roster.users
 
     async def admit(self, roster: Roster) -> None:
-        """In force at once."""
+        """In force at once, unless it fails."""
+        if self.failures:
+            self.failures -= 1
+            raise BrokerError("the broker does not answer")
         self.roster = roster
 
 

@@ -9,10 +9,12 @@ import asyncio
 import contextlib
 import datetime
 import logging
+import os
 import re
 import shutil
 import signal
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Literal
 
@@ -31,6 +33,7 @@ from cloud.adapters.mosquitto_files import (
     password_line,
 )
 from cloud.adapters.mqtt_takeover import take_over
+from cloud.core.access import PROBE_USER
 from cloud.ports import BrokerError, Roster
 from wire.identity import Broker
 
@@ -39,7 +42,6 @@ log = logging.getLogger(__name__)
 SAFE_VERSION = (2, 0, 21)
 """Older ones have known holes (CVE-2023-28366, -0809, -3592; queues that lose messages)."""
 START_TIMEOUT_S = 20.0
-RELOAD_TIMEOUT_S = 10.0
 FIRST_PAUSE_S = 0.2
 LAST_PAUSE_S = 30.0
 STOP_TIMEOUT_S = 5.0
@@ -67,8 +69,8 @@ class MosquittoBroker:
         self._authority = authority
         self._enrol_password = enrol_password
         self._roster = Roster()
+        """In force."""
         self._running = asyncio.Event()
-        self._reloaded = asyncio.Event()
         self._version: tuple[int, ...] = ()
         self._process: asyncio.subprocess.Process | None = None
         self._keeper: asyncio.Task[None] | None = None
@@ -90,18 +92,15 @@ class MosquittoBroker:
 
     async def admit(self, roster: Roster) -> None:
         """Write what is new and have it reloaded; end the connections of who is out. Raises BrokerError."""
-        before, self._roster = self._roster, roster
+        before = self._roster
         if self._keeper is None:
-            self._write_files()
+            self._write_files(roster)
             await self._start()
-            return
-        if (before.revoked, before.barred) == (roster.revoked, roster.barred):
-            return
-        self._write_rules()
-        await self._reload()
-        gone = {one.device for one in {*roster.revoked} - {*before.revoked}} | (roster.barred - before.barred)
-        for name in sorted(gone):
-            await self._end_connection(name)
+        elif (before.revoked, before.barred) != (roster.revoked, roster.barred):
+            self._write_rules(roster)
+            replaced = {one.device for one in {*roster.revoked} - {*before.revoked}}
+            await self._apply(replaced | (roster.barred - before.barred))
+        self._roster = roster
 
     async def stop(self) -> None:
         """End the child."""
@@ -122,17 +121,17 @@ class MosquittoBroker:
 
     # Its files.
 
-    def _write_files(self) -> None:
+    def _write_files(self, roster: Roster) -> None:
         self._seat.directory.mkdir(parents=True, exist_ok=True, mode=0o700)
         self._write(CONFIGURATION, configuration(self._seat).encode())
         self._write(ENROLMENT_ACCESS, enrolment_rules(self._seat.topic_root).encode())
         self._write(PASSWORDS, password_line(self._enrol_password).encode())
-        self._write_rules()
+        self._write_rules(roster)
 
-    def _write_rules(self) -> None:
+    def _write_rules(self, roster: Roster) -> None:
         now = datetime.datetime.now(datetime.UTC)
-        self._write(REVOKED, self._authority.revocation_list(self._roster.revoked, now))
-        self._write(ACCESS, access_rules(self._seat.topic_root, self._roster.barred).encode())
+        self._write(REVOKED, self._authority.revocation_list(roster.revoked, now))
+        self._write(ACCESS, access_rules(self._seat.topic_root, roster.barred).encode())
 
     def _write(self, name: str, content: bytes) -> None:
         try:
@@ -185,13 +184,11 @@ class MosquittoBroker:
         return self._seat.directory / "mosquitto.log"
 
     def _heard(self, line: bytes) -> None:
-        """It takes signals from the line "running" on, and a reload has happened before it reads its next packet."""
+        """It takes signals from the line "running" on."""
         version = re.search(rb"mosquitto version (\d+)\.(\d+)\.(\d+) running", line)
         if version is not None:
             self._running.set()
             self._judge(tuple(int(part) for part in version.groups()))
-        elif b"Reloading config" in line:
-            self._reloaded.set()
 
     def _judge(self, version: tuple[int, ...]) -> None:
         """Said once for each version that is found."""
@@ -200,25 +197,22 @@ class MosquittoBroker:
             log.warning("mosquitto %s has known security holes: use %s or later", found, good)
         self._version = version
 
-    async def _reload(self) -> None:
-        """Return when the files are in force; one that is down reads them when it comes up."""
-        process = self._process
-        if process is None or process.returncode is not None or not self._running.is_set():
-            return
-        self._reloaded.clear()
-        process.send_signal(signal.SIGHUP)
-        ended = asyncio.create_task(process.wait())
-        reloaded = asyncio.create_task(self._reloaded.wait())
-        done, waiting = await asyncio.wait((ended, reloaded), timeout=RELOAD_TIMEOUT_S, return_when="FIRST_COMPLETED")
-        for task in waiting:
-            task.cancel()
-        if not done:
-            raise BrokerError(f"mosquitto did not reload within {RELOAD_TIMEOUT_S:.0f} s; see {self._log_file}")
+    async def _apply(self, gone: Iterable[str]) -> None:
+        """Have the rules reloaded, then end the connections of who is out. Raises BrokerError.
 
-    async def _end_connection(self, name: str) -> None:
-        """What is left of it if this fails: a connection that may neither publish nor receive."""
-        login = self._authority.login(name, TAKEOVER_LIFE, datetime.datetime.now(datetime.UTC))
-        try:
-            await take_over(self.endpoint, name, *login)
-        except (OSError, TimeoutError) as error:
-            log.warning("the connection of %s is silenced, but could not be ended: %s", name, error)
+        mosquitto looks for the signal every time it has waited for packets, and forgets one that comes while it
+        reloads. Connecting takes it several turns, so once the probe is accepted the reload is over.
+        """
+        if self._process is None or not self._running.is_set():
+            return  # it reads the files when it comes up, and has no connections
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self._process.pid, signal.SIGHUP)
+        now = datetime.datetime.now(datetime.UTC)
+        for name in (PROBE_USER, *sorted(gone)):
+            try:
+                await take_over(self.endpoint, name, *self._authority.login(name, TAKEOVER_LIFE, now))
+            except (OSError, TimeoutError) as error:
+                if self._running.is_set():
+                    raise BrokerError(
+                        f"mosquitto took no connection as {name}: {error}; see {self._log_file}"
+                    ) from error

@@ -15,13 +15,15 @@ from sqlalchemy import Connection, select
 from cloud.core.access import DEVICE, under
 from cloud.ports import BrokerControl, BrokerError, BrokerUser, Roster, Store
 from cloud.service import certificates
-from cloud.service.effects import NOTHING, Effects, Wake
+from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.tables import ENROLLED, devices
-from wire.ports import Clock, Link, LinkError
+from wire.ports import SECOND, Clock, Link, LinkError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
+
+TELL_AGAIN_NS = 2 * SECOND
 
 
 class Outbox:
@@ -58,8 +60,11 @@ class Outbox:
             effects = await self._queue.get()
             try:
                 await self._perform(effects)
-            except (LinkError, BrokerError) as error:
+            except LinkError as error:
                 log.info("not published, will be repeated: %s", error)
+            except BrokerError as error:
+                log.warning("the broker does not know who may come in, it will be told again: %s", error)
+                self._clock.call_later(TELL_AGAIN_NS, lambda: self.post(wake(Wake.USERS)))
 
     async def users(self) -> None:
         """Tell the broker who may come in. Raises BrokerError."""

@@ -225,6 +225,23 @@ def test_replaced_hardware_goes_and_its_successor_stays(tmp_path: Path) -> None:
     asyncio.run(scenario())
 
 
+def test_changes_in_quick_succession_are_all_in_force(tmp_path: Path) -> None:
+    """mosquitto forgets a signal that comes while it reloads; none of ours does."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as hub:
+            devices = {f"p{number:02}": hub.device(f"p{number:02}") for number in range(12)}
+            out: list[RevokedCertificate] = []
+            for name, (_, serial) in devices.items():
+                out.append(revoked(name, serial))
+                await hub.broker.admit(Roster(revoked=tuple(out)))
+            answers = await asyncio.gather(*(comes_in(hub.broker.endpoint, one) for one, _ in devices.values()))
+            assert not any(answers)
+            assert await comes_in(hub.broker.endpoint, hub.device("p00")[0])
+
+    asyncio.run(scenario())
+
+
 def test_it_comes_back_by_itself_with_the_rules_in_force(tmp_path: Path) -> None:
     """After a kill -9; what was decided while it was down holds when it is up."""
 
@@ -237,9 +254,12 @@ def test_it_comes_back_by_itself_with_the_rules_in_force(tmp_path: Path) -> None
             pid = hub.broker.pid
             assert pid is not None
             os.kill(pid, signal.SIGKILL)
-            await hub.broker.admit(Roster(revoked=(revoked("p01", serial),)))
+            roster = Roster(revoked=(revoked("p01", serial),))
+            with contextlib.suppress(BrokerError):  # it may have noticed already, or not
+                await hub.broker.admit(roster)
             await boss.down()
             await boss.up_again()
+            await hub.broker.admit(roster)
             assert hub.broker.pid != pid
             assert not await comes_in(hub.broker.endpoint, credentials)
 
@@ -301,5 +321,29 @@ def test_nothing_of_it_is_for_others_to_read(tmp_path: Path) -> None:
             assert places == ["127.0.0.1", "127.0.0.1"]
             with pytest.raises(ssl.SSLError):
                 await asyncio.open_connection("127.0.0.1", hub.broker.endpoint.port, ssl=ssl.create_default_context())
+
+    asyncio.run(scenario())
+
+
+def test_a_connection_that_could_not_be_ended_is_ended_at_the_next_try(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What is not in force is said, and the same roster told again does the rest."""
+
+    async def fails(*_: object) -> None:
+        raise ConnectionError("no way")
+
+    async def scenario() -> None:
+        async with running(tmp_path) as hub:
+            credentials, serial = hub.device("p01")
+            roster = Roster(revoked=(revoked("p01", serial),))
+            async with connected(hub.broker.endpoint, credentials) as victim:
+                with monkeypatch.context() as patch:
+                    patch.setattr("cloud.adapters.mosquitto_broker.take_over", fails)
+                    with pytest.raises(BrokerError, match="no way"):
+                        await hub.broker.admit(roster)
+                assert victim.link.connected
+                await hub.broker.admit(roster)
+                await victim.down()
 
     asyncio.run(scenario())

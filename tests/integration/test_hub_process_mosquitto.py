@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import functools
 import os
 import select
 import shutil
@@ -29,6 +30,7 @@ from wire.asks import Answer, Ask, AskRenewal, Renewed
 from wire.codec import decode, encode
 from wire.identity import ClaimFile, EnrolReply, EnrolRequest
 from wire.messages import Receipt, Reported, Status
+from wire.ports import LinkError
 from wire.topics import Topics
 
 pytestmark = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
@@ -39,10 +41,12 @@ CUT_OFF_S = 2.0
 """How soon a revocation is in force for a live connection; a minute is promised."""
 
 
-@pytest.fixture
-def hub(tmp_path: Path) -> Iterator[HubProcess]:
-    """A running hub whose broker is mosquitto, and which trusts a publisher."""
-    one = HubProcess(tmp_path / "hub", "--broker", "mosquitto", "--broker-enrol-port", free_port())
+@pytest.fixture(scope="module")
+def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
+    """A running hub whose broker is mosquitto, and which trusts a publisher; a test that ends it starts it again."""
+    one = HubProcess(
+        tmp_path_factory.mktemp("mosquitto") / "hub", "--broker", "mosquitto", "--broker-enrol-port", free_port()
+    )
     try:
         one.start()
         one.api("POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
@@ -160,9 +164,9 @@ def test_a_killed_hub_takes_its_broker_along_and_both_come_back_with_the_revocat
     """The next hub finds the ports free; who was revoked is still out, who was not is heard again."""
 
     async def scenario() -> None:
-        claim, other = claimed(hub, "p01"), claimed(hub, "p02")
+        claim, other = claimed(hub, "p02"), claimed(hub, "p03")
         credentials, good = await enrolled(claim), await enrolled(other)
-        await api(hub, "POST", "/devices/p01/revoke", {"reason": "stolen"})
+        await api(hub, "POST", "/devices/p02/revoke", {"reason": "stolen"})
         broker = next(one for one in hub.children() if "mosquitto" in one.name())
         watched = os.pidfd_open(broker.pid)
         hub.end(signal.SIGKILL)
@@ -178,6 +182,38 @@ def test_a_killed_hub_takes_its_broker_along_and_both_come_back_with_the_revocat
             await device.report()
 
     asyncio.run(scenario())
+
+
+def test_a_copied_disk_is_noticed(hub: HubProcess) -> None:
+    """Two devices with the same key throw each other out; their sessions take turns, and the hub says so."""
+
+    async def scenario() -> None:
+        claim = claimed(hub, "p04")
+        credentials = await enrolled(claim)
+        async with contextlib.AsyncExitStack() as stack:
+            for session in ("one", "two"):
+                link = MqttLink(claim.broker, credentials)
+                status = encode(Status(online=True, boot=7, session=session))
+                link.on_up = functools.partial(_greet, link, TOPICS.up(claim.device, "status"), status)
+                await link.start()
+                stack.push_async_callback(link.stop)
+            async with asyncio.timeout(20):
+                while (await api(hub, "GET", "/devices/p04"))["clone_suspected_ns"] is None:
+                    await asyncio.sleep(0.1)
+
+    asyncio.run(scenario())
+
+
+def _greet(link: MqttLink, topic: str, status: bytes) -> None:
+    async def say() -> None:
+        with contextlib.suppress(LinkError):
+            await link.publish(topic, status, retain=True)
+
+    _saying.append(asyncio.get_running_loop().create_task(say()))
+
+
+_saying: list[asyncio.Task[None]] = []
+"""Kept, so that they are not collected before they are done."""
 
 
 def test_somebody_elses_broker_serves_the_fleet(tmp_path: Path) -> None:
