@@ -1,5 +1,6 @@
 """The only module that knows concrete classes: it puts an agent together from settings, claim and identity."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
@@ -7,6 +8,7 @@ from pathlib import Path
 
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.adapters.child_installer import ChildInstaller
+from edge_agent.adapters.code_pages import give_back
 from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
 from edge_agent.adapters.machine import ThisMachine
@@ -39,6 +41,9 @@ from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
 from wire.identity import ClaimFile
 from wire.ports import Offload
 from wire.topics import Topics
+
+SETTLED_S = 5.0
+"""By then a start is over: what it needed of the libraries' code is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,6 +127,8 @@ async def running_agent(
         await api.listen_unix(Path(settings.socket) if settings.socket else root / DEFAULT_SOCKET)
         if settings.port:
             await api.listen_loopback(settings.port)
+        settling = asyncio.get_running_loop().call_later(SETTLED_S, give_back)
+        stack.callback(settling.cancel)
         yield
 
 
