@@ -87,6 +87,10 @@ class HubClient:
                     yield json.loads(line)
         except httpx.HTTPError as error:
             raise HubError(UNREACHABLE, f"{self._http.base_url} ({error or type(error).__name__})") from error
+        except ValueError as error:
+            raise HubError(
+                502, "/claims/batch answered with something else than JSON lines; is this the hub?"
+            ) from error
 
     def revoke_device(self, name: str, reason: str) -> Json:
         """Put a device out of the fleet; only a new claim brings it back."""
