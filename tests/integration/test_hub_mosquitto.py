@@ -139,6 +139,30 @@ def test_a_device_reaches_its_own_topics_and_nothing_else(tmp_path: Path) -> Non
     asyncio.run(scenario())
 
 
+def test_the_aggregator_reaches_federated_traffic_only(tmp_path: Path) -> None:
+    """It can give no device a model, and does not hear what devices report."""
+
+    async def scenario() -> None:
+        async with (
+            running(tmp_path) as hub,
+            connected(hub.broker.endpoint, hub.login("aggregator")) as aggregator,
+            connected(hub.broker.endpoint, hub.device("p01")[0]) as device,
+        ):
+            await device.link.subscribe(f"{ROOT}/dn/p01/desired", f"{ROOT}/dn/p01/fed")
+            await aggregator.link.subscribe(f"{ROOT}/up/+/reported", f"{ROOT}/up/+/fed", f"{ROOT}/up/+/blob/#")
+            await aggregator.link.publish(f"{ROOT}/dn/p01/desired", b"forged", retain=True)
+            await aggregator.link.publish(f"{ROOT}/dn/p01/fed", b"task")
+            await device.received(f"{ROOT}/dn/p01/fed")
+            await device.link.publish(f"{ROOT}/up/p01/reported", b"not for it")
+            await device.link.publish(f"{ROOT}/up/p01/fed", b"reply")
+            await device.link.publish(f"{ROOT}/up/p01/blob/{'a' * 64}/0", b"chunk")
+            await aggregator.received(f"{ROOT}/up/p01/blob/{'a' * 64}/0")
+            assert [payload for _, payload in device.inbox] == [b"task"]
+            assert {payload for _, payload in aggregator.inbox} == {b"reply", b"chunk"}
+
+    asyncio.run(scenario())
+
+
 def test_the_enrolment_listener_serves_enrolment_only(tmp_path: Path) -> None:
     """With the right password; its clients hear their own answers and nobody else's."""
 
