@@ -67,7 +67,7 @@ class Roster:
     """The hub's own programs, and the devices that log in with passwords."""
     revoked: tuple[RevokedCertificate, ...] = ()
     barred: frozenset[str] = frozenset()
-    """Devices that may not come in at all, whatever they show."""
+    """Devices that may not come in at all, whatever they show: those of `revoked` that have no other identity."""
 
 
 class BrokerError(Exception):

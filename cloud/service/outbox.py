@@ -88,5 +88,6 @@ def _roster(conn: Connection, root: str, now_ns: int) -> Roster:
     known = select(devices.c.name, devices.c.verifier).where(ENROLLED, devices.c.verifier.is_not(None))
     rows = conn.execute(known.order_by(devices.c.name))
     users = {row.name: BrokerUser(row.name, row.verifier, publish, receive) for row in rows}
-    barred = conn.execute(select(devices.c.name).where(devices.c.revoked_ns.is_not(None))).scalars()
-    return Roster(users, certificates.revoked(conn, now_ns), frozenset(barred))
+    gone = frozenset(conn.execute(select(devices.c.name).where(devices.c.revoked_ns.is_not(None))).scalars())
+    revoked = certificates.revoked(conn, now_ns)
+    return Roster(users, revoked, gone & {one.device for one in revoked})

@@ -15,6 +15,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from sqlalchemy import select
 
 from cloud.core.identity import MAX_LIVE_CERTIFICATES, RECOVERY_GRACE_NS
+from cloud.ports import Roster
 from cloud.service import enrolment, revocation
 from cloud.service.certificates import Renewals
 from cloud.service.effects import Wake
@@ -327,9 +328,10 @@ class TestRevocation:
             await one.world.outbox.users()
             assert one.world.control.roster.barred == frozenset()
             assert len(one.world.control.roster.revoked) == 1
+            await one.revoke("p01")
             one.world.clock.ns += 15 * DAY_NS
             await one.world.outbox.users()
-            assert one.world.control.roster.revoked == ()
+            assert one.world.control.roster == Roster(one.world.control.users)
 
         fleet(tmp_path, scenario)
 
