@@ -8,6 +8,7 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.core.lifetime import Lifetime
 from edge_agent.core.stats import Tally, Variant
 from edge_agent.core.trust import Judgement, Question
 from wire.asks import AskMetadata, MetadataPiece, Refused
@@ -19,6 +20,8 @@ from wire.ports import Clock, Ids, Link
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
     import numpy.typing as npt
+
+    from edge_agent.service.identity import Identity
 
     Floats = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
@@ -81,6 +84,45 @@ class Trust(Protocol):
 
     async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
         """What the repository says, within `limit_s` seconds. Never raises for what it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """A new private key and the request (PKCS #10) for a certificate for it, both PEM."""
+
+    key: str
+    csr: str
+
+
+class Keys(Protocol):
+    """Keys of the device's own, and what their certificates say."""
+
+    def make(self, name: str) -> KeyRequest:
+        """A new P-256 key and a signing request in this name."""
+
+    def proof(self, key: str, message: bytes) -> bytes:
+        """ECDSA signature (SHA-256, DER) of `message`."""
+
+    def fit(self, certificate: str, key: str) -> bool:
+        """Is this a certificate for this key?"""
+
+    def lifetime(self, certificate: str) -> Lifetime:
+        """Its first and last moment."""
+
+
+class Access(Protocol):
+    """How the broker takes this device's login."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty when there is one."""
+
+    @property
+    def refused(self) -> bool:
+        """Is there none because the broker does not accept the login?"""
+
+    async def change(self, identity: "Identity") -> None:
+        """Log in anew with `identity`; with the one of before when that fails. Raises LoginRefusedError, LinkError."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "run"
     data_dir: Annotated[str, msgspec.Meta(description="data directory of this device")] = "fleetloop-agent"
     claim: Annotated[str, msgspec.Meta(description="claim file from the hub; needed until enrolled")] = ""
+    json: Annotated[bool, msgspec.Meta(description="status and doctor: print JSON")] = False
     socket: Annotated[
         str, msgspec.Meta(description="Unix socket of the local API; default: agent.sock in the data directory")
     ] = ""

@@ -16,7 +16,7 @@ from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
-from cloud.service.enrolment import NewClaim
+from cloud.service.enrolment import Door, NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
@@ -130,7 +130,7 @@ class SimulatedHub:
         link = MemoryLink(
             world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self._network
         )  # fmt: skip
-        outbox = Outbox(self.store, link, world.broker, self.topics)
+        outbox = Outbox(self.store, link, world.broker, self.topics, world.clock)
         outbox.own_users = {
             "hub": self._user("hub", HUB),
             "enrol": self._user("enrol", ENROLMENT, pinned=False),
@@ -146,7 +146,7 @@ class SimulatedHub:
             ids=self._ids,
             topics=self.topics,
             outbox=outbox,
-            inbox=Inbox(self.store, outbox, world.clock, self.topics),
+            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
             asks=Asks(self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
             blobs=Blobs(self.store, self._objects, link, self.topics),
             chunk_answers=chunk_answers,

@@ -151,7 +151,7 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         ids=world.ids,
         topics=ROOT,
         outbox=world.outbox,
-        inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
+        inbox=Inbox(world.store, world.outbox, world.clock, world.door),
         asks=Asks(world.store, world.link, ROOT, world.trust.handlers()),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
         chunk_answers=ChunkAnswers(world.store, world.objects, world.link, world.clock, ROOT),

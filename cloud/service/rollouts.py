@@ -15,7 +15,7 @@ from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.service import audit, deltas, director, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
-from cloud.tables import devices, members, rollouts, versions
+from cloud.tables import ENROLLED, devices, members, rollouts, versions
 from wire.assignment import Execution, SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.messages import Outcome
@@ -126,7 +126,7 @@ def released(conn: Connection, model: str, version: int) -> Release:
 
 
 def _selected(conn: Connection, selector: Mapping[str, str]) -> list[str]:
-    enrolled = select(devices.c.name, devices.c.labels).where(devices.c.verifier.is_not(None)).order_by(devices.c.name)
+    enrolled = select(devices.c.name, devices.c.labels).where(ENROLLED).order_by(devices.c.name)
     return [row.name for row in conn.execute(enrolled) if matches(row.labels, selector)]
 
 

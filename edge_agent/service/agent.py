@@ -9,6 +9,7 @@ from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.freshness import Freshness
+from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import Reports
 from edge_agent.service.telemetry import TelemetryReporter
@@ -45,6 +46,7 @@ class Parts:
     learner: Learner
     telemetry: TelemetryReporter
     freshness: Freshness
+    membership: Membership | Settled
 
 
 def offline_status() -> bytes:
@@ -63,10 +65,13 @@ class Agent:
         self._learner = parts.learner
         self._telemetry = parts.telemetry
         self._freshness = parts.freshness
-        reports = Reports(ports, parts.reconciler)
+        self.membership = parts.membership
+        self._session = ports.ids.new()
+        reports = Reports(ports, parts.reconciler, parts.membership)
         self._reports = Courier(uplink, reports.build, reports.on_taken)
         parts.reconciler.on_changed = self._on_changed
         parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
+        parts.membership.on_changed = self._reports.changed
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
@@ -78,6 +83,7 @@ class Agent:
         link.on_up = self._on_up
         await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS), topics.all_dn_chunks(device))
         await link.start()
+        self.membership.start()
 
     async def stop(self) -> None:
         """Say goodbye and end everything in order; what is not receipted is told after the next start."""
@@ -102,7 +108,7 @@ class Agent:
         self._freshness.on_up()
 
     async def _greet(self) -> None:
-        status = encode(Status(online=True, boot=self.reconciler.record.boot))
+        status = encode(Status(online=True, boot=self.reconciler.record.boot, session=self._session))
         with contextlib.suppress(LinkError):  # said again when the link is up again
             topic = self._uplink.topics.up(self._uplink.device, "status")
             await self._uplink.link.publish(topic, status, retain=True)
