@@ -27,7 +27,7 @@ from wire.codec import decode
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, unseal
 from wire.ports import SECOND
 from wire.release import Release, object_ref
-from wire.trust import DAY_S, TARGETS_LIFE_S, Standing, Target, bin_of, bin_roles, target_path
+from wire.trust import DAY_S, ROOT_LIFE_S, TARGETS_LIFE_S, Standing, Target, bin_of, bin_roles, target_path
 
 PATH = target_path(MODEL, 1)
 BIN = bin_of(PATH)
@@ -241,6 +241,28 @@ class TestFreshness:
             assert await version(world, "timestamp") > seen
 
         hub(tmp_path, scenario)
+
+    def test_what_a_person_has_to_do_is_said_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """No root yet, a lost online key, a root that ends soon."""
+
+        async def scenario() -> None:
+            async with World(tmp_path, rooted=False) as world:
+                for _ in range(2):
+                    await world.trust.look()
+                await world.store.write(world.found)
+                online, world.keys["online"] = world.keys["online"], new_key()
+                world.clock.ns += DAY_S * SECOND
+                for _ in range(2):
+                    await world.trust.look()
+                world.keys["online"] = online
+                world.clock.ns += (ROOT_LIFE_S - 30 * DAY_S) * SECOND
+                for _ in range(2):
+                    await world.trust.look()
+
+        asyncio.run(scenario())
+        said = [record.getMessage() for record in caplog.records]
+        for words in ("fleetloop keys init", "none of the online keys", "ends within 60 days"):
+            assert len([one for one in said if words in one]) == 1, said
 
 
 class TestRootRotation:
