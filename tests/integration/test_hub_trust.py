@@ -351,12 +351,11 @@ class TestRootRotation:
             await train_order(world)
             await released(world)
             targets_key, online_key = new_key(), new_key()
-            changes = {"targets": (targets_key.public_hex,)} | ({"online": (online_key.public_hex,)} if restart else {})
-            root = await next_root(world, **changes)
+            snapshot = await version(world, "snapshot")
+            await adopt(world, await next_root(world, targets=(targets_key.public_hex,)))
             if restart:
                 world.keys["online"] = online_key
-            snapshot = await version(world, "snapshot")
-            await adopt(world, root)
+                await adopt(world, await next_root(world, online=(online_key.public_hex,)))
             assert await version(world, "snapshot") == snapshot
             signed = everything_by(targets_key, 1, await _targets(world), world.clock.ns + FAR)
             if not restart:
