@@ -102,6 +102,7 @@ def test_a_replaced_director_is_heard_of_though_nothing_is_installed_and_the_old
 
     async def scene(unit: Device) -> None:
         await life.install(1, 2**40)
+        await life.clock.sleep(10 * SECOND)
         looks = life.air.cloud.names.count("timestamp.json")
         life.repository.director_keys = (STRANGER.public_hex,)
         life.repository.rotate()
