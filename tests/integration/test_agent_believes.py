@@ -169,6 +169,25 @@ def test_a_device_whose_clock_stands_at_1970_still_learns_who_the_director_is_no
     life.live(scene)
 
 
+def test_a_rotation_found_while_installing_does_not_fail_the_installation() -> None:
+    """The time came from nobody known and all looked expired; with the new root it is asked once more."""
+    life = Life(skew_ns=2 * DAY_S * SECOND)
+
+    async def scene(unit: Device) -> None:
+        await life.install(1, 1)
+        await life.clock.sleep(10 * SECOND)
+        life.repository.director_keys = (STRANGER.public_hex,)
+        life.repository.rotate()
+        life.air.cloud.director = STRANGER
+        unit.reconciler._trusting._told = None
+        life.air.desire(assign(2, wanted(TWO, "e2")))
+        while not (life.air.reports[-1].slots[0].execution == "e2" and life.air.reports[-1].slots[0].outcome):
+            await life.clock.sleep(SECOND)
+        assert life.air.reports[-1].slots[0].outcome is Outcome.SUCCEEDED
+
+    life.live(scene)
+
+
 # Director and publisher must agree.
 
 
@@ -373,10 +392,10 @@ def test_a_link_that_is_down_for_a_while_is_waited_for() -> None:
         await life.clock.sleep(60 * SECOND)
         link = life.air.link
         assert link is not None
+        life.air.cloud.serve = lambda ask: None
         life.air.desire(assign(1, wanted(ONE, "e1", timing={"step_timeout_s": 5.0, "total_timeout_s": 600.0})))
         while not life.air.reports[-1].slots:
             await life.clock.sleep(SECOND // 100)
-        life.air.cloud.serve = lambda ask: None
         link._connected = False
         await life.clock.sleep(120 * SECOND)
         life.air.cloud.serve = lambda ask: piece(life.repository.files, ask)
