@@ -32,7 +32,6 @@ class Trust:
         self._store = store
         self._clock = clock
         self._bell = asyncio.Event()
-        self._bell.set()
         self._said = ""
 
     def handlers(self) -> Mapping[type, Handler]:
