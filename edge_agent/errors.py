@@ -79,5 +79,9 @@ class FeedbackGivenError(RequestError):
     status = 409
 
 
+class UnjudgedError(AgentError):
+    """Trust metadata could not be judged here: the disk, the memory or the child failed."""
+
+
 class UnansweredError(AgentError):
     """The cloud did not answer a question in time."""

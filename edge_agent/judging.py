@@ -59,6 +59,8 @@ def judge(question: Question, fetch: Fetch, folder: Path) -> Judgement:
     shutil.rmtree(folder, ignore_errors=True)
     try:
         return _judge(question, fetch, folder)
+    except (OSError, MemoryError) as error:
+        return Judgement(refusal=_brief(error), unable=True, floors=question.floors, files=question.files)
     except Exception as error:  # what is held or served is hostile until proven otherwise
         return Judgement(
             refusal=_brief(error), floors=question.floors, files=question.files, rss_bytes=peak_rss_bytes()

@@ -1,10 +1,10 @@
-"""A hub's signing desk in memory, for tests of the publisher: it keeps what it is handed, and judges nothing."""
+"""A hub's signing desk in memory, for tests of the publisher: it keeps what it is handed and judges little."""
 
 from collections.abc import Mapping
 from dataclasses import replace
 from hashlib import sha256
 
-from cloud.publisher.ports import HubTrust, HubUnreachableError, Shown
+from cloud.publisher.ports import HubRefusalError, HubTrust, HubUnreachableError, Shown
 from cloud.publisher.request import SigningRequest
 from simulator.publisher import found_root
 from tests.release_builders import MODEL, gate_report
@@ -80,6 +80,12 @@ class FakeHub:
 
     def deliver(self, metadata: Mapping[str, bytes], *, restored: bool = False) -> None:
         """Take documents that were signed anew, or lose them."""
+        for role in metadata.keys() & self.files.keys():
+            unknown = (
+                read_bin(metadata[role], role).targets.keys() - read_bin(self.newest(role)[1], role).targets.keys()
+            )
+            if unknown and not restored:
+                raise HubRefusalError(f"{role}: nothing but a signature releases {unknown}")
         self._take(metadata)
         self.deliveries += 1
 

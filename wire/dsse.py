@@ -15,7 +15,6 @@ from wire.codec import Document, decode, encode
 from wire.errors import MalformedError, SignatureError, UnknownSignerError
 
 ASSIGNMENT_TYPE = "application/vnd.fleetloop.assignment+json"
-RELEASE_TYPE = "application/vnd.fleetloop.release+json"
 TIME_TYPE = "application/vnd.fleetloop.time+json"
 
 Verify = Callable[[bytes, bytes], bool]

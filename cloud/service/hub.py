@@ -83,6 +83,7 @@ class Hub:
         parts.link.on_message = self._on_message
         parts.link.on_up = self._on_up
         parts.link.on_down = self._on_down
+        await parts.trust.look()  # before anything is signed: which keys does the root name?
         await parts.inbox.presume_all_gone()
         await parts.link.subscribe(*parts.inbox.filters(), *parts.asks.filters())
         await parts.link.start()

@@ -50,7 +50,7 @@ class TufTrust:
         try:
             await run_child(self._command, order, limit_s, reply, MAX_ORDER_BYTES)
         except NoVerdictError as error:
-            return Judgement(refusal=str(error), floors=question.floors, files=question.files)
+            return Judgement(refusal=str(error), unable=True, floors=question.floors, files=question.files)
         return judged[0]
 
 

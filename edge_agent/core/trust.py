@@ -98,6 +98,8 @@ class Judgement(Document, frozen=True, kw_only=True, tag="judgement"):
     """What the child made of the repository. Everything but `refusal` is verified, also when there is one."""
 
     refusal: str = ""
+    unable: bool = False
+    """The refusal is this device's fault, of its disk or memory, and says nothing of the repository."""
     fresh: bool = False
     """Root, timestamp, snapshot and targets were verified, and none has expired."""
     floors: Floors = Floors()

@@ -6,7 +6,7 @@ assignment comes that an unknown key has signed. Devices spread out, so that a f
 
 import logging
 
-from edge_agent.errors import RefusedError, UnansweredError
+from edge_agent.errors import RefusedError, UnansweredError, UnjudgedError
 from edge_agent.service.courier import Uplink
 from edge_agent.service.trusting import Trusting
 from wire.ports import SECOND, Ids, Timer
@@ -55,8 +55,11 @@ class Freshness:
 
     def on_unknown_director(self) -> None:
         """An assignment came that a key has signed which no root names so far."""
-        if self._tried_ns is None or self._now_ns() - self._tried_ns >= UNKNOWN_DIRECTOR_NS:
+        since_ns = UNKNOWN_DIRECTOR_NS if self._tried_ns is None else self._now_ns() - self._tried_ns
+        if since_ns >= UNKNOWN_DIRECTOR_NS:
             self._begin()
+        else:
+            self._again_in(UNKNOWN_DIRECTOR_NS - since_ns)
 
     def stop(self) -> None:
         """No more refreshes."""
@@ -74,7 +77,7 @@ class Freshness:
     async def _refresh(self) -> None:
         try:
             await self._trusting.refresh()
-        except (RefusedError, UnansweredError) as error:
+        except (RefusedError, UnansweredError, UnjudgedError) as error:
             self._problem = str(error)
             log.warning("trust metadata is not fresh: %s", error)
             self._again_in(self._retry_ns)

@@ -21,7 +21,7 @@ from edge_agent.core.slot import (
     StepFailed,
 )
 from edge_agent.core.trust import Listed
-from edge_agent.errors import DiskError, RefusedError, TransferStalledError, UnansweredError
+from edge_agent.errors import DiskError, RefusedError, TransferStalledError, UnansweredError, UnjudgedError
 from edge_agent.ports import CanaryRequest, Ports
 from edge_agent.service.deltas import Deltas
 from edge_agent.service.downloads import Downloads
@@ -62,7 +62,7 @@ class Installation:
             return StepFailed(step.ticket, Outcome.REJECTED, str(error))
         except (TransferStalledError, UnansweredError) as error:
             return StepFailed(step.ticket, Outcome.TIMED_OUT, str(error))
-        except DiskError as error:
+        except (DiskError, UnjudgedError) as error:
             return StepFailed(step.ticket, Outcome.FAILED_NO_CHANGE, str(error))
 
     async def _release(self, effect: FetchRelease, floor: int) -> Event:

@@ -23,7 +23,7 @@ from edge_agent.core.trust import (
     key_ids,
     parse_files,
 )
-from edge_agent.errors import DiskError, RefusedError, UnansweredError
+from edge_agent.errors import DiskError, RefusedError, UnansweredError, UnjudgedError
 from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.durable import read_if_there, write_atomic
@@ -101,6 +101,7 @@ class Trusting:
         Raises:
             RefusedError: it does not list the target, or is not acceptable itself; says why.
             UnansweredError: the cloud did not answer in time.
+            UnjudgedError: this device could not judge.
         """
         (listed,) = await self.vouch_all((path,), patience_s)
         return listed
@@ -119,22 +120,26 @@ class Trusting:
         await self._judge((), self._deadlines.piece_s)
 
     async def _judge(self, paths: tuple[str, ...], patience_s: float) -> Judgement:
-        """Judge once; and once more if that replaced the director's keys, for a dead key may have told the time."""
+        """Judge once; and once more if that replaced the director's keys, for a dead key may have told the time.
+
+        One judgement runs at a time, and who has to wait for another has that much less time for its own.
+        """
+        relay = _Relay(self._asking, self._clock, patience_s, self._deadlines.total_s)
         async with self._alone:
             directors, doubt = self.record().trust.directors, ""
             try:
                 now_ns = await self._time()
             except RefusedError as error:  # the root may still be learned, and with it who tells the time now
                 now_ns, doubt = self._floor_ns(), str(error)
-            attempt = await self._attempt(paths, patience_s, now_ns, sure=not doubt)
+            attempt = await self._attempt(paths, relay, now_ns, sure=not doubt)
             if self.record().trust.directors != directors:
                 now_ns, doubt = await self._time(), ""
-                attempt = await self._attempt(paths, patience_s, now_ns, sure=True)
+                attempt = await self._attempt(paths, relay, now_ns, sure=True)
         if doubt:
             raise RefusedError(doubt)
         return attempt.verdict()
 
-    async def _attempt(self, paths: Iterable[str], patience_s: float, now_ns: int, *, sure: bool) -> "_Attempt":
+    async def _attempt(self, paths: Iterable[str], relay: "_Relay", now_ns: int, *, sure: bool) -> "_Attempt":
         question = Question(
             root=self._trust.root,
             files=await self._held(),
@@ -142,7 +147,7 @@ class Trusting:
             now_ns=now_ns,
             paths=tuple(paths),
         )
-        relay = _Relay(self._asking, self._clock, patience_s, self._deadlines.total_s)
+        relay.unanswered = ""
         judgement = await self._trust.judge(question, relay.fetch, self._deadlines.total_s + self._deadlines.grace_s)
         if judgement.files != question.files:
             await self._hold(judgement.files)
@@ -207,6 +212,8 @@ class _Attempt:
     def verdict(self) -> Judgement:
         if self.judgement.refusal and self.unanswered:
             raise UnansweredError(f"trust: {self.unanswered}")
+        if self.judgement.unable:
+            raise UnjudgedError(f"trust: {self.judgement.refusal}")
         if self.judgement.refusal:
             raise RefusedError(f"trust: {self.judgement.refusal}")
         return self.judgement

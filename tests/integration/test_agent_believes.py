@@ -6,15 +6,17 @@ from collections.abc import Awaitable, Callable
 import numpy as np
 import pytest
 
-from edge_agent.core.trust import parse_files
+from edge_agent.core.trust import Judgement, Question, parse_files
+from edge_agent.ports import FetchMetadata
 from edge_agent.service.freshness import UNKNOWN_DIRECTOR_NS
 from edge_agent.service.trusting import METADATA
 from simulator.core.clock import EPOCH_NS, VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
+from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import DEVICE, Air, AirLink, Device, Gear, assign, device, ship, wanted
-from tests.trust_world import DIRECTOR, NOW_NS, STRANGER, fork, piece
+from tests.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork, piece
 from tests.tuf_builder import TufRepository, new_key
 from wire.asks import AskMetadata, AskTime, MetadataPiece
 from wire.messages import Outcome, Phase, Reported, SlotReport
@@ -44,6 +46,7 @@ class Life:
         self.skew_ns = skew_ns
         self.clock: VirtualClock
         self.disk = MemoryDisk()
+        self.trust = InlineTrust(ROOT)
         self.air = Air()
         self.air.cloud.now_ns = told_ns
         for shipped in (ONE, TWO):
@@ -61,7 +64,7 @@ class Life:
         self.clock = VirtualClock(loop, self.skew_ns)
 
         async def whole() -> None:
-            async with device(Gear(self.disk, self.clock, AirLink(self.air))) as unit:
+            async with device(Gear(self.disk, self.clock, AirLink(self.air), trust=self.trust)) as unit:
                 await scene(unit)
 
         loop.run(whole())
@@ -99,10 +102,11 @@ def test_a_replaced_director_is_heard_of_though_nothing_is_installed_and_the_old
 
     async def scene(unit: Device) -> None:
         await life.install(1, 2**40)
+        await life.clock.sleep(10 * SECOND)
+        looks = life.air.cloud.names.count("timestamp.json")
         life.repository.director_keys = (STRANGER.public_hex,)
         life.repository.rotate()
         life.air.cloud.director = STRANGER
-        await life.clock.sleep(UNKNOWN_DIRECTOR_NS)
         life.air.desire(assign(3, wanted(TWO, "e3"), key=STRANGER))
         await life.slot(committed(2))
         assert (await life.report(lambda one: one.refused == "")).sequence == 3
@@ -110,6 +114,7 @@ def test_a_replaced_director_is_heard_of_though_nothing_is_installed_and_the_old
         report = await life.report(lambda one: bool(one.refused))
         assert "no trusted key" in report.refused
         assert (report.trust.root, report.sequence) == (2, 3)
+        assert life.air.cloud.names.count("timestamp.json") - looks < 6
         assert await answers(unit) == 2
 
     life.live(scene)
@@ -160,6 +165,25 @@ def test_a_device_whose_clock_stands_at_1970_still_learns_who_the_director_is_no
     async def scene(unit: Device) -> None:
         life.air.desire(assign(1, wanted(TWO, "e2"), key=STRANGER))
         await life.slot(committed(2))
+
+    life.live(scene)
+
+
+def test_a_rotation_found_while_installing_does_not_fail_the_installation() -> None:
+    """The time came from nobody known and all looked expired; with the new root it is asked once more."""
+    life = Life(skew_ns=2 * DAY_S * SECOND)
+
+    async def scene(unit: Device) -> None:
+        await life.install(1, 1)
+        await life.clock.sleep(10 * SECOND)
+        life.repository.director_keys = (STRANGER.public_hex,)
+        life.repository.rotate()
+        life.air.cloud.director = STRANGER
+        unit.reconciler._trusting._told = None
+        life.air.desire(assign(2, wanted(TWO, "e2")))
+        while not (life.air.reports[-1].slots[0].execution == "e2" and life.air.reports[-1].slots[0].outcome):
+            await life.clock.sleep(SECOND)
+        assert life.air.reports[-1].slots[0].outcome is Outcome.SUCCEEDED
 
     life.live(scene)
 
@@ -368,10 +392,10 @@ def test_a_link_that_is_down_for_a_while_is_waited_for() -> None:
         await life.clock.sleep(60 * SECOND)
         link = life.air.link
         assert link is not None
+        life.air.cloud.serve = lambda ask: None
         life.air.desire(assign(1, wanted(ONE, "e1", timing={"step_timeout_s": 5.0, "total_timeout_s": 600.0})))
         while not life.air.reports[-1].slots:
             await life.clock.sleep(SECOND // 100)
-        life.air.cloud.serve = lambda ask: None
         link._connected = False
         await life.clock.sleep(120 * SECOND)
         life.air.cloud.serve = lambda ask: piece(life.repository.files, ask)
@@ -431,5 +455,23 @@ def test_the_assignment_of_another_device_is_nothing_to_this_one() -> None:
         life.air.desire(assign(9, wanted(TWO), device="p02-left"))
         assert "meant for device 'p02-left'" in (await life.report(lambda one: bool(one.refused))).refused
         assert unit.reconciler.record.sequence == 1
+
+    life.live(scene)
+
+
+def test_a_device_that_cannot_judge_has_failed_and_not_been_refused() -> None:
+    """Its disk or memory is at fault, so the same assignment may be tried again."""
+    life = Life()
+
+    class Unable(InlineTrust):
+        async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
+            return Judgement(refusal="no space left", unable=True, floors=question.floors, files=question.files)
+
+    life.trust = Unable(ROOT)
+
+    async def scene(unit: Device) -> None:
+        life.air.desire(assign(1, wanted(ONE, "e1")))
+        report = await life.slot(ended("e1"))
+        assert (report.outcome, report.reason) == (Outcome.FAILED_NO_CHANGE, "trust: no space left")
 
     life.live(scene)

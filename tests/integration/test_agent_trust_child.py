@@ -68,6 +68,7 @@ def test_whatever_becomes_of_the_child_is_a_refusal_that_changes_nothing(case: s
     question = Question(root=ROOT, now_ns=NOW_NS, files={"timestamp.json": b"x"}, floors=HELD)
     judgement = judge(tmp_path, question, (sys.executable, "-c", code), limit_s=1.0 if case == "silence" else 30.0)
     assert reason in judgement.refusal
+    assert judgement.unable
     assert (judgement.floors, judgement.files, judgement.directors) == (HELD, question.files, None)
 
 

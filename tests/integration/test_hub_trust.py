@@ -27,7 +27,7 @@ from wire.codec import decode
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, unseal
 from wire.ports import SECOND
 from wire.release import Release, object_ref
-from wire.trust import DAY_S, TARGETS_LIFE_S, Standing, Target, bin_of, bin_roles, target_path
+from wire.trust import DAY_S, ROOT_LIFE_S, TARGETS_LIFE_S, Standing, Target, bin_of, bin_roles, target_path
 
 PATH = target_path(MODEL, 1)
 BIN = bin_of(PATH)
@@ -242,6 +242,28 @@ class TestFreshness:
 
         hub(tmp_path, scenario)
 
+    def test_what_a_person_has_to_do_is_said_once(self, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+        """No root yet, a lost online key, a root that ends soon."""
+
+        async def scenario() -> None:
+            async with World(tmp_path, rooted=False) as world:
+                for _ in range(2):
+                    await world.trust.look()
+                await world.store.write(world.found)
+                online, world.keys["online"] = world.keys["online"], new_key()
+                world.clock.ns += DAY_S * SECOND
+                for _ in range(2):
+                    await world.trust.look()
+                world.keys["online"] = online
+                world.clock.ns += (ROOT_LIFE_S - 30 * DAY_S) * SECOND
+                for _ in range(2):
+                    await world.trust.look()
+
+        asyncio.run(scenario())
+        said = [record.getMessage() for record in caplog.records]
+        for words in ("fleetloop keys init", "none of the online keys", "ends within 60 days"):
+            assert len([one for one in said if words in one]) == 1, said
+
 
 class TestRootRotation:
     """Two of three offline keys replace any other key."""
@@ -329,12 +351,11 @@ class TestRootRotation:
             await train_order(world)
             await released(world)
             targets_key, online_key = new_key(), new_key()
-            changes = {"targets": (targets_key.public_hex,)} | ({"online": (online_key.public_hex,)} if restart else {})
-            root = await next_root(world, **changes)
+            snapshot = await version(world, "snapshot")
+            await adopt(world, await next_root(world, targets=(targets_key.public_hex,)))
             if restart:
                 world.keys["online"] = online_key
-            snapshot = await version(world, "snapshot")
-            await adopt(world, root)
+                await adopt(world, await next_root(world, online=(online_key.public_hex,)))
             assert await version(world, "snapshot") == snapshot
             signed = everything_by(targets_key, 1, await _targets(world), world.clock.ns + FAR)
             if not restart:

@@ -5,9 +5,10 @@ from collections.abc import Mapping
 from sqlalchemy import Connection
 
 from cloud.core.trust import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, next_version
+from cloud.errors import ConflictError
 from cloud.ports import Notary
 from cloud.service.trust.rows import holds, newest, store
-from wire.errors import WireError
+from wire.errors import SignatureError, WireError
 from wire.ports import SECOND
 from wire.trust import SNAPSHOT_LIFE_S, TIMESTAMP_LIFE_S, Listed, RootKeys, Standing, bin_roles, half_over
 
@@ -16,22 +17,15 @@ def refresh(conn: Connection, notary: Notary, now_ns: int) -> None:
     """Sign again where something is new, the root has changed the keys, or half a life is over.
 
     While the publisher has not signed targets and all bins under the present root, the snapshot lists what it did.
+    Raises ConflictError if the hub has lost its online key.
     """
     row = newest(conn, ROOT)
     if row is None:
         return
-    root = bytes(row.content)
-    held = snapshot(conn, notary, root)
-    wanted = complete(conn, notary, root) or (held[1] if held is not None else None)
-    if wanted is None:
-        return
-    new = held is None or held[1] != wanted or half_over(held[0].expires_ns, SNAPSHOT_LIFE_S, now_ns)
-    keys = notary.keys_of(root)
-    if new:
-        standing = _next(conn, SNAPSHOT, SNAPSHOT_LIFE_S, now_ns)
-        store(conn, SNAPSHOT, standing, notary.make_snapshot(keys, standing, wanted), now_ns)
-    if new or _stale(conn, notary, root, now_ns):
-        _stamp(conn, notary, keys, now_ns)
+    try:
+        _refresh(conn, notary, bytes(row.content), now_ns)
+    except SignatureError as error:
+        raise ConflictError(f"{error}: put the key's file back, or rotate it (docs/security.md)") from error
 
 
 def snapshot(conn: Connection, notary: Notary, root: bytes) -> tuple[Standing, Mapping[str, Listed]] | None:
@@ -52,6 +46,20 @@ def complete(conn: Connection, notary: Notary, root: bytes) -> Mapping[str, List
     if not all(holds(notary.check_bin, rows[name].content, name, targets) for name in bin_roles()):
         return None
     return {role: Listed(row.version, len(row.content)) for role, row in rows.items()}
+
+
+def _refresh(conn: Connection, notary: Notary, root: bytes, now_ns: int) -> None:
+    held = snapshot(conn, notary, root)
+    wanted = complete(conn, notary, root) or (held[1] if held is not None else None)
+    if wanted is None:
+        return
+    new = held is None or held[1] != wanted or half_over(held[0].expires_ns, SNAPSHOT_LIFE_S, now_ns)
+    keys = notary.keys_of(root)
+    if new:
+        standing = _next(conn, SNAPSHOT, SNAPSHOT_LIFE_S, now_ns)
+        store(conn, SNAPSHOT, standing, notary.make_snapshot(keys, standing, wanted), now_ns)
+    if new or _stale(conn, notary, root, now_ns):
+        _stamp(conn, notary, keys, now_ns)
 
 
 def _stale(conn: Connection, notary: Notary, root: bytes, now_ns: int) -> bool:

@@ -1,21 +1,27 @@
 """Trust at work: it keeps the repository fresh, follows a new root, and answers devices that ask."""
 
 import asyncio
+import logging
 from collections.abc import Mapping
 
 from sqlalchemy import Connection
 
 from cloud.core.trust import ROOT
-from cloud.errors import UnknownError
+from cloud.errors import ConflictError, UnknownError
 from cloud.ports import Notary, Store
 from cloud.service import director
 from cloud.service.asks import Handler
 from cloud.service.trust.freshness import refresh
-from cloud.service.trust.rows import file, newest
+from cloud.service.trust.rows import NO_ROOT, file, newest
 from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, MetadataPiece, SignedTime, TimeTold
 from wire.codec import encode
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE
-from wire.ports import Clock
+from wire.ports import SECOND, Clock
+from wire.trust import DAY_S
+
+log = logging.getLogger(__name__)
+
+WARN_DAYS = 60
 
 
 class Trust:
@@ -26,7 +32,7 @@ class Trust:
         self._store = store
         self._clock = clock
         self._bell = asyncio.Event()
-        self._bell.set()
+        self._said = ""
 
     def handlers(self) -> Mapping[type, Handler]:
         """What devices may ask here."""
@@ -50,9 +56,21 @@ class Trust:
         now_ns = self._clock.now_ns()
         root = await self._store.read(lambda conn: newest(conn, ROOT))
         if root is None:
+            self._say(NO_ROOT)
             return
+        if root.expires_ns - now_ns < WARN_DAYS * DAY_S * SECOND:
+            self._say(f"the root of trust ends within {WARN_DAYS} days: renew it with `fleetloop keys rotate`")
         self.notary.follow(self.notary.keys_of(root.content))
-        await self._store.write(lambda conn: self._look(conn, now_ns))
+        try:
+            await self._store.write(lambda conn: self._look(conn, now_ns))
+        except ConflictError as error:
+            self._say(str(error))
+
+    def _say(self, trouble: str) -> None:
+        """Once, until it is another one."""
+        if trouble != self._said:
+            log.warning("%s", trouble)
+        self._said = trouble
 
     def _look(self, conn: Connection, now_ns: int) -> None:
         refresh(conn, self.notary, now_ns)
