@@ -7,19 +7,20 @@ import asyncio
 import os
 import signal
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
 from sqlalchemy import Connection
 
 from cloud.adapters.sql_store import SqlStore
+from cloud.ports import BrokerUser
 from cloud.service.inbox import Inbox
 from cloud.service.outbox import Outbox
-from tests.hub_world import ROOT, FakeControl
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock
 from wire.identity import Broker
+from wire.topics import Topics
 
 T = TypeVar("T")
 
@@ -38,14 +39,24 @@ class MortalStore(SqlStore):
         return result
 
 
+class NoControl:
+    """The broker lets anybody in."""
+
+    endpoint = Broker(host="127.0.0.1", port=1)
+
+    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
+        """There are none."""
+
+
 async def main(directory: str, port: str, lives: str) -> None:
     """Take telemetry until the end."""
     store = MortalStore(Path(directory) / "hub.sqlite")
     await store.open()
     store.lives = int(lives)
     link = MqttLink(Broker(host="127.0.0.1", port=int(port)), Credentials("hub", "x"))
-    outbox = Outbox(store, link, FakeControl(), ROOT)
-    inbox = Inbox(store, outbox, SystemClock(), ROOT)
+    topics = Topics()
+    outbox = Outbox(store, link, NoControl(), topics)
+    inbox = Inbox(store, outbox, SystemClock(), topics)
     link.on_message = inbox.take
     await link.subscribe(*inbox.filters())
     await link.start()
