@@ -46,6 +46,8 @@ from wire.messages import Installed, InstallFigures, Outcome, Phase, SlotReport
 
 MAX_TRIES: Final = 2
 """Restarts that a model may live through, in the canary or on trial, before it counts as what causes them."""
+MAX_RESTARTS: Final = 28
+"""Restarts that an execution may live through in all: whatever it is that ends the agent, it is not for ever."""
 MAX_REASON: Final = 500
 MAX_FINISHED: Final = 4
 """Ended executions that a slot remembers for the hub; more only pile up while it takes no report at all."""
@@ -110,6 +112,7 @@ def _assigned(state: State, event: Assigned) -> Decision:
         desired=desired,
         trial=None,
         tries=0,
+        restarts=0,
         outcome=None,
         reason="",
         golden=None,
@@ -196,8 +199,10 @@ def _booted(state: State, event: Booted) -> Decision:
     whole = _undamaged(state, event.intact)
     lost = state.phase is Phase.COMMITTED and whole.current != state.current
     if lost or state.phase in ACTIVE:
+        if state.restarts >= MAX_RESTARTS:
+            return _given_up(whole, f"the agent was restarted {state.restarts} times during the installation")
         desired = _wanted(state)
-        again = _with(whole, phase=Phase.FETCHING_RELEASE, outcome=None)
+        again = _with(whole, phase=Phase.FETCHING_RELEASE, outcome=None, restarts=state.restarts + 1)
         return Moved(again, (Serve(whole.current), FetchRelease(_ticket(desired), desired)))
     return Moved(whole, (Serve(whole.current), CollectGarbage()))
 
@@ -206,10 +211,13 @@ def _booted_in_canary(state: State, event: Booted) -> Decision:
     """The child cannot take the daemon with it, but it can take all memory, or bring a watchdog to reset the device."""
     if state.tries <= MAX_TRIES:
         return _booted(state, event)
-    whole = _undamaged(state, event.intact)
     reason = f"the agent was restarted {state.tries} times while the model was tried in the canary"
-    failed = _fail(whole, Outcome.FAILED_NO_CHANGE, reason)
-    return Moved(failed.state, (Abandon(), Serve(whole.current), CollectGarbage()))
+    return _given_up(_undamaged(state, event.intact), reason)
+
+
+def _given_up(state: State, reason: str) -> Decision:
+    failed = _fail(state, Outcome.FAILED_NO_CHANGE, reason)
+    return Moved(failed.state, (Abandon(), Serve(state.current), CollectGarbage()))
 
 
 def _booted_in_trial(state: State, event: Booted) -> Decision:
