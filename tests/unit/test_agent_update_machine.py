@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from edge_agent.core import slot as events
+from edge_agent.core.decision import Ignored, IllegalEventError, Moved
+from edge_agent.core.resume import MAX_RESTARTS, MAX_TRIES
 from edge_agent.core.slot import (
     Assigned,
     Booted,
@@ -27,7 +29,7 @@ from edge_agent.core.slot import (
     TrialServing,
     Unassigned,
 )
-from edge_agent.core.update import MAX_RESTARTS, MAX_TRIES, Ignored, IllegalEventError, Moved, decide
+from edge_agent.core.update import decide
 from wire.assignment import Execution, SlotAssignment
 from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase
 from wire.release import object_ref
