@@ -1,4 +1,4 @@
-"""A mosquitto of one's own: configured as in production, on a free loopback port, ended by its own pid."""
+"""A mosquitto of our own for one run: tuned as in production, on a free loopback port, ended by its own pid."""
 
 import contextlib
 import shutil
@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
-START_S = 10.0
+from wire.identity import Broker
+
+WAIT_S = 10.0
 CONFIGURATION = """
 listener {port} 127.0.0.1
 allow_anonymous true
@@ -23,15 +25,15 @@ set_tcp_nodelay true
 """
 
 
-class MosquittoMissingError(Exception):
-    """The broker is not installed."""
+class NoBrokerError(Exception):
+    """mosquitto is not installed, or does not start; the message says what to do."""
 
 
 @dataclass(frozen=True)
 class Mosquitto:
-    """A running broker."""
+    """A running broker that lets anybody in."""
 
-    port: int
+    broker: Broker
     process: psutil.Process
 
     def cpu_s(self) -> float:
@@ -44,38 +46,37 @@ class Mosquitto:
         return float(self.process.memory_info().rss / 1e6)
 
 
+def find() -> str:
+    """Where the program is. Raises NoBrokerError."""
+    found = shutil.which("mosquitto") or shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin")
+    if found is None:
+        raise NoBrokerError("mosquitto is not installed; apt-get install mosquitto")
+    return found
+
+
 @contextlib.contextmanager
-def mosquitto(directory: Path) -> Iterator[Mosquitto]:
-    """A broker that lives as long as the context. Raises MosquittoMissingError, TimeoutError."""
-    program = shutil.which("mosquitto", path="/usr/sbin:/usr/local/sbin:/usr/bin:/usr/local/bin")
-    if program is None:
-        raise MosquittoMissingError("mosquitto is not installed: install the package `mosquitto` of your system")
-    port = _free_port()
-    configuration = directory / "mosquitto.conf"
-    configuration.write_text(CONFIGURATION.format(port=port))
-    with (directory / "mosquitto.log").open("ab") as log:
-        child = subprocess.Popen([program, "-c", str(configuration)], stdout=log, stderr=log)
-    try:
-        _wait_until_it_listens(port)
-        yield Mosquitto(port, psutil.Process(child.pid))
-    finally:
-        child.terminate()
-        child.wait()
-
-
-def _free_port() -> int:
+def running(directory: Path) -> Iterator[Mosquitto]:
+    """A broker as long as the context lasts. Its configuration and log are in `directory`. Raises NoBrokerError."""
+    program = find()
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+        broker = Broker(host="127.0.0.1", port=probe.getsockname()[1])
+    config = directory / "mosquitto.conf"
+    config.write_text(CONFIGURATION.format(port=broker.port))
+    with (directory / "mosquitto.log").open("wb") as log:
+        process = subprocess.Popen([program, "-c", str(config)], stdout=log, stderr=log)
+    try:
+        _wait(broker, process)
+        yield Mosquitto(broker, psutil.Process(process.pid))
+    finally:
+        process.terminate()
+        process.wait(WAIT_S)
 
 
-def _wait_until_it_listens(port: int) -> None:
-    deadline = time.monotonic() + START_S
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
+def _wait(broker: Broker, process: "subprocess.Popen[bytes]") -> None:
+    deadline = time.monotonic() + WAIT_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(OSError), socket.create_connection((broker.host, broker.port), WAIT_S):
             return
-        except OSError as error:
-            if time.monotonic() > deadline:
-                raise TimeoutError(f"mosquitto does not listen on port {port} after {START_S:g} s") from error
-            time.sleep(0.02)
+        time.sleep(0.02)
+    raise NoBrokerError(f"mosquitto does not listen on port {broker.port}; exit code {process.poll()}")

@@ -14,7 +14,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
 from edge_agent.core.patience import Patience
 from edge_agent.service.downloads import Downloads
@@ -150,7 +149,7 @@ class _Device:
         bucket = Bucket(clock.monotonic_ns())
         shared = (self.line.link, clock, SystemIds(), self._pull.topics, self._ask, TransferPolicy, bucket)
         line = Line(*shared, self._disk.offload)
-        objects = Objects(self._disk, DsseTrust("device", (), ()))
+        objects = Objects(self._disk)
         downloads = Downloads(self._disk, objects, line)
 
         def on_message(message: Inbound) -> None:

@@ -14,7 +14,7 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import Connection, insert
 
-from bench.mosquitto import Mosquitto, MosquittoMissingError, mosquitto
+from bench.mosquitto import Mosquitto, NoBrokerError, running
 from bench.pulling import Costs, Pull, bare_round, device_round
 from bench.result import Outcome, finish
 from cloud.adapters.object_files import ObjectFiles
@@ -67,9 +67,9 @@ def run(settings: Settings) -> int:
     with tempfile.TemporaryDirectory(dir=settings.dir or None, prefix="fleetloop-bench-") as name:
         directory = Path(name)
         try:
-            with mosquitto(directory) as broker:
+            with running(directory) as broker:
                 figures = asyncio.run(_measure(settings, directory, broker))
-        except MosquittoMissingError as error:
+        except NoBrokerError as error:
             return finish(Outcome({"skipped": str(error)}, passed=True), as_json=settings.json)
     return finish(Outcome(figures, passed=_kept(settings, figures)), as_json=settings.json)
 
@@ -88,8 +88,8 @@ async def _measure(settings: Settings, directory: Path, broker: Mosquitto) -> di
     topics = Topics()
     data = random.Random(7).randbytes(settings.bytes)
     ref = object_ref(data)
-    publishes = await _publish(data, topics, directory, broker.port)
-    pull = Pull(ref, topics, broker.port, settings.devices, settings.loss, settings.at_once, directory)
+    publishes = await _publish(data, topics, directory, broker.broker.port)
+    pull = Pull(ref, topics, broker.broker.port, settings.devices, settings.loss, settings.at_once, directory)
     bare, device, bare_costs, costs = Round(), Round(), Costs(), Costs()
     for _ in range(settings.rounds):
         await _add(bare, bare_round(pull, bare_costs), broker)

@@ -1,14 +1,16 @@
 """Content-addressed files: `objects/<sha256>` exists only once its bytes were verified and made durable."""
 
 import contextlib
+import hashlib
 from collections import Counter
 from collections.abc import Iterator
 
 from edge_agent.core.pointer import Record
+from edge_agent.core.reading import read_release
 from edge_agent.core.slot import Deployed
 from edge_agent.errors import DiskError, FileMissingError, RefusedError
-from edge_agent.ports import Disk, Trust
-from wire.release import Release
+from edge_agent.ports import Disk
+from wire.release import ObjectRef, Release
 
 FOLDER = "objects"
 
@@ -21,9 +23,8 @@ def path_of(sha256: str) -> str:
 class Objects:
     """The verified files of this device."""
 
-    def __init__(self, disk: Disk, trust: Trust) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._trust = trust
         self._kept: Counter[str] = Counter()
 
     async def holds(self, sha256: str) -> bool:
@@ -33,13 +34,25 @@ class Objects:
         except DiskError:
             return False
 
+    async def room_taken(self, *refs: ObjectRef) -> int:
+        """Bytes of the disk that these take already: they are here, or their space is reserved."""
+        names = {_object_of(name) for name in await self._disk.list(FOLDER)}
+        return sum(ref.bytes for ref in refs if ref.sha256 in names)
+
     async def read(self, sha256: str) -> bytes:
         """Its content."""
         return await self._disk.read(path_of(sha256))
 
     async def release(self, deployed: Deployed) -> Release:
-        """The signed release that vouches for `deployed`, verified again. Raises RefusedError, DiskError."""
-        return self._trust.verify_release(await self.read(deployed.release))
+        """The release that `deployed` belongs to. It was vouched for when that was installed; its digest still says so.
+
+        Raises:
+            RefusedError: it is damaged. DiskError: it is gone.
+        """
+        document = await self.read(deployed.release)
+        if hashlib.sha256(document).hexdigest() != deployed.release:
+            raise RefusedError(f"object {deployed.release[:12]}: was damaged on the disk")
+        return read_release(document)
 
     async def intact(self, record: Record) -> frozenset[str]:
         """Of all models that the record names: the digests whose model and release files are whole."""
