@@ -51,7 +51,7 @@ class CountingDisk(MemoryDisk):
 
     def bytes_used(self) -> int:
         """By the outbox."""
-        return sum(len(inode.data) for name, inode in self._names.items() if name.startswith("outbox/"))
+        return sum(len(self.peek(path) or b"") for path in self.paths if path.startswith("outbox/"))
 
     def _judge(self, path: str) -> None:
         if path.startswith(self.refuses):
@@ -340,7 +340,7 @@ class RottenDisk(CountingDisk):
 
     async def read(self, path: str) -> bytes:
         """The file, or an error."""
-        if self.rots and path == min(name for name in self._names if name.startswith("outbox/")):
+        if self.rots and path == min(name for name in self.paths if name.startswith("outbox/")):
             raise DiskError(f"{path}: Input/output error")
         return await super().read(path)
 
