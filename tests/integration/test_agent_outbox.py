@@ -293,10 +293,10 @@ def test_a_report_goes_on_above_what_a_lost_start_used() -> None:
             mark = (1 << 32) + 40
             scene.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="reported", seq=mark)))
             await scene.clock.sleep(SECOND)
-            assert scene.air.reports[-1].seq == mark + 1
+            assert mark < scene.air.reports[-1].seq < mark + 10
             scene.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="reported", seq=2**63 - 1)))
             await scene.clock.sleep(SECOND)
-            assert scene.air.reports[-1].seq == mark + 1, "nobody has sent so much"
+            assert scene.air.reports[-1].seq < mark + 10, "nobody has sent so much"
 
     play(scenario)
 
