@@ -72,8 +72,8 @@ class Assignment(Document, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     device: Name
-    sequence: Annotated[int, msgspec.Meta(ge=1)]
-    issued_ns: int
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    issued_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     slots: tuple[SlotAssignment, ...] = ()
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()
