@@ -1,16 +1,14 @@
 """Puts the hub together: the only module that knows the concrete classes behind the ports."""
 
 import contextlib
-import datetime
 import fcntl
 import functools
-import hashlib
 import importlib.util
 import ipaddress
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,21 +16,25 @@ from typing import Any, BinaryIO
 from fastapi import FastAPI
 from sqlalchemy import Connection, insert, select
 
-from cloud.adapters import certificates
-from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
+from cloud import brokers
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
 from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
 from cloud.adapters.wakeups import Wakeups
+from cloud.adapters.zstd_deltas import ZstdDeltas
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
-from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
+from cloud.brokers import BrokerAccess
+from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
 from cloud.core.identity import Role, api_key, digest
-from cloud.ports import BrokerUser
 from cloud.service import audit
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.certificates import Renewals
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
+from cloud.service.enrolment import Door
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
@@ -46,13 +48,13 @@ from cloud.settings import Settings
 from cloud.tables import api_keys
 from federated.spec import Login
 from wire.adapters.key_ring import key_files
-from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.adapters.mqtt_link import MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
+from wire.asks import AskChunks, AskRenewal
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
-HUB_USER, ENROL_USER, AGGREGATOR_USER = "hub", "enrol", "aggregator"
 ADMIN_KEY_FILE = "admin.key"
 VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
 
@@ -95,10 +97,8 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         await store.open()
         stack.callback(store.close)
         await store.write(functools.partial(_first_start, base=base))
-        broker = EmbeddedBroker(_listener(settings, directory), directory / "broker.log")
-        await broker.start()
-        stack.push_async_callback(broker.stop)
-        yield await _wire(settings, base, store, broker, stack)
+        access = await _access(settings, base, stack)
+        yield await _wire(settings, base, store, access, stack)
 
 
 def _base(settings: Settings) -> _Base:
@@ -138,28 +138,26 @@ def check(settings: Settings) -> None:
 
 
 async def _wire(
-    settings: Settings, base: _Base, store: SqlStore, broker: EmbeddedBroker, stack: contextlib.AsyncExitStack
+    settings: Settings, base: _Base, store: SqlStore, access: BrokerAccess, stack: contextlib.AsyncExitStack
 ) -> Running:
-    clock, ids, topics = base.clock, base.ids, base.topics
-    passwords = {
-        HUB_USER: ids.secret(),
-        AGGREGATOR_USER: ids.secret(),
-        ENROL_USER: _secret_file(base, "keys/enrol.secret"),
-    }
-    link = MqttLink(broker.endpoint, Credentials(HUB_USER, passwords[HUB_USER]))
+    clock, ids, topics, broker = base.clock, base.ids, base.topics, access.control
+    link = MqttLink(broker.endpoint, access.login(HUB_USER))
     stack.push_async_callback(link.stop)
-    outbox = Outbox(store, link, broker, topics)
-    outbox.own_users = _own_users(passwords, topics)
+    outbox = Outbox(store, link, broker, topics, clock)
+    outbox.own_users = access.own_users
     await outbox.users()
     objects = ObjectFiles(base.directory / "objects", base.offload)
     launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
-    login = Login(username=AGGREGATOR_USER, password=passwords[AGGREGATOR_USER])
-    access = AggregatorAccess(lambda: broker.endpoint, login, topics)
+    aggregator = AggregatorAccess(lambda: broker.endpoint, lambda: _aggregator_login(access), topics)
     optimizing = OptimizeJobs(store, objects, launcher, clock, ids)
-    learning = FederatedJobs(store, objects, launcher, (clock, ids), access)
+    learning = FederatedJobs(store, objects, launcher, (clock, ids), aggregator)
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
     trust = Trust(store, _notary(base), clock)
     wakeups = Wakeups()
+    packing = ThreadOffload(1, "deltas")
+    stack.callback(packing.close)
+    renewals = Renewals(store, clock, access.authority)
+    chunk_answers = ChunkAnswers(store, objects, link, clock, topics)
     parts = Parts(
         store=store,
         link=link,
@@ -167,18 +165,27 @@ async def _wire(
         ids=ids,
         topics=topics,
         outbox=outbox,
-        inbox=Inbox(store, outbox, clock, topics),
-        asks=Asks(store, link, topics, trust.handlers()),
+        inbox=Inbox(store, outbox, clock, Door(topics, access.authority)),
+        asks=Asks(
+            store, link, topics, {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer}
+        ),
         blobs=Blobs(store, objects, link, topics),
+        chunk_answers=chunk_answers,
+        deltas=Deltas(store, objects, ZstdDeltas(packing), clock),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
         trust=trust,
     )
-    hub = Hub(parts, wakeups, Intervals(silence_s=settings.silence_s))
+    hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
-    fleet = FleetIdentity(ENROL_USER, passwords[ENROL_USER])
+    fleet = FleetIdentity(ENROL_USER, access.enrol_password)
     context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust)
     return Running(hub, *_app(base, context))
+
+
+def intervals(settings: Settings) -> Intervals:
+    """The hub's timers."""
+    return Intervals(silence_s=settings.silence_s, keep_telemetry_s=settings.telemetry_days * 24 * 3600)
 
 
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
@@ -209,25 +216,25 @@ def _first_start(conn: Connection, base: _Base) -> None:
         audit.record(conn, now_ns, audit.HUB, ("key.create", "admin"), role=Role.ADMIN)
 
 
-def _listener(settings: Settings, directory: Path) -> Listener:
-    hosts = tuple(dict.fromkeys((settings.broker_host, "localhost", "127.0.0.1")))
+def _aggregator_login(access: BrokerAccess) -> Login:
+    mine = access.login(AGGREGATOR_USER)
+    names = {"username": mine.username, "client_id": mine.client_id}
+    return Login(**names, password=mine.password, certificate=mine.certificate, key=mine.key)
+
+
+async def _access(settings: Settings, base: _Base, stack: contextlib.AsyncExitStack) -> BrokerAccess:
+    """The broker of the settings. Raises SettingsError, BrokerError."""
+    password = _secret_file(base, "keys/enrol.secret")
     try:
-        tls = certificates.ensure(directory / "keys" / "tls", hosts, datetime.datetime.now(datetime.UTC))
+        match settings.broker:
+            case "embedded":
+                return await brokers.embedded(settings, base.directory, base.topics, password, stack)
+            case "mosquitto":
+                return brokers.mosquitto(settings, base.directory, password, stack)
+            case "external":
+                return brokers.external(settings, base.directory, password)
     except ValueError as error:
-        about = f"broker_host {settings.broker_host!r}, files in {directory / 'keys' / 'tls'}"
-        raise SettingsError(f"cannot make the broker's certificate ({about}): {error}") from error
-    place = (settings.broker_bind, settings.broker_port, settings.broker_host)
-    return Listener(*place, tls.certificate, tls.key, tls.ca_pem)
-
-
-def _own_users(passwords: Mapping[str, str], topics: Topics) -> dict[str, BrokerUser]:
-    def user(name: str, access: Access, *, pinned: bool = True) -> BrokerUser:
-        verifier = hashlib.sha256(passwords[name].encode()).hexdigest()
-        receive = under(topics.root, access.receive)
-        return BrokerUser(name, verifier, under(topics.root, access.publish), receive, pinned)
-
-    users = (user(HUB_USER, HUB), user(AGGREGATOR_USER, AGGREGATOR), user(ENROL_USER, ENROLMENT, pinned=False))
-    return {one.name: one for one in users}
+        raise SettingsError(f"broker {settings.broker!r}: {error}") from error
 
 
 def _notary(base: _Base) -> TufNotary:

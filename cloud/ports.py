@@ -1,12 +1,12 @@
 """What the hub's services need of the world, beside `wire.ports`. Matched by shape; adapters own the threads."""
 
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from dataclasses import dataclass, field
+from typing import Literal, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
-from wire.identity import Broker
+from wire.identity import Broker, RecoverRequest
 from wire.trust import Bin, Listed, RootKeys, Standing
 
 T = TypeVar("T")
@@ -35,6 +35,23 @@ class Objects(Protocol):
     async def get(self, sha256: str) -> bytes:
         """The bytes, checked against their digest. Raises ObjectMissingError."""
 
+    async def verify(self, sha256: str) -> int:
+        """Their length, after they were checked against their digest. Raises ObjectMissingError."""
+
+    async def piece(self, sha256: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on, fewer at the end, not checked. Raises ObjectMissingError."""
+
+
+class DeltaError(Exception):
+    """The delta could not be made."""
+
+
+class DeltaMaker(Protocol):
+    """Makes what turns one file into another, away from the event loop."""
+
+    async def make(self, base: bytes, target: bytes) -> bytes:
+        """The delta (`wire.adapters.zstd_delta`). Raises DeltaError."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerUser:
@@ -50,6 +67,27 @@ class BrokerUser:
     pinned: bool = True
 
 
+@dataclass(frozen=True, slots=True)
+class RevokedCertificate:
+    """A certificate that has not expired and counts no more. Whoever is connected by it has to go."""
+
+    serial: str
+    """Hexadecimal."""
+    device: str
+    revoked_ns: int
+
+
+@dataclass(frozen=True, slots=True)
+class Roster:
+    """Everything a broker has to know of who may come in."""
+
+    users: Mapping[str, BrokerUser] = field(default_factory=dict)
+    """The hub's own programs, and the devices that log in with passwords."""
+    revoked: tuple[RevokedCertificate, ...] = ()
+    barred: frozenset[str] = frozenset()
+    """Devices that may not come in at all, whatever they show: those of `revoked` that have no other identity."""
+
+
 class BrokerError(Exception):
     """The broker cannot be started or told who its users are."""
 
@@ -59,10 +97,48 @@ class BrokerControl(Protocol):
 
     @property
     def endpoint(self) -> Broker:
-        """Where devices connect, with the CA that signed its certificate."""
+        """Where devices work, with the CA that signed its certificate."""
 
-    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
-        """Make exactly these users known, and return when they are in force."""
+    @property
+    def enrolment(self) -> Broker | None:
+        """Where devices get their identity; None = at `endpoint`."""
+
+    @property
+    def credential(self) -> Literal["password", "certificate"]:
+        """What devices log in with."""
+
+    async def admit(self, roster: Roster) -> None:
+        """Make exactly this true, for live connections too, and return when it is in force. Raises BrokerError."""
+
+
+class SigningRequestError(Exception):
+    """A signing request, or a certificate that was shown, is not what a device of this fleet sends."""
+
+
+@dataclass(frozen=True, slots=True)
+class Certificate:
+    """A device's certificate (PEM). `serial` is hexadecimal."""
+
+    serial: str
+    device: str
+    pem: str
+    expires_ns: int
+
+
+class Authority(Protocol):
+    """The hub's certificate authority. It computes and keeps nothing: what was issued stands in the database."""
+
+    def key_of(self, csr: str) -> str:
+        """SHA-256 (hex) of the public key that a signing request is for, and signed by. Raises SigningRequestError."""
+
+    def issue(self, device: str, csr: str, now_ns: int) -> Certificate:
+        """A certificate for the key in `csr` that names `device`, whatever else the request says.
+
+        Raises SigningRequestError.
+        """
+
+    def proven(self, request: RecoverRequest) -> Certificate:
+        """The certificate whose key signed the request, expired or not. Raises SigningRequestError."""
 
 
 @dataclass(frozen=True, slots=True)

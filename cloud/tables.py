@@ -35,7 +35,7 @@ devices = Table(
     Column("name", String(63), primary_key=True),
     Column("labels", JSON, nullable=False),  # {"person": "01", "arm": "left", "role": "learner"}
     Column("federated", Boolean, nullable=False),  # may it take part in federated learning?
-    Column("verifier", String(64)),  # SHA-256 (hex) of its broker password; NULL = not enrolled yet
+    Column("verifier", String(64)),  # SHA-256 (hex) of its broker password; NULL = it has none
     Column("claimed_ns", BigInteger, nullable=False),
     Column("enrolled_ns", BigInteger),
     Column("online", Boolean, nullable=False, default=False),
@@ -51,12 +51,15 @@ devices = Table(
     Column("last_refusal", String(500), nullable=False, default=""),  # why the hub refused its last bad message
     Column("last_refusal_ns", BigInteger),
     Column("refusal_count", Integer, nullable=False, default=0),
-    Column("session", String(64), nullable=False, default=""),  # wire.messages.Status.session of the live session
+    Column("sessions", JSON),  # core.clones.Turns: which of its sessions spoke last
     Column("clone_suspected_ns", BigInteger),  # two sessions took turns under this name
     Column("revoked_ns", BigInteger),  # may neither log in nor be heard any more
     Column("certificate_serial", String(40)),  # hex; NULL = logs in with a password
     Column("certificate_expires_ns", BigInteger),
 )
+
+ENROLLED = devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
+"""Is this device of the fleet now?"""
 
 claims = Table(
     "claims",
@@ -75,6 +78,7 @@ certificates = Table(  # every certificate ever issued to a device
     Column("serial", String(40), primary_key=True),  # hex
     Column("device", ForeignKey("devices.name"), nullable=False, index=True),
     Column("pem", String(8192), nullable=False),
+    Column("key_sha256", String(64), nullable=False),  # of its public key: the same request gets the same certificate
     Column("issued_ns", BigInteger, nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
     Column("revoked_ns", BigInteger),
@@ -96,7 +100,7 @@ telemetry_points = Table(  # what devices measured over time, each message once
     Column("device", ForeignKey("devices.name"), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at_ns", BigInteger, nullable=False),
-    Column("received_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False, index=True),
     Column("content", LargeBinary, nullable=False),  # wire.messages.Telemetry, as received
 )
 

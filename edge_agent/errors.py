@@ -13,6 +13,10 @@ class UnknownDirectorError(RefusedError):
     """A key signed it that the newest verified root does not name as a director's."""
 
 
+class SettingsError(AgentError):
+    """The device is configured with something that cannot be used; the message says with what."""
+
+
 class EnrolmentError(AgentError):
     """The device could not get an identity; the message says what to do."""
 

@@ -13,6 +13,7 @@ import msgspec
 
 from edge_agent.canary import CanaryOrder
 from edge_agent.core.trust import Question
+from edge_agent.unpack import UnpackOrder
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 
@@ -40,7 +41,7 @@ class Order(Document, frozen=True, kw_only=True):
     """What to do, and within which limits."""
 
     limits: Limits
-    what: CanaryOrder | TrustOrder
+    what: CanaryOrder | TrustOrder | UnpackOrder
 
 
 def main() -> int:
@@ -69,7 +70,7 @@ def limit(limits: Limits) -> None:
         resource.setrlimit(what, (bound, bound))
 
 
-def _carry_out(what: CanaryOrder | TrustOrder) -> object:
+def _carry_out(what: CanaryOrder | TrustOrder | UnpackOrder) -> object:
     """Each command imports what it needs: a canary no TUF, a judgement no runtime."""
     match what:
         case CanaryOrder():
@@ -80,6 +81,10 @@ def _carry_out(what: CanaryOrder | TrustOrder) -> object:
             from edge_agent.judging import converse
 
             return converse(what.question, what.folder)
+        case UnpackOrder():
+            from edge_agent.unpack import attempt as unpack
+
+            return unpack(what)
 
 
 if __name__ == "__main__":

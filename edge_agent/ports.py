@@ -8,17 +8,20 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.core.lifetime import Lifetime
 from edge_agent.core.stats import Tally, Variant
 from edge_agent.core.trust import Judgement, Question
 from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.assignment import CapturePolicy
 from wire.dsse import Verify
 from wire.messages import Capabilities, GoldenResult
-from wire.ports import Clock, Ids, Link
+from wire.ports import Clock, Ids, Link, Offload
 
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
     import numpy.typing as npt
+
+    from edge_agent.service.identity import Identity
 
     Floats = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
@@ -84,6 +87,45 @@ class Trust(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """A new private key and the request (PKCS #10) for a certificate for it, both PEM."""
+
+    key: str
+    csr: str
+
+
+class Keys(Protocol):
+    """Keys of the device's own, and what their certificates say."""
+
+    def make(self, name: str) -> KeyRequest:
+        """A new P-256 key and a signing request in this name."""
+
+    def proof(self, key: str, message: bytes) -> bytes:
+        """ECDSA signature (SHA-256, DER) of `message`."""
+
+    def fit(self, certificate: str, key: str) -> bool:
+        """Is this a certificate for this key?"""
+
+    def lifetime(self, certificate: str) -> Lifetime:
+        """Its first and last moment."""
+
+
+class Access(Protocol):
+    """How the broker takes this device's login."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty when there is one."""
+
+    @property
+    def refused(self) -> bool:
+        """Is there none because the broker does not accept the login?"""
+
+    async def change(self, identity: "Identity") -> None:
+        """Log in anew with `identity`; with the one of before when that fails. Raises LoginRefusedError, LinkError."""
+
+
+@dataclass(frozen=True, slots=True)
 class CanaryRequest:
     """What the child is to try. `model` and `golden` are paths of objects."""
 
@@ -105,11 +147,26 @@ class CanaryVerdict:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class UnpackRequest:
+    """A delta to be unpacked: paths of two objects and of the part file, which has `length` bytes of room."""
+
+    base: str
+    delta: str
+    target: str
+    base_bytes: int
+    length: int
+    time_limit_s: float
+
+
 class Installer(Protocol):
     """Tries a model in a process of its own, so that a hostile file cannot take the daemon with it."""
 
     async def canary(self, request: CanaryRequest) -> CanaryVerdict:
         """Never raises for what the model does: a crash or time-out is a verdict with its reason."""
+
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Write the target, whose digest nobody has checked yet. Returns why that failed; empty: it did not."""
 
 
 class Session(Protocol):
@@ -193,3 +250,5 @@ class Ports:
     runtime: Runtime
     captures: Captures
     machine: Machine
+    offload: Offload
+    """For short work that nothing else shall wait for."""

@@ -5,7 +5,8 @@ nothing of the hub installed. A call that returns has succeeded; everything else
 said. Nothing is retried here: callers know what is worth repeating.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -64,9 +65,40 @@ class HubClient:
 
     # Devices.
 
-    def create_claim(self, device: str, *, labels: Mapping[str, str] | None = None, federated: bool = False) -> Json:
-        """Announce a device. The answer is its claim file; the token in it is shown only now."""
-        return self._object("POST", "/claims", device=device, labels=dict(labels or {}), federated=federated)
+    def create_claim(self, device: str, **terms: Any) -> Json:
+        """Announce a device. The answer is its claim file; the token in it is shown only now.
+
+        Terms: labels, federated (left out: as they are, for a known device), replaces (new hardware takes the name).
+        """
+        return self._object("POST", "/claims", device=device, **terms)
+
+    def create_claims(self, devices: Sequence[str] | None = None, **terms: Any) -> Iterator[Json]:
+        """Announce many devices, by name or by `prefix` and `count` (from number `first` on); their claim files.
+
+        Terms: as for `create_claim`. An answer that breaks off is asked for again: the newest claim files are good.
+        """
+        body = terms if devices is None else {"devices": list(devices), **terms}
+        try:
+            with self._http.stream("POST", "/claims/batch", json=body) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise HubError(answer.status_code, _detail(answer))
+                for line in answer.iter_lines():
+                    yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise HubError(UNREACHABLE, f"{self._http.base_url} ({error or type(error).__name__})") from error
+        except ValueError as error:
+            raise HubError(
+                502, "/claims/batch answered with something else than JSON lines; is this the hub?"
+            ) from error
+
+    def revoke_device(self, name: str, reason: str) -> Json:
+        """Put a device out of the fleet; only a new claim brings it back."""
+        return self._object("POST", f"/devices/{name}/revoke", reason=reason)
+
+    def call_off_clone_alarm(self, name: str) -> Json:
+        """Say that there is no second device under this name (any more)."""
+        return self._object("POST", f"/devices/{name}/clone-alarm/off")
 
     def devices(self) -> list[Json]:
         """All devices."""

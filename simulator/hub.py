@@ -14,7 +14,9 @@ from cloud.ports import BrokerUser
 from cloud.service import enrolment, registry, rollouts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
-from cloud.service.enrolment import NewClaim
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
+from cloud.service.enrolment import Door, NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
@@ -29,12 +31,13 @@ from simulator.core.rng import SeededIds
 from simulator.fakes.launcher import ScriptedLauncher
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
-from simulator.fakes.store import MemoryObjects, MemoryStore
+from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
 from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build
 from simulator.world import World
 from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials
+from wire.asks import AskChunks
 from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND
@@ -127,7 +130,7 @@ class SimulatedHub:
         link = MemoryLink(
             world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self._network
         )  # fmt: skip
-        outbox = Outbox(self.store, link, world.broker, self.topics)
+        outbox = Outbox(self.store, link, world.broker, self.topics, world.clock)
         outbox.own_users = {
             "hub": self._user("hub", HUB),
             "enrol": self._user("enrol", ENROLMENT, pinned=False),
@@ -135,6 +138,7 @@ class SimulatedHub:
         self._outbox = outbox
         await outbox.users()
         trust = Trust(self.store, self._notary, world.clock)
+        chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(
             store=self.store,
             link=link,
@@ -142,9 +146,11 @@ class SimulatedHub:
             ids=self._ids,
             topics=self.topics,
             outbox=outbox,
-            inbox=Inbox(self.store, outbox, world.clock, self.topics),
-            asks=Asks(self.store, link, self.topics, trust.handlers()),
+            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
+            asks=Asks(self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
             blobs=Blobs(self.store, self._objects, link, self.topics),
+            chunk_answers=chunk_answers,
+            deltas=Deltas(self.store, self._objects, InlineDeltas(), world.clock),
             jobs=Jobs(self.store, outbox, ScriptedLauncher({}, {}), world.clock, {}),
             trust=trust,
         )

@@ -13,10 +13,11 @@ import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from paho.mqtt.client import topic_matches_sub
 from safetensors.numpy import save
 
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.ports import Captures, Disk, Installer, Machine, Ports, Runtime, Trust
 from edge_agent.service.agent import Agent
 from edge_agent.service.courier import Uplink
@@ -282,7 +283,7 @@ class AirLink:
 
     def deliver(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """A message arrives, if somebody asked for it."""
-        if self._connected and topic in self.subscribed:
+        if self._connected and any(topic_matches_sub(one, topic) for one in self.subscribed):
             ack = lambda: self.acknowledged.append(topic)  # noqa: E731
             message = Inbound(topic, payload, retained, ack)
             asyncio.get_running_loop().call_soon(self.on_message, message)
@@ -309,6 +310,7 @@ class Gear:
     captures: Captures | None = None
     machine: Machine = field(default_factory=FixedMachine)
     trust: Trust = field(default_factory=lambda: InlineTrust(ROOT))
+    outbox_bytes: int = 64 * 1024
 
     def ports(self) -> Ports:
         """All of them."""
@@ -322,6 +324,7 @@ class Gear:
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
             machine=self.machine,
+            offload=InlineOffload(),
         )
 
 
@@ -342,7 +345,7 @@ async def device(gear: Gear, on_crash: Callable[[BaseException], None] | None = 
     crashes: list[BaseException] = []
     ports = gear.ports()
     uplink = Uplink(DEVICE, TOPICS, ports.link, ports.clock, Tasks(on_crash or crashes.append))
-    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), 0.05)
+    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), AgentPolicy(0.05, gear.outbox_bytes))
     await agent.start()
     try:
         learner: Any = agent._learner

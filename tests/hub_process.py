@@ -1,7 +1,6 @@
 """`fleetloop hub` as a process of its own, for tests, and `fleetloop keys` as an operator calls it."""
 
 import contextlib
-import socket
 import subprocess
 import sys
 import time
@@ -11,21 +10,17 @@ from typing import Any
 import httpx
 import psutil
 
+from tests.clients import free_port
+
 PATIENCE_S = 30.0
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class HubProcess:
     """`fleetloop hub` on free ports."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *options: object) -> None:
         self.directory = directory
+        self._options = options
         self.port, self.broker_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
@@ -37,6 +32,7 @@ class HubProcess:
     def start(self) -> None:
         """Start and wait until it serves and its broker is connected."""
         arguments = ("--data-dir", self.directory, "--port", self.port, "--broker-port", self.broker_port)
+        arguments += self._options
         command = [sys.executable, "-m", "fleetloop", "hub", *map(str, arguments)]
         with (self.directory.parent / "hub.log").open("ab") as log:
             self.process = subprocess.Popen(command, stdout=log, stderr=log)

@@ -2,9 +2,9 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 from sqlalchemy import Connection, insert
@@ -13,10 +13,10 @@ from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.core.identity import digest
-from cloud.ports import BrokerUser, JobError, JobOrder
+from cloud.ports import BrokerError, BrokerUser, JobError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.effects import NOTHING, Effects
-from cloud.service.enrolment import NewClaim
+from cloud.service.enrolment import Door, NewClaim
 from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
@@ -34,7 +34,7 @@ from wire.codec import decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, unseal
 from wire.identity import Broker, EnrolReply, EnrolRequest
 from wire.messages import Capabilities, GoldenResult, Installed, Outcome, Phase, Reported, SlotReport, Status
-from wire.ports import Inbound, LinkError
+from wire.ports import Inbound, LinkError, Timer
 from wire.release import Release
 from wire.topics import Topics
 
@@ -48,6 +48,17 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.ns = 1_000_000_000
+        self.alarms: list[Callable[[], None]] = []
+        """Calls that were put off; a test makes them."""
+
+    def call_later(self, ns: int, call: Callable[[], None]) -> Timer:
+        """Put it off until a test makes it."""
+        self.alarms.append(call)
+        return asyncio.get_running_loop().call_later(3600, lambda: None)
+
+    async def sleep(self, ns: int) -> None:
+        """For ever."""
+        await asyncio.Event().wait()
 
     def now_ns(self) -> int:
         """The present."""
@@ -98,13 +109,25 @@ class FakeControl:
     """Remembers the users it was told."""
 
     endpoint = Broker(host="127.0.0.1", port=1)
+    enrolment: Broker | None = None
+    credential: Literal["password", "certificate"] = "password"
 
     def __init__(self) -> None:
-        self.users: dict[str, BrokerUser] = {}
+        self.roster = Roster()
+        self.failures = 0
+        """How many times it cannot be told."""
 
-    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
-        """In force at once."""
-        self.users = dict(users)
+    @property
+    def users(self) -> Mapping[str, BrokerUser]:
+        """The newest."""
+        return self.roster.users
+
+    async def admit(self, roster: Roster) -> None:
+        """In force at once, unless it fails."""
+        if self.failures:
+            self.failures -= 1
+            raise BrokerError("the broker does not answer")
+        self.roster = roster
 
 
 class FakeLauncher:
@@ -207,12 +230,13 @@ class World:
         self.store = SqlStore(directory / "hub.sqlite")
         self.offload = ThreadOffload()
         self.objects = ObjectFiles(directory / "objects", self.offload)
-        self.outbox = Outbox(self.store, self.link, self.control, ROOT)
         self.keys = {name: load_or_create(directory / f"{name}.key") for name in KEYS}
         self.director = self.keys["director"]
         self.notary = TufNotary(lambda: [self.keys["online"]], lambda: [self.keys["director"]])
         self.trust = Trust(self.store, self.notary, self.clock)
         self.publisher = SimulatedPublisher(self.keys, self.clock.now_ns)
+        self.outbox = Outbox(self.store, self.link, self.control, ROOT, self.clock)
+        self.door = Door(ROOT)
         self.last = NOTHING
         self.seqs: dict[str, int] = {}
 
@@ -243,7 +267,7 @@ class World:
     async def receive(self, *messages: tuple[str, bytes]) -> Effects:
         """What devices sent, as one batch."""
         batch = [Received(topic, payload) for topic, payload in messages]
-        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, ROOT))
+        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, self.door))
 
     async def enrol(self, name: str, *, federated: bool = False, **labels: str) -> None:
         """Claim and enrol a device."""
@@ -321,7 +345,12 @@ class World:
 
 
 CAPABILITIES = Capabilities(
-    engines={"onnxruntime": "1.20"}, max_opset=21, machine="x86_64", python="3.11", ram_bytes=1, disk_free_bytes=1
+    engines={"onnxruntime": "1.20"},
+    max_opset=21,
+    machine="x86_64",
+    python="3.11",
+    ram_bytes=1 << 30,
+    disk_free_bytes=1 << 30,
 )
 
 

@@ -12,6 +12,9 @@ Labels = Annotated[dict[Label, Label], Field(max_length=32)]
 Role = Literal["viewer", "operator", "publisher", "admin"]
 
 
+MAX_CLAIMS = 10_000
+
+
 class Request(BaseModel):
     """A body: immutable, and a field it does not know is an error."""
 
@@ -35,13 +38,35 @@ class Health(BaseModel):
     version: str
 
 
-class ClaimRequest(Request):
+class ClaimTerms(Request):
+    """What a claim says of a device. What is left out stays as it is for a device that is known."""
+
+    labels: Labels | None = None
+    federated: bool | None = None
+    """May it take part in federated learning?"""
+    replaces: bool = False
+    """Give the name of an enrolled device to new hardware; the old hardware is out when the new one enrols."""
+
+
+class ClaimRequest(ClaimTerms):
     """Announce a device. The answer is its claim file (wire.identity.ClaimFile), shown once."""
 
     device: Name
-    labels: Labels = {}
-    federated: bool = False
-    """May it take part in federated learning?"""
+
+
+class ClaimsRequest(ClaimTerms):
+    """Announce many devices: those named, or `count` devices called prefix-0001, prefix-0002... from `first` on."""
+
+    devices: Annotated[list[Name], Field(min_length=1, max_length=MAX_CLAIMS)] | None = None
+    prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,52}$")] | None = None
+    count: Annotated[int, Field(ge=1, le=MAX_CLAIMS)] = 1
+    first: Annotated[int, Field(ge=0, lt=10**9)] = 1
+
+
+class RevocationRequest(Request):
+    """Why a device is to be put out of the fleet."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SlotView(BaseModel):
@@ -65,6 +90,12 @@ class DeviceView(BaseModel):
     labels: dict[str, str]
     federated: bool
     enrolled: bool
+    """Is it of the fleet now: enrolled, and not revoked since?"""
+    revoked_ns: int | None
+    clone_suspected_ns: int | None
+    """Since when two devices seem to speak under this name."""
+    certificate_expires_ns: int | None
+    """End of its newest certificate; none where devices log in with passwords."""
     online: bool
     seen_ns: int | None
     desired_sequence: int

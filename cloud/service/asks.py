@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from cloud.ports import Store
-from cloud.tables import devices
+from cloud.tables import ENROLLED, devices
 from wire.asks import Answer, Ask, MetadataPiece, Refused, Renewed, TimeTold
 from wire.codec import decode, encode
 from wire.errors import WireError
@@ -99,5 +99,4 @@ def is_ask(topics: Topics, topic: str) -> str | None:
 
 def _may_ask(conn: Connection, device: str) -> bool:
     """Enrolled and not revoked."""
-    here = (devices.c.name == device) & devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
-    return conn.execute(select(devices.c.name).where(here)).first() is not None
+    return conn.execute(select(devices.c.name).where(devices.c.name == device, ENROLLED)).first() is not None

@@ -1,14 +1,18 @@
-"""Tries models in the installer child. Whatever becomes of it is a verdict with its reason."""
+"""Tries models and unpacks deltas in the installer child. Whatever becomes of it is a verdict with its reason."""
 
 import time
 from collections.abc import Callable
+from typing import TypeVar
 
 from edge_agent.adapters.child import COMMAND, NoVerdictError, run_child
 from edge_agent.canary import CanaryOrder, Verdict
 from edge_agent.installer import Limits, Order
-from edge_agent.ports import CanaryRequest, CanaryVerdict
+from edge_agent.ports import CanaryRequest, CanaryVerdict, UnpackRequest
+from edge_agent.unpack import Unpacked, UnpackOrder, address_space_bytes
 from wire.codec import MAX_CONTROL_BYTES, decode
 from wire.errors import WireError
+
+Told = TypeVar("Told", Verdict, Unpacked)
 
 
 class ChildInstaller:
@@ -22,7 +26,7 @@ class ChildInstaller:
         """Try the model in a fresh process."""
         began = time.monotonic()
         try:
-            verdict = await self._run(request)
+            verdict = await self._try(request)
         except NoVerdictError as error:
             verdict = Verdict(reason=str(error))
         return CanaryVerdict(
@@ -33,7 +37,26 @@ class ChildInstaller:
             seconds=time.monotonic() - began,
         )
 
-    async def _run(self, request: CanaryRequest) -> Verdict:
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Unpack a delta in a fresh process."""
+        what = UnpackOrder(
+            base=self._locate(request.base),
+            delta=self._locate(request.delta),
+            target=self._locate(request.target),
+            length=request.length,
+        )
+        limits = Limits(
+            cpu_s=max(1, int(request.time_limit_s)),
+            address_space_bytes=address_space_bytes(request.base_bytes, request.length),
+            file_bytes=request.length,
+        )
+        try:
+            unpacked = await self._verdict(Order(limits=limits, what=what), request.time_limit_s, Unpacked)
+        except NoVerdictError as error:
+            return str(error)
+        return unpacked.reason
+
+    async def _try(self, request: CanaryRequest) -> Verdict:
         what = CanaryOrder(
             model=self._locate(request.model),
             golden=self._locate(request.golden),
@@ -41,16 +64,19 @@ class ChildInstaller:
             tolerance=request.tolerance,
         )
         order = Order(limits=Limits(cpu_s=max(1, int(request.time_limit_s))), what=what)
+        verdict = await self._verdict(order, request.time_limit_s, Verdict)
+        if not verdict.reason and verdict.golden is None:
+            raise NoVerdictError("the installer child gave no golden result")
+        return verdict
+
+    async def _verdict(self, order: Order, time_limit_s: float, kind: type[Told]) -> Told:
         said: list[bytes] = []
 
         async def take(line: bytes) -> None:
             said.append(line)
 
-        await run_child(self._command, order, request.time_limit_s, take, MAX_CONTROL_BYTES)
+        await run_child(self._command, order, time_limit_s, take, MAX_CONTROL_BYTES)
         try:
-            verdict = decode(said[0], Verdict)
+            return decode(said[0], kind)
         except WireError as error:
             raise NoVerdictError(f"the installer child gave no verdict: {error}") from error
-        if not verdict.reason and verdict.golden is None:
-            raise NoVerdictError("the installer child gave no golden result")
-        return verdict

@@ -14,7 +14,7 @@ import msgspec
 from edge_agent.core.slot import State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
 from edge_agent.errors import DamagedRecordError
-from wire.assignment import Assignment, CapturePolicy, FederatedPolicy
+from wire.assignment import Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 from wire.release import Name, Sha256
@@ -38,6 +38,7 @@ class Record(Document, frozen=True, kw_only=True):
     slots: dict[Name, State] = {}
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()
+    transfer: TransferPolicy = TransferPolicy()
     updates_accepted: int = 0
     """Federated updates that the cloud took."""
 
@@ -78,6 +79,7 @@ class Record(Document, frozen=True, kw_only=True):
             director=key,
             capture=assignment.capture,
             federated=assignment.federated,
+            transfer=assignment.transfer,
         )
 
     def with_time(self, key: str, now_ns: int) -> "Record":
@@ -102,6 +104,16 @@ class Record(Document, frozen=True, kw_only=True):
     def with_update_accepted(self) -> "Record":
         """The record after the cloud took one more federated update."""
         return msgspec.structs.replace(self, updates_accepted=self.updates_accepted + 1)
+
+    def without_finished(self, taken: frozenset[str]) -> "Record":
+        """The record without what it remembers of these executions, because the hub has taken it."""
+        slots = {
+            name: msgspec.structs.replace(
+                state, finished=tuple(one for one in state.finished if one.execution not in taken)
+            )
+            for name, state in self.slots.items()
+        }
+        return msgspec.structs.replace(self, slots=slots)
 
     def next_boot(self) -> "Record":
         """The record of one more start."""

@@ -36,7 +36,12 @@ async def adopt_claim(disk: Disk, given: ClaimFile | None) -> ClaimFile:
     Raises:
         EnrolmentError: there is none, or it is another device's.
     """
-    stored = await stored_claim(disk)
+    try:
+        stored = await stored_claim(disk)
+    except DamagedRecordError:
+        if given is None:
+            raise
+        stored = None
     if given is None:
         if stored is None:
             raise EnrolmentError(

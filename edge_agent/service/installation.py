@@ -8,7 +8,7 @@ from typing import assert_never
 
 import msgspec
 
-from edge_agent.core.compatibility import unmet_need
+from edge_agent.core.patience import Patience
 from edge_agent.core.reading import agree, agreed_variant, read_release
 from edge_agent.core.slot import (
     CanaryPassed,
@@ -23,10 +23,12 @@ from edge_agent.core.slot import (
 from edge_agent.core.trust import Listed
 from edge_agent.errors import DiskError, RefusedError, TransferStalledError, UnansweredError, UnjudgedError
 from edge_agent.ports import CanaryRequest, Ports
-from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.deltas import Deltas
+from edge_agent.service.downloads import Downloads
 from edge_agent.service.objects import Objects, path_of
 from edge_agent.service.trusting import Trusting
 from wire.assignment import SlotAssignment
+from wire.compatibility import unmet_need
 from wire.messages import InstallFigures, Outcome
 from wire.ports import SECOND
 from wire.trust import target_path
@@ -42,6 +44,7 @@ class Installation:
         self._ports = ports
         self._objects = objects
         self._downloads = downloads
+        self._deltas = Deltas(ports, objects, downloads)
 
     async def perform(self, step: Step, floor: int) -> Event:
         """Do one step. `floor` is the lowest release counter that may be installed."""
@@ -70,8 +73,9 @@ class Installation:
         await self._downloads.fetch(desired.release, _patience(desired))
         release = read_release(await self._objects.read(desired.release.sha256))
         variant = agreed_variant(release, desired, listed.counter)
-        free_bytes = await self._ports.disk.free_bytes()
-        need = unmet_need(variant.needs, self._ports.machine.capabilities(free_bytes))
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        held_bytes = await self._objects.room_taken(variant.file, release.companions.golden)
+        need = unmet_need(variant.needs, capabilities, held_bytes)
         if need:
             raise RefusedError(f"variant {variant.name}: {need}")
         golden = variant.golden
@@ -91,12 +95,15 @@ class Installation:
         """Fetch model and golden vectors."""
         began_ns = self._ports.clock.monotonic_ns()
         patience = _patience(effect.desired)
-        received = await self._downloads.fetch(effect.verified.file, patience)
-        received += await self._downloads.fetch(effect.verified.golden, patience)
-        seconds = (self._ports.clock.monotonic_ns() - began_ns) / SECOND
-        return FilesStored(
-            effect.ticket, effect.verified, InstallFigures(downloaded_bytes=received, download_s=seconds)
+        model = await self._deltas.obtain(effect.verified.file, effect.desired.deltas, patience)
+        golden_bytes = await self._downloads.fetch(effect.verified.golden, patience)
+        figures = InstallFigures(
+            downloaded_bytes=model.downloaded_bytes + golden_bytes,
+            download_s=(self._ports.clock.monotonic_ns() - began_ns) / SECOND,
+            by_delta=model.by_delta,
+            delta_refused=model.refused,
         )
+        return FilesStored(effect.ticket, effect.verified, figures)
 
     async def _canary(self, effect: RunCanary) -> Event:
         """Have the child load the model and compare it with its golden vectors."""

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
+from edge_agent.core.decision import Ignored
 from edge_agent.core.pointer import Record
+from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import (
     Abandon,
     Assigned,
@@ -34,7 +36,7 @@ from edge_agent.core.slot import (
     Unassigned,
     WatchHealth,
 )
-from edge_agent.core.update import ACTIVE, Ignored, decide
+from edge_agent.core.update import decide
 from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
@@ -81,7 +83,14 @@ class Learned:
     done: asyncio.Future[None]
 
 
-Item = Desired | Happened | UpdateAccepted | Learned
+@dataclass(frozen=True, slots=True)
+class OutcomesTaken:
+    """The hub has receipted how these executions ended."""
+
+    executions: frozenset[str] = frozenset()
+
+
+Item = Desired | Happened | UpdateAccepted | Learned | OutcomesTaken
 
 
 class Reconciler:
@@ -103,6 +112,8 @@ class Reconciler:
         self._timers: dict[str, list[Timer]] = {}
         self._retry: Timer | None = None
         self.record = Record()
+        self.durable_boot = 0
+        """Number of this start once it is written down; 0 until then."""
         self._refused = ""
         self._unwritten = ""
         self._unheard: bytes | None = None
@@ -137,7 +148,7 @@ class Reconciler:
             self.record = record.next_boot()
             for slot, state in record.slots.items():
                 await self._serve(slot, Serve(state.current))
-            self._mailbox.extend(items)
+            self._mailbox.extend([*items, OutcomesTaken()])
             self._write_later(error)
 
     def on_desired(self, envelope: bytes, ack: Callable[[], None]) -> None:
@@ -153,6 +164,11 @@ class Reconciler:
         done = asyncio.get_running_loop().create_future()
         self._put(Learned(change, done))
         await done
+
+    def on_outcomes_taken(self, executions: frozenset[str]) -> None:
+        """The hub has receipted how these executions ended."""
+        if executions:
+            self._put(OutcomesTaken(executions))
 
     def stop(self) -> None:
         """No more timers; the owner of the tasks ends the tasks."""
@@ -203,6 +219,8 @@ class Reconciler:
                 await self._apply(self.record.with_update_accepted(), [])
             case Learned():
                 await self._learn(item)
+            case OutcomesTaken():
+                await self._apply(self.record.without_finished(item.executions), [])
             case _:
                 assert_never(item)
 
@@ -256,7 +274,7 @@ class Reconciler:
             effects += [(item.slot, effect) for effect in decision.effects]
         if record != self.record or self._unwritten:
             await self._journal.save(record)
-            self._unwritten = ""
+            self._unwritten, self.durable_boot = "", record.boot
             self._log_moves(self.record, record)
             self.record = record
             self.on_changed()

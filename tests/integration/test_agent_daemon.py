@@ -156,7 +156,7 @@ class Daemon:
         """Start it, without waiting."""
         words = ["--claim", str(self.claim)] if claim else []
         with self.log.open("ab") as log:
-            command = [*self.command(), *words, "--telemetry-interval-s", "0.2"]
+            command = [*self.command(), *words, "--telemetry-interval-s", "0.2", "--log-level", "debug"]
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
     def end(self, how: signal.Signals) -> int:
@@ -264,6 +264,8 @@ def test_a_new_device_enrols_installs_serves_and_comes_back_after_a_kill(broker:
             assert await asyncio.to_thread(daemon.end, signal.SIGTERM) == 0
             await hub.until(lambda: not hub.statuses[-1].online)
             assert "Traceback" not in daemon.log.read_text()
+            for secret in (identity["password"], "t" * 32):
+                assert secret not in daemon.log.read_text()
 
     run(scenario)
 
@@ -377,7 +379,7 @@ def test_doctor_and_status_say_what_is_wrong_and_what_to_do(broker: BrokerProces
                 await call(application.status)
             code, text = await asyncio.to_thread(ask, "doctor")
             assert code == 0, text
-            code, text = await asyncio.to_thread(ask, "status")
+            code, text = await asyncio.to_thread(ask, "status", "--json")
             assert json.loads(text)["device"] == DEVICE
             code, text = await asyncio.to_thread(ask)
             assert (code, "another agent runs" in text) == (1, True)
@@ -386,4 +388,4 @@ def test_doctor_and_status_say_what_is_wrong_and_what_to_do(broker: BrokerProces
     broker.kill()
     code, text = ask("doctor")
     broker.start()
-    assert (code, "see that the hub runs" in text) == (1, True)
+    assert (code, "see that hub and broker run" in text) == (1, True)

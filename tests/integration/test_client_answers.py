@@ -47,6 +47,17 @@ async def models() -> dict[str, str]:
     return {"name": "watch"}
 
 
+@app.post("/api/v1/claims/batch")
+async def claims(request: Request) -> Response:
+    """Two claim files, or what is wrong."""
+    body = await request.json()
+    seen.append(("claims/batch", request.headers["authorization"], body))
+    if body.get("prefix") == "Bad":
+        return JSONResponse({"detail": "prefix: not a name"}, 422, media_type="application/problem+json")
+    lines = "<html>" if body.get("prefix") == "page" else '{"device": "p-0001"}\n{"device": "p-0002"}\n'
+    return PlainTextResponse(lines, 201)
+
+
 @app.post("/api/v1/{path:path}")
 async def take(path: str, request: Request) -> Response:
     """Remember what was posted."""
@@ -109,6 +120,8 @@ def test_no_answer_is_told_apart() -> None:
             "claims",
             {"device": "p01", "labels": {"arm": "left"}, "federated": True},
         ),
+        (lambda hub: hub.revoke_device("p01", "stolen"), "devices/p01/revoke", {"reason": "stolen"}),
+        (lambda hub: hub.call_off_clone_alarm("p01"), "devices/p01/clone-alarm/off", None),
         (
             lambda hub: hub.create_job("m", workload="watch", seed=3),
             "jobs",
@@ -134,6 +147,18 @@ def test_requests_are_what_the_api_takes(client: HubClient, call: Any, path: str
     assert seen[-1] == (path, "Bearer right", body)
 
 
+def test_many_claims_come_one_by_one(client: HubClient) -> None:
+    """As they are read; what is refused is refused before the first."""
+    found = [claim["device"] for claim in client.create_claims(prefix="p", count=2, labels={"arm": "left"})]
+    assert found == ["p-0001", "p-0002"]
+    assert seen[-1][2] == {"prefix": "p", "count": 2, "labels": {"arm": "left"}}
+    list(client.create_claims(["p01", "p02"]))
+    assert seen[-1][2] == {"devices": ["p01", "p02"]}
+    for prefix, why in (("Bad", "not a name"), ("page", "is this the hub")):
+        with pytest.raises(HubError, match=why):
+            list(client.create_claims(prefix=prefix))
+
+
 def test_empty_answer_is_fine_where_none_is_expected(client: HubClient) -> None:
     """204 has no body."""
     client.refuse("s1", "because")
@@ -146,6 +171,8 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
 
     kinds = {
         "claims": schemas.ClaimRequest,
+        "claims/batch": schemas.ClaimsRequest,
+        "devices/p01/revoke": schemas.RevocationRequest,
         "jobs": schemas.JobRequest,
         "keys": schemas.KeyRequest,
         "trust/roots": schemas.RootRequest,
@@ -156,6 +183,8 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
     }
     seen.clear()
     client.create_claim("p01")
+    list(client.create_claims(prefix="p", count=2, replaces=True))
+    client.revoke_device("p01", "stolen")
     client.create_job("m", workload="watch")
     client.create_key("p", "viewer")
     client.adopt_root("e30=")

@@ -19,7 +19,8 @@ from cloud.adapters.certificates import ensure
 from cloud.bootstrap import SettingsError, check
 from cloud.core.identity import digest
 from cloud.settings import Settings
-from tests.hub_process import PATIENCE_S, HubProcess, free_port, keys_command
+from tests.clients import free_port
+from tests.hub_process import PATIENCE_S, HubProcess, keys_command
 from tests.hub_world import CAPABILITIES
 from tests.tuf_builder import new_key
 from wire.adapters.mqtt_link import Credentials, MqttLink

@@ -6,13 +6,13 @@ from alembic import op
 revision = "0002"
 down_revision = "0001"
 
-_DEVICES = ("session", "clone_suspected_ns", "revoked_ns", "certificate_serial", "certificate_expires_ns")
+_DEVICES = ("sessions", "clone_suspected_ns", "revoked_ns", "certificate_serial", "certificate_expires_ns")
 
 
 def upgrade() -> None:
     """Add what a device that cannot be bricked needs."""
     with op.batch_alter_table("devices") as table:
-        table.add_column(sa.Column("session", sa.String(length=64), nullable=False, server_default=""))
+        table.add_column(sa.Column("sessions", sa.JSON(), nullable=True))
         table.add_column(sa.Column("clone_suspected_ns", sa.BigInteger(), nullable=True))
         table.add_column(sa.Column("revoked_ns", sa.BigInteger(), nullable=True))
         table.add_column(sa.Column("certificate_serial", sa.String(length=40), nullable=True))
@@ -28,6 +28,7 @@ def upgrade() -> None:
         sa.Column("serial", sa.String(length=40), nullable=False),
         sa.Column("device", sa.String(length=63), nullable=False),
         sa.Column("pem", sa.String(length=8192), nullable=False),
+        sa.Column("key_sha256", sa.String(length=64), nullable=False),
         sa.Column("issued_ns", sa.BigInteger(), nullable=False),
         sa.Column("expires_ns", sa.BigInteger(), nullable=False),
         sa.Column("revoked_ns", sa.BigInteger(), nullable=True),
@@ -54,6 +55,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["device"], ["devices.name"], name=op.f("fk_telemetry_points_device_devices")),
         sa.PrimaryKeyConstraint("device", "seq", name=op.f("pk_telemetry_points")),
     )
+    op.create_index(op.f("ix_telemetry_points_received_ns"), "telemetry_points", ["received_ns"])
     op.create_table(
         "deltas",
         sa.Column("base", sa.String(length=64), nullable=False),
@@ -86,6 +88,7 @@ def downgrade() -> None:
     with op.batch_alter_table("versions") as versions:
         versions.alter_column("release_ref", new_column_name="envelope_ref", existing_type=sa.JSON())
     _sign_anew()
+    op.drop_index(op.f("ix_telemetry_points_received_ns"), table_name="telemetry_points")
     for table in ("deltas", "telemetry_points", "trust_metadata"):
         op.drop_table(table)
     op.drop_index(op.f("ix_certificates_device"), table_name="certificates")
