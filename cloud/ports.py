@@ -7,6 +7,7 @@ from typing import Literal, Protocol, TypeVar
 from sqlalchemy import Connection
 
 from wire.identity import Broker, RecoverRequest
+from wire.trust import Bin, Listed, RootKeys, Standing
 
 T = TypeVar("T")
 
@@ -33,6 +34,23 @@ class Objects(Protocol):
 
     async def get(self, sha256: str) -> bytes:
         """The bytes, checked against their digest. Raises ObjectMissingError."""
+
+    async def verify(self, sha256: str) -> int:
+        """Their length, after they were checked against their digest. Raises ObjectMissingError."""
+
+    async def piece(self, sha256: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on, fewer at the end, not checked. Raises ObjectMissingError."""
+
+
+class DeltaError(Exception):
+    """The delta could not be made."""
+
+
+class DeltaMaker(Protocol):
+    """Makes what turns one file into another, away from the event loop."""
+
+    async def make(self, base: bytes, target: bytes) -> bytes:
+        """The delta (`wire.adapters.zstd_delta`). Raises DeltaError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,3 +174,55 @@ class Scheduler(Protocol):
 
     def every(self, seconds: float, call: Callable[[], None]) -> None:
         """Call `call` about every `seconds`."""
+
+
+class Notary(Protocol):
+    """Judges trust metadata, and holds the hub's own keys: online (snapshot, timestamp) and director.
+
+    Apart from `follow`, functions of bytes. Whatever is judged raises WireError with the reason.
+    """
+
+    @property
+    def online_keys(self) -> tuple[str, ...]:
+        """Public keys (hex) that the hub could sign snapshot and timestamp with."""
+
+    @property
+    def director_keys(self) -> tuple[str, ...]:
+        """Public keys (hex) that the hub could sign assignments with."""
+
+    @property
+    def director(self) -> str:
+        """Public key (hex) that signs assignments now."""
+
+    def follow(self, keys: RootKeys) -> bool:
+        """Sign assignments with the newest director key that the root names. Did that change anything?"""
+
+    def seal(self, payload: bytes, payload_type: str) -> bytes:
+        """A DSSE envelope by the director."""
+
+    def keys_of(self, root: bytes) -> RootKeys:
+        """Who holds which role."""
+
+    def check_root(self, root: bytes, before: bytes | None) -> Standing:
+        """May it follow `before`?"""
+
+    def check_targets(self, targets: bytes, root: bytes) -> Standing:
+        """The top-level targets under this root."""
+
+    def check_bin(self, data: bytes, name: str, targets: bytes) -> Bin:
+        """A bin under these targets."""
+
+    def read_bin(self, data: bytes, name: str) -> Bin:
+        """What a bin says, whoever signed it."""
+
+    def check_snapshot(self, snapshot: bytes, root: bytes) -> tuple[Standing, Mapping[str, Listed]]:
+        """A snapshot under this root, and what it lists by role."""
+
+    def check_timestamp(self, timestamp: bytes, root: bytes) -> Standing:
+        """A timestamp under this root."""
+
+    def make_snapshot(self, keys: RootKeys, standing: Standing, listed: Mapping[str, Listed]) -> bytes:
+        """A snapshot, signed with the newest online key that the root names."""
+
+    def make_timestamp(self, keys: RootKeys, standing: Standing, snapshot: bytes) -> bytes:
+        """A timestamp for it."""

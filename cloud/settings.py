@@ -39,9 +39,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, msgspec.Meta(description="life of a device's certificate, renewed after two thirds of it", gt=0, le=825)
     ] = 14.0
     topic_root: Annotated[str, _doc("first levels of every MQTT topic of this fleet")] = DEFAULT_ROOT
-    publisher_key_files: Annotated[
-        tuple[str, ...], _doc("files with public keys (64 hex digits) of publishers to trust, comma between")
-    ] = ()
     silence_s: Annotated[
         float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
     ] = 180.0
+    telemetry_days: Annotated[
+        float, msgspec.Meta(description="days that the points of the devices' telemetry are kept", gt=0)
+    ] = 7.0

@@ -88,7 +88,7 @@ trust_metadata = Table(  # every version of every TUF role that this hub has pub
     "trust_metadata",
     metadata,
     Column("role", String(63), primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
@@ -100,7 +100,7 @@ telemetry_points = Table(  # what devices measured over time, each message once
     Column("device", ForeignKey("devices.name"), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at_ns", BigInteger, nullable=False),
-    Column("received_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False, index=True),
     Column("content", LargeBinary, nullable=False),  # wire.messages.Telemetry, as received
 )
 
@@ -152,6 +152,7 @@ desired = Table(  # what each device shall run: the exact signed document of its
     Column("sequence", BigInteger, nullable=False),
     Column("assignment", LargeBinary, nullable=False),  # wire.assignment.Assignment
     Column("envelope", LargeBinary, nullable=False),  # DSSE over it
+    Column("signer", String(16), nullable=False, default=""),  # wire.dsse.keyid of the director key behind it
     Column("issued_ns", BigInteger, nullable=False),
 )
 
@@ -189,8 +190,8 @@ versions = Table(
     Column("counter", BigInteger, nullable=False),
     Column("state", String(32), nullable=False),  # core.registry.VersionState
     Column("reason", String(500), nullable=False, default=""),  # why it was refused
-    Column("release", LargeBinary, nullable=False),  # wire.release.Release, the bytes to be signed
-    Column("envelope_ref", JSON),  # wire.release.ObjectRef of the signed envelope; NULL until released
+    Column("release", LargeBinary, nullable=False),  # wire.release.Release: the bytes that a target stands for
+    Column("release_ref", JSON),  # wire.release.ObjectRef of `release` as an object; NULL until released
     Column("card", LargeBinary, nullable=False),  # wire.release.ModelCard
     Column("chosen", String(63), nullable=False),  # variant that rollouts ship
     Column("job", String(64), nullable=False),
@@ -221,14 +222,6 @@ signing_requests = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("decided_ns", BigInteger),
     UniqueConstraint("model", "version"),
-)
-
-publisher_keys = Table(
-    "publisher_keys",
-    metadata,
-    Column("public_key", String(64), primary_key=True),  # ed25519, hex
-    Column("name", String(63), nullable=False),
-    Column("added_ns", BigInteger, nullable=False),
 )
 
 jobs = Table(

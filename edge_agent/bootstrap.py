@@ -9,13 +9,13 @@ from pathlib import Path
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.adapters.child_installer import ChildInstaller
 from edge_agent.adapters.code_pages import give_back
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
+from edge_agent.adapters.tuf_trust import TufTrust
 from edge_agent.core.lifetime import at_least
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, Parts, offline_status
@@ -24,17 +24,20 @@ from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.enrolment import Desk, Enrolment
+from edge_agent.service.freshness import Freshness
 from edge_agent.service.identity import Identity, load_identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
 from edge_agent.service.membership import Means, Member, Membership, Settled
 from edge_agent.service.objects import Objects
+from edge_agent.service.outbox import DEFAULT_BYTES, Outbox
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import Told, build_status
 from edge_agent.service.tasks import Tasks
-from edge_agent.service.telemetry import TelemetryReporter
-from edge_agent.settings import DEFAULT_SOCKET, Settings
+from edge_agent.service.telemetry import Known, TelemetryReporter
+from edge_agent.service.trusting import TRUST_WORK, Trusting
+from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
@@ -112,15 +115,16 @@ async def running_agent(
             clock=SystemClock(),
             ids=SystemIds(),
             disk=disk,
-            trust=DsseTrust(identity.username, claim.director_keys, claim.publisher_keys),
+            trust=TufTrust(claim.root, disk.locate(TRUST_WORK)),
             installer=ChildInstaller(disk.locate),
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
-            machine=ThisMachine(),
+            machine=ThisMachine(read_overrides(settings.capabilities)),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
+        policy = AgentPolicy(settings.telemetry_interval_s, settings.outbox_bytes, settings.refresh_trust_s)
         member = Member(claim, identity, P256Keys(), BrokerAccess(link), open_desk)
-        agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s, member)
+        agent, api = assemble(ports, uplink, disk.locate, offloads.training, policy, member)
         stack.push_async_callback(agent.stop)
         await agent.start()
         stack.push_async_callback(api.close)
@@ -132,34 +136,50 @@ async def running_agent(
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class AgentPolicy:
+    """How often is measured and looked, and how much of the disk may hold what the hub has not taken yet."""
+
+    telemetry_interval_s: float
+    outbox_bytes: int = DEFAULT_BYTES
+    refresh_trust_s: float = REFRESH_TRUST_S
+
+
 def assemble(
     ports: Ports,
     uplink: Uplink,
     locate: Callable[[str], str],
     training: Offload,
-    telemetry_interval_s: float,
+    policy: AgentPolicy,
     member: Member | None = None,
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere.
 
     Without a `member`, its identity is the business of whoever calls.
     """
-    objects = Objects(ports.disk, ports.trust)
-    downloads = Downloads(ports, uplink.topics, objects)
+    objects = Objects(ports.disk)
+    asking = Asking(uplink, ports.ids)
+    downloads = Downloads(ports, uplink.topics, objects, asking)
     inference = Inference(ports, objects)
-    installation = Installation(ports, objects, downloads)
+    trusting = Trusting(ports, uplink.device, asking)
+    installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
+    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
-    telemetry = TelemetryReporter(
-        ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
-    )  # fmt: skip
+    outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
+
+    def known() -> Known:
+        return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
+
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s)
     inference.on_answered = telemetry.changed
-    asking = Asking(uplink, ports.ids)
+    freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
     now = lambda: at_least(ports.clock.now_ns(), reconciler.record.time_floor_ns)  # noqa: E731
     membership = Membership(member, Means(ports.disk, ports.ids, uplink, asking, now)) if member else Settled()
-    told = Told(reconciler, inference, membership)
-    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry, membership))
+    told = Told(reconciler, inference, freshness, membership)
+    parts = Parts(reconciler, downloads, asking, learner, telemetry, freshness, membership)
+    agent = Agent(ports, uplink, parts)
     return agent, LocalApi(inference, lambda: build_status(ports, uplink, told))
 
 

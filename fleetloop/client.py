@@ -138,9 +138,9 @@ class HubClient:
         """Versions that wait for the publisher, or what became of them."""
         return self._list(f"/signing-requests?state={state}")
 
-    def sign(self, request: str, envelope: Mapping[str, Any]) -> None:
-        """Hand in the publisher's DSSE envelope."""
-        self._send("POST", f"/signing-requests/{request}/signature", {"envelope": dict(envelope)})
+    def sign(self, request: str, metadata: Mapping[str, str]) -> None:
+        """Hand in the bin in which the publisher lists the release: role -> base64."""
+        self._send("POST", f"/signing-requests/{request}/signature", {"metadata": dict(metadata)})
 
     def refuse(self, request: str, reason: str) -> None:
         """Refuse to sign."""
@@ -152,9 +152,15 @@ class HubClient:
         """Make an API key; it is shown only now."""
         return self._object("POST", "/keys", name=name, role=role)
 
-    def add_publisher_key(self, name: str, public_key: str) -> None:
-        """Trust an ed25519 key (64 hex digits) to sign releases from now on."""
-        self._send("POST", "/publisher-keys", {"name": name, "public_key": public_key})
+    # Trust.
+
+    def trust(self) -> Json:
+        """Keys by role, newest metadata versions, and the public keys that a root for this hub has to name."""
+        return self._object("GET", "/trust")
+
+    def adopt_root(self, root: str) -> Json:
+        """Hand in the first or the next root of trust (base64 of a signed root.json)."""
+        return self._object("POST", "/trust/roots", root=root)
 
     # Rollouts.
 

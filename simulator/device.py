@@ -9,9 +9,8 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
 from edge_agent.errors import EnrolmentError
@@ -31,6 +30,7 @@ from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import MemoryDisk
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
@@ -128,14 +128,14 @@ class Device:
             clock=clock,
             ids=SeededIds(self.rng),
             disk=self.disk,
-            trust=DsseTrust(identity.username, self.claim.director_keys, self.claim.publisher_keys),
+            trust=InlineTrust(self.claim.root),
             installer=MemoryInstaller(self.disk, clock, self.unfit),
             runtime=LightRuntime(self.disk, clock),
             captures=self.captures,
             machine=FixedMachine(),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
-        agent, _ = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)
+        agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(TELEMETRY_INTERVAL_S))
         await agent.start()
 
     async def _identify(self) -> Identity:

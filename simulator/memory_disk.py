@@ -1,15 +1,15 @@
 """A disk in memory that can lose power, modelled on inodes: names and bytes become durable separately.
 
-What was written and not synced may, after a power cut, be there, be gone, be torn or be zeros; of the names changed in
-a directory since it was synced, a prefix survives (a journal keeps the order). Satisfies `edge_agent.ports.Disk`.
+What a cut leaves is decided in `simulator.core.power`. Satisfies `edge_agent.ports.Disk`.
 """
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 
 from edge_agent.errors import DiskError, DiskFullError, FileMissingError
+from simulator.core.power import Content, NameChange, Unsettled, apply, one_outcome
 from simulator.core.rng import Rng
 
 
@@ -17,23 +17,12 @@ class PowerCutError(BaseException):
     """The power went at this operation: nothing may catch this and go on."""
 
 
-@dataclass(slots=True, eq=False)
+@dataclass(slots=True)
 class Inode:
-    """Bytes of a file: as they are now, as they are durable, and what happened in between."""
+    """A file: its bytes as they are now, and what of them a power cut would leave."""
 
-    data: bytearray
-    durable: bytes = b""
-    pending: list[tuple[int, bytes]] = field(default_factory=list)
-
-
-@dataclass(frozen=True, slots=True)
-class NameChange:
-    """In `directory`, `name` now means `inode` (None: nothing); `source` is the name it was renamed from."""
-
-    directory: str
-    name: str
-    inode: Inode | None
-    source: str = ""
+    data: bytes | bytearray
+    content: Content
 
 
 def _raise_power_cut() -> None:
@@ -48,8 +37,10 @@ class MemoryDisk:
         self.cut_at: int | None = None
         self.on_cut: Callable[[], None] = _raise_power_cut
         self._capacity_bytes = capacity_bytes
-        self._names: dict[str, Inode] = {}
-        self._durable_names: dict[str, Inode] = {}
+        self._inodes: dict[int, Inode] = {}
+        self._numbers = 0
+        self._names: dict[str, int] = {}
+        self._durable_names: dict[str, int] = {}
         self._changes: list[NameChange] = []
 
     async def read(self, path: str) -> bytes:
@@ -69,38 +60,41 @@ class MemoryDisk:
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
         replaced = self._names.get(path)
-        if size > self._free() + (len(replaced.data) if replaced else 0):
+        if size > self._free() + (0 if replaced is None else len(self._inodes[replaced].data)):
             raise DiskFullError(f"{path}: no room for {size} bytes")
-        self._change(NameChange(_directory(path), path, Inode(bytearray(size))))
+        number = self._add(Inode(bytearray(size), Content(b"", size)))
+        self._change(NameChange(_directory(path), path, number))
         await self._step()
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
         inode = self._inode(path)
-        if offset + len(data) > len(inode.data):
-            if offset + len(data) - len(inode.data) > self._free():
-                raise DiskFullError(f"{path}: no room for {len(data)} bytes")
-            inode.data.extend(bytes(offset + len(data) - len(inode.data)))
+        growth = max(0, offset + len(data) - len(inode.data))
+        if growth > self._free():
+            raise DiskFullError(f"{path}: no room for {len(data)} bytes")
+        inode.data = bytearray(inode.data) if isinstance(inode.data, bytes) else inode.data
+        inode.data.extend(bytes(growth))
         inode.data[offset : offset + len(data)] = data
-        inode.pending.append((offset, data))
+        writes = (*inode.content.writes, (offset, bytes(data)))
+        inode.content = Content(inode.content.durable, len(inode.data), writes)
         await self._step()
 
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
         inode = self._inode(path)
         await self._step()
-        inode.durable, inode.pending = bytes(inode.data), []
+        inode.content = Content(bytes(inode.data), len(inode.data))
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
         if _directory(source) != _directory(target):
             raise DiskError(f"cannot rename {source} to {target}: another directory")
-        self._change(NameChange(_directory(target), target, self._inode(source), source))
+        self._change(NameChange(_directory(target), target, self._number(source), source))
         await self._step()
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""
-        self._inode(path)
+        self._number(path)
         self._change(NameChange(_directory(path), path, None))
         await self._step()
 
@@ -109,8 +103,10 @@ class MemoryDisk:
         await self._step()
         for change in self._changes:
             if change.directory == path:
-                _apply(self._durable_names, change)
+                apply(self._durable_names, change)
         self._changes = [change for change in self._changes if change.directory != path]
+        used = {*self._names.values(), *self._durable_names.values(), *(change.file for change in self._changes)}
+        self._inodes = {number: inode for number, inode in self._inodes.items() if number in used}
 
     async def list(self, path: str) -> tuple[str, ...]:
         """Names in a directory, sorted."""
@@ -121,25 +117,31 @@ class MemoryDisk:
         """Room left."""
         return self._free()
 
+    @property
+    def paths(self) -> tuple[str, ...]:
+        """All files, sorted: for checks from outside, as is `peek`."""
+        return tuple(sorted(self._names))
+
     def peek(self, path: str) -> bytes | None:
         """What a read would give now, without being an operation: for checks from outside."""
-        inode = self._names.get(path)
-        return None if inode is None else bytes(inode.data)
+        number = self._names.get(path)
+        return None if number is None else bytes(self._inodes[number].data)
+
+    def unsettled(self) -> Unsettled:
+        """What is certain of the disk at this moment, and what is not."""
+        files = {number: inode.content for number, inode in self._inodes.items()}
+        return Unsettled(dict(self._durable_names), tuple(self._changes), files)
+
+    def hold(self, files: Mapping[str, bytes]) -> None:
+        """Hold these files and no others, all of it durable."""
+        self._inodes, self._names, self._changes, self.cut_at = {}, {}, [], None
+        for path, data in files.items():
+            self._names[path] = self._add(Inode(data, Content(data, len(data))))
+        self._durable_names = dict(self._names)
 
     def crash(self, rng: Rng) -> None:
         """The power went and came back: decide what of everything that was not synced is there."""
-        kept: dict[str, int] = {}
-        for directory in sorted({change.directory for change in self._changes}):
-            kept[directory] = rng.below(sum(change.directory == directory for change in self._changes) + 1)
-        for change in self._changes:
-            if kept[change.directory] > 0:
-                kept[change.directory] -= 1
-                _apply(self._durable_names, change)
-        for name in sorted(self._durable_names):
-            _tear(self._durable_names[name], rng)
-        self._names = dict(self._durable_names)
-        self._changes = []
-        self.cut_at = None
+        self.hold({path: left.data for path, left in one_outcome(self.unsettled(), rng).items()})
 
     async def _step(self) -> None:
         """One operation: a turn of the loop, in which other tasks run, and a moment at which the power may go."""
@@ -150,41 +152,27 @@ class MemoryDisk:
             await asyncio.get_running_loop().create_future()
         await asyncio.sleep(0)
 
-    def _inode(self, path: str) -> Inode:
-        inode = self._names.get(path)
-        if inode is None:
+    def _number(self, path: str) -> int:
+        number = self._names.get(path)
+        if number is None:
             raise FileMissingError(f"no file {path}")
-        return inode
+        return number
+
+    def _inode(self, path: str) -> Inode:
+        return self._inodes[self._number(path)]
+
+    def _add(self, inode: Inode) -> int:
+        self._numbers += 1
+        self._inodes[self._numbers] = inode
+        return self._numbers
 
     def _change(self, change: NameChange) -> None:
-        _apply(self._names, change)
+        apply(self._names, change)
         self._changes.append(change)
 
     def _free(self) -> int:
-        return self._capacity_bytes - sum(len(inode.data) for inode in self._names.values())
+        return self._capacity_bytes - sum(len(self._inodes[number].data) for number in self._names.values())
 
 
 def _directory(path: str) -> str:
     return path.rpartition("/")[0]
-
-
-def _apply(names: dict[str, Inode], change: NameChange) -> None:
-    if change.source:
-        names.pop(change.source, None)
-    if change.inode is None:
-        names.pop(change.name, None)
-    else:
-        names[change.name] = change.inode
-
-
-def _tear(inode: Inode, rng: Rng) -> None:
-    """Each write since the last sync is lost, cut short, replaced by zeros or kept."""
-    data = bytearray(inode.durable)
-    for offset, written in inode.pending:
-        fate = rng.below(4)
-        if fate == 0:
-            continue
-        piece = {1: written[: rng.below(len(written) + 1)], 2: bytes(len(written)), 3: written}[fate]
-        data.extend(bytes(max(0, offset + len(piece) - len(data))))
-        data[offset : offset + len(piece)] = piece
-    inode.data, inode.durable, inode.pending = data, bytes(data), []

@@ -32,20 +32,18 @@ class Api:
             return answer.json()["detail"]
         return answer.json()
 
-    async def trust_and_claim(self, device: str) -> dict[str, Any]:
-        """A trusted publisher, and a claim file for the device."""
-        key = {"name": "publisher", "public_key": self.world.publisher.public_hex}
-        await self("admin", "POST", "/publisher-keys", key, 201)
+    async def claim(self, device: str) -> dict[str, Any]:
+        """A claim file for the device."""
         claim: dict[str, Any] = await self("operator", "POST", "/claims", {"device": device}, 201)
         return claim
 
 
-def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]]) -> None:
+def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *, rooted: bool = True) -> None:
     """Run a scenario against the app of a fresh hub."""
 
     async def run() -> None:
-        async with World(tmp_path) as world:
-            fleet = FleetIdentity(world.director.public_hex, "enrol", "enrol-password")
+        async with World(tmp_path, rooted=rooted) as world:
+            fleet = FleetIdentity("enrol", "enrol-password")
             app = FastAPI()
             app.state.context = Context(
                 world.store,
@@ -57,6 +55,7 @@ def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]]) ->
                 world.ids,
                 ROOT,
                 fleet,
+                world.trust,
             )
             problems.install(app)
             app.include_router(routes.router())

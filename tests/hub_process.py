@@ -1,4 +1,4 @@
-"""`fleetloop hub` as a process, for tests of what only a process can show."""
+"""`fleetloop hub` as a process of its own, for tests, and `fleetloop keys` as an operator calls it."""
 
 import contextlib
 import subprocess
@@ -24,6 +24,11 @@ class HubProcess:
         self.port, self.broker_port = free_port(), free_port()
         self.process: subprocess.Popen[bytes] | None = None
 
+    @property
+    def url(self) -> str:
+        """Where its API is."""
+        return f"http://127.0.0.1:{self.port}"
+
     def start(self) -> None:
         """Start and wait until it serves and its broker is connected."""
         arguments = ("--data-dir", self.directory, "--port", self.port, "--broker-port", self.broker_port)
@@ -40,8 +45,9 @@ class HubProcess:
     def api(self, method: str, path: str, body: Any = None) -> Any:
         """Call the API as the administrator."""
         key = (self.directory / "admin.key").read_text().strip()
-        url = f"http://127.0.0.1:{self.port}/api/v1{path}"
-        answer = httpx.request(method, url, json=body, headers={"Authorization": f"Bearer {key}"})
+        answer = httpx.request(
+            method, f"{self.url}/api/v1{path}", json=body, headers={"Authorization": f"Bearer {key}"}
+        )
         assert answer.status_code < 300, answer.text
         return answer.json()
 
@@ -58,6 +64,16 @@ class HubProcess:
 
     def _healthy(self) -> bool:
         with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/health")
+            answer = httpx.get(f"{self.url}/api/v1/health")
             return answer.status_code == 200 and answer.json()["status"] == "ok"
         return False
+
+
+def keys_command(hub: HubProcess, action: str, **options: object) -> str:
+    """`fleetloop keys ACTION` with the hub's address and its administrator's key; what it printed."""
+    given = {"hub_url": hub.url, "api_key_file": hub.directory / "admin.key", **options}
+    flags = [str(part) for name, value in given.items() for part in (f"--{name.replace('_', '-')}", value)]
+    command = [sys.executable, "-m", "fleetloop", "keys", action, *flags]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=PATIENCE_S, check=False)
+    assert done.returncode == 0, done.stderr
+    return done.stdout

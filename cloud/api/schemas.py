@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
@@ -176,10 +176,61 @@ class SigningRequestView(BaseModel):
     created_ns: int
 
 
-class SignatureRequest(Request):
-    """The DSSE envelope (JSON object, wire.dsse.Envelope) over the payload of the signing request."""
+class MetadataRequest(Request):
+    """TUF metadata by role ("targets", "bin-0" to "bin-f"): base64 of the signed files."""
 
-    envelope: dict[str, Any]
+    metadata: Annotated[dict[str, Base64Bytes], Field(min_length=1, max_length=17)]
+
+    def files(self) -> dict[str, bytes]:
+        """The files themselves."""
+        return dict(self.metadata)
+
+
+class DeliveryRequest(MetadataRequest):
+    """What was signed anew. `restored`: this hub came back from a backup and takes what was signed since, too."""
+
+    restored: bool = False
+
+
+class RootRequest(Request):
+    """A root of trust: base64 of a signed root.json."""
+
+    root: Base64Bytes
+
+
+class RoleView(BaseModel):
+    """The newest metadata of a role."""
+
+    version: int
+    expires_ns: int
+    sha256: str
+
+
+class TrustKeys(BaseModel):
+    """Public ed25519 keys (hex) by role; `threshold` of the root keys must sign a root."""
+
+    root: list[str]
+    threshold: int
+    targets: list[str]
+    online: list[str]
+    director: list[str]
+
+
+class HeldKeys(BaseModel):
+    """Public keys (hex) whose private halves this hub holds."""
+
+    online: list[str]
+    director: list[str]
+
+
+class TrustView(BaseModel):
+    """What devices can trust today. `ready`: there is a root, and the publisher has signed everything under it."""
+
+    ready: bool
+    keys: TrustKeys | None
+    """As the newest root says; null while there is none."""
+    held: HeldKeys
+    roles: dict[str, RoleView]
 
 
 class RefusalRequest(Request):
@@ -201,13 +252,6 @@ class KeyView(BaseModel):
     name: str
     role: Role
     key: str
-
-
-class PublisherKeyRequest(Request):
-    """An ed25519 public key (64 hex digits) that may sign releases from now on."""
-
-    name: Name
-    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class WaveRequest(Request):

@@ -5,18 +5,21 @@ import importlib
 from collections.abc import Iterator
 from pathlib import Path
 
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.core.pointer import Record
 from edge_agent.doctor.patient import Finding, Patient
-from wire.ports import SECOND
+from edge_agent.errors import SettingsError
 
 START = "start it with `fleetloop agent`, or `systemctl start fleetloop-agent`"
-STALE_TRUST_NS = 2 * 24 * 3600 * SECOND
 
 
 def engines(patient: Patient) -> Iterator[Finding]:
     """Is a runtime installed, and can it be imported here?"""
-    found = ThisMachine().capabilities(0).engines
+    try:
+        found = ThisMachine(read_overrides(patient.settings.capabilities)).capabilities(0).engines
+    except SettingsError as error:
+        yield Finding("engine", str(error), "correct the file, or start without --capabilities")
+        return
     if not found:
         yield Finding("engine", "no runtime is installed", "install onnxruntime: pip install onnxruntime")
     for name, version in found.items():
@@ -65,16 +68,19 @@ def assignments(patient: Patient) -> Iterator[Finding]:
 
 
 def trust(patient: Patient) -> Iterator[Finding]:
-    """How old is the newest metadata that was found fresh?"""
-    if not isinstance(patient.status, dict):
+    """How old is the newest metadata that was found fresh, and why is there nothing newer?"""
+    if not isinstance(patient.record, Record):
         return
-    verified_ns = patient.status["reported"]["trust"]["verified_ns"]
-    if not verified_ns:
-        return
-    age_ns = patient.now_ns() - verified_ns
-    advice = "nothing new is installed until the hub signs fresh metadata: see the hub's publisher"
-    stale = age_ns >= STALE_TRUST_NS
-    yield Finding("trust", f"found fresh {age_ns // (3600 * SECOND)} h ago", advice if stale else "")
+    trusted = patient.record.trust
+    seen = f"root {trusted.floors.root}, timestamp {trusted.floors.timestamp.version}"
+    problem = patient.status["trust_problem"] if isinstance(patient.status, dict) else ""
+    stale_s = trusted.stale_s(patient.now_ns()) if trusted.verified_ns else 0.0
+    advice = "nothing new is installed meanwhile: see that the hub runs and that its metadata is renewed"
+    if problem or stale_s:
+        since = f", not fresh for {stale_s / 3600:.1f} h" if stale_s else ""
+        yield Finding("trust", problem or f"{seen}{since}", advice)
+    else:
+        yield Finding("trust", f"{seen}, {'fresh' if trusted.verified_ns else 'none verified yet'}")
 
 
 def _lock_holder(path: Path) -> str:

@@ -6,21 +6,40 @@ import msgspec
 
 from edge_agent import VERSION
 from edge_agent.core.pointer import Record
-from edge_agent.core.slot import Deployed, State
+from edge_agent.core.slot import Deployed
+from edge_agent.core.trust import Trusted
 from edge_agent.ports import Ports
 from edge_agent.service.courier import Uplink
+from edge_agent.service.freshness import Freshness
 from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
-from wire.messages import Capabilities, Installed, Reported, SlotReport
+from wire.messages import Capabilities, Reported, SlotReport, TrustReport
+
+MAX_FINISHED = 16
+"""Ended executions in one report; further ones are told in the next, once these are taken."""
 
 
-async def build_reported(ports: Ports, reconciler: Reconciler, membership: Membership | Settled, seq: int) -> bytes:
-    """The payload of `up/{device}/reported`."""
-    capabilities = ports.machine.capabilities(await ports.disk.free_bytes())
-    report = reported(reconciler.record, reconciler.refused, capabilities, seq)
-    return encode(_with_membership(report, membership))
+class Reports:
+    """What the hub is to know of the device, until it has taken it."""
+
+    def __init__(self, ports: Ports, reconciler: Reconciler, membership: Membership | Settled) -> None:
+        self._ports = ports
+        self._reconciler = reconciler
+        self._membership = membership
+        self._told: frozenset[str] = frozenset()
+
+    async def build(self, seq: int) -> bytes:
+        """The payload of `up/{device}/reported`."""
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
+        self._told = frozenset(one.execution for one in report.finished)
+        return encode(_with_membership(report, self._membership))
+
+    def on_taken(self) -> None:
+        """The hub has receipted the newest report: how those executions ended need not be told again."""
+        self._reconciler.on_outcomes_taken(self._told)
 
 
 class DeviceStatus(Document, frozen=True, kw_only=True):
@@ -30,6 +49,8 @@ class DeviceStatus(Document, frozen=True, kw_only=True):
     connected: bool
     boot: int
     reported: Reported
+    trust_problem: str
+    """Why there is no fresh trust metadata; empty while there is."""
     predictions: int
     captured: int
     federated_updates_sent: int
@@ -46,6 +67,7 @@ class Told:
 
     reconciler: Reconciler
     inference: Inference
+    freshness: Freshness
     membership: Membership | Settled
 
 
@@ -58,6 +80,7 @@ async def build_status(ports: Ports, uplink: Uplink, parts: Told) -> bytes:
         device=uplink.device,
         connected=uplink.link.connected,
         boot=record.boot,
+        trust_problem=parts.freshness.problem,
         reported=_with_membership(reported(record, parts.reconciler.refused, capabilities, 0), membership),
         predictions=sum(tally.predictions for tally in counts.tallies),
         captured=counts.captured,
@@ -76,8 +99,25 @@ def reported(record: Record, refused: str, capabilities: Capabilities, seq: int)
         sequence=record.sequence,
         agent=VERSION,
         capabilities=capabilities,
-        slots=tuple(_slot(name, record.slots[name]) for name in sorted(record.slots)),
+        trust=_trust(record.trust),
+        slots=tuple(record.slots[name].told(name) for name in sorted(record.slots)),
+        finished=finished(record),
         refused=refused,
+    )
+
+
+def finished(record: Record) -> tuple[SlotReport, ...]:
+    """How executions ended that their slots have left."""
+    return tuple(one for name in sorted(record.slots) for one in record.slots[name].finished)[:MAX_FINISHED]
+
+
+def _trust(trust: Trusted) -> TrustReport:
+    floors = trust.floors
+    return TrustReport(
+        root=floors.root,
+        timestamp=floors.timestamp.version,
+        snapshot=floors.snapshot.version,
+        verified_ns=trust.verified_ns,
     )
 
 
@@ -85,26 +125,5 @@ def _with_membership(report: Reported, membership: Membership | Settled) -> Repo
     return msgspec.structs.replace(report, certificate_expires_ns=membership.certificate_expires_ns)
 
 
-def _slot(name: str, state: State) -> SlotReport:
-    execution = state.desired.execution if state.desired else None
-    return SlotReport(
-        slot=name,
-        phase=state.phase,
-        current=_installed(state.current),
-        previous=_installed(state.previous),
-        trial=_installed(state.trial),
-        execution=execution.id if execution else "",
-        attempt=execution.attempt if execution else 0,
-        outcome=state.outcome,
-        reason=state.reason,
-        golden=state.golden,
-        figures=state.figures,
-    )
-
-
 def _name(deployed: Deployed | None) -> str:
     return f"{deployed.installed.model} {deployed.installed.version} {deployed.installed.variant}" if deployed else ""
-
-
-def _installed(deployed: Deployed | None) -> Installed | None:
-    return deployed.installed if deployed else None

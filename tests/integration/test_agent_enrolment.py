@@ -17,8 +17,9 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, DIRECTOR, PUBLISHER, TOPICS, Air, AirLink
+from tests.agent_world import DEVICE, TOPICS, Air, AirLink
 from tests.certificates import Authority
+from tests.trust_world import ROOT
 from wire.adapters.system import SystemIds
 from wire.codec import encode
 from wire.identity import Broker, ClaimFile, EnrolReply, EnrolRequest
@@ -30,8 +31,7 @@ CLAIM = ClaimFile(
     token="t" * 32,
     enrol_username="enrol",
     enrol_password="secret",
-    director_keys=(DIRECTOR.public_hex,),
-    publisher_keys=(PUBLISHER.public_hex,),
+    root=ROOT,
 )
 CERTIFIED = msgspec.structs.replace(CLAIM, credential="certificate")
 

@@ -63,7 +63,7 @@ async def take(path: str, request: Request) -> Response:
     """Remember what was posted."""
     body = await request.body()
     seen.append((path, request.headers["authorization"], await request.json() if body else None))
-    return Response(status_code=204) if path == "publisher-keys" else JSONResponse({"id": "x"}, 201)
+    return Response(status_code=204) if path.endswith("refusal") else JSONResponse({"id": "x"}, 201)
 
 
 @pytest.fixture(scope="module")
@@ -161,8 +161,8 @@ def test_many_claims_come_one_by_one(client: HubClient) -> None:
 
 def test_empty_answer_is_fine_where_none_is_expected(client: HubClient) -> None:
     """204 has no body."""
-    client.add_publisher_key("p", "0" * 64)
-    assert seen[-1][0] == "publisher-keys"
+    client.refuse("s1", "because")
+    assert seen[-1][0] == "signing-requests/s1/refusal"
 
 
 def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None:
@@ -175,10 +175,10 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
         "devices/p01/revoke": schemas.RevocationRequest,
         "jobs": schemas.JobRequest,
         "keys": schemas.KeyRequest,
-        "publisher-keys": schemas.PublisherKeyRequest,
+        "trust/roots": schemas.RootRequest,
         "rollouts": schemas.RolloutRequest,
         "federated-runs": schemas.FederatedRequest,
-        "signing-requests/s1/signature": schemas.SignatureRequest,
+        "signing-requests/s1/signature": schemas.MetadataRequest,
         "signing-requests/s1/refusal": schemas.RefusalRequest,
     }
     seen.clear()
@@ -187,10 +187,10 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
     client.revoke_device("p01", "stolen")
     client.create_job("m", workload="watch")
     client.create_key("p", "viewer")
-    client.add_publisher_key("p", "0" * 64)
+    client.adopt_root("e30=")
     client.create_rollout("m", 1, waves=[{"percent": 100}], selector={"arm": "left"}, gates={"commit_rate": 0.9})
     client.create_federated_run("m", version=1, non_inferiority={"selector": {"arm": "right"}, "margin": 0.1}, seed=1)
-    client.sign("s1", {"payload": "x"})
+    client.sign("s1", {"bin-0": "e30="})
     client.refuse("s1", "because")
     assert {path for path, _, _ in seen} == set(kinds)
     for path, _, body in seen:

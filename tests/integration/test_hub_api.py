@@ -2,15 +2,21 @@
 
 import base64
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
 
 from tests.api_world import Api, api
 from tests.hub_world import MODEL, ROOT
-from wire.codec import encode
-from wire.dsse import RELEASE_TYPE, seal
+from wire.codec import decode, encode
 from wire.identity import ClaimFile
+from wire.release import Release
+
+
+def as_text(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Metadata as the API takes it."""
+    return {role: base64.b64encode(data).decode() for role, data in files.items()}
 
 
 def test_without_a_valid_key_only_health_answers(tmp_path: Path) -> None:
@@ -33,7 +39,9 @@ def test_without_a_valid_key_only_health_answers(tmp_path: Path) -> None:
         ("publisher", "/jobs"),
         ("publisher", "/federated-runs"),
         ("operator", "/keys"),
-        ("operator", "/publisher-keys"),
+        ("operator", "/trust/roots"),
+        ("operator", "/trust/metadata"),
+        ("publisher", "/trust/roots"),
         ("operator", "/signing-requests/x/signature"),
     ],
 )
@@ -59,7 +67,7 @@ def test_bad_bodies_are_problems_that_name_the_field(tmp_path: Path) -> None:
             assert word in await call("operator", "POST", "/claims", body, 422)
         rollout = {"model": MODEL, "version": 1, "waves": [{}]}
         assert "waves.0" in await call("operator", "POST", "/rollouts", rollout, 422)
-        assert "1048576" in await call("operator", "POST", "/claims", {"device": "x" * 1_100_000}, 413)
+        assert "3145728" in await call("operator", "POST", "/claims", {"device": "x" * 3_200_000}, 413)
         assert await call("operator", "GET", "/nothing", None, 404) == "Not Found"
 
     api(tmp_path, scenario)
@@ -83,20 +91,18 @@ def test_numbers_that_no_database_holds_are_the_callers_mistake(tmp_path: Path) 
 
 
 def test_a_claim_file_is_complete_and_strict(tmp_path: Path) -> None:
-    """It parses as the wire contract says; without a trusted publisher there is none; reserved names are refused."""
+    """It parses as the wire contract says; without a root there is none; reserved names are refused."""
 
     async def scenario(call: Api) -> None:
-        assert "publisher key" in await call("operator", "POST", "/claims", {"device": "p01"}, 409)
-        document = await call.trust_and_claim("p01")
-        from wire.codec import decode
-
+        assert "fleetloop keys init" in await call("operator", "POST", "/claims", {"device": "p01"}, 409)
+        await call.world.store.write(call.world.found)
+        document = await call("operator", "POST", "/claims", {"device": "p01"}, 201)
         claim = decode(json.dumps(document).encode(), ClaimFile)
-        assert claim.publisher_keys == (call.world.publisher.public_hex,)
-        assert claim.director_keys == (call.world.director.public_hex,)
+        assert claim.root == call.world.publisher.root
         assert "reserved" in await call("operator", "POST", "/claims", {"device": "hub"}, 422)
         assert (await call("viewer", "GET", "/devices/p01"))["enrolled"] is False
 
-    api(tmp_path, scenario)
+    api(tmp_path, scenario, rooted=False)
 
 
 def test_a_key_is_shown_once_and_kept_as_a_digest(tmp_path: Path) -> None:
@@ -118,7 +124,6 @@ def test_from_training_to_rollout(tmp_path: Path) -> None:
 
     async def scenario(call: Api) -> None:
         world = call.world
-        await call.trust_and_claim("p00")
         await world.enrol("p01")
         job = await call("operator", "POST", "/jobs", {"kind": "train", "model": MODEL, "workload": "watch"}, 201)
         await world.train()
@@ -129,15 +134,12 @@ def test_from_training_to_rollout(tmp_path: Path) -> None:
         assert "not signed" in await call("operator", "POST", "/rollouts", order, 409)
 
         (request,) = await call("publisher", "GET", "/signing-requests?state=pending")
-        payload = base64.b64decode(request["payload"])
-        forged = json.loads(seal(payload, RELEASE_TYPE, world.director.signers()))
+        release = decode(base64.b64decode(request["payload"]), Release)
         where = f"/signing-requests/{request['id']}/signature"
-        assert "no trusted key" in await call("publisher", "POST", where, {"envelope": forged}, 422)
-        other = json.loads(seal(payload + b" ", RELEASE_TYPE, world.publisher.signers()))
-        assert "another document" in await call("publisher", "POST", where, {"envelope": other}, 422)
-        signed = json.loads(seal(payload, RELEASE_TYPE, world.publisher.signers()))
+        assert "belongs into bin-a" in await call("publisher", "POST", where, {"metadata": {"bin-0": "e30="}}, 422)
         for _ in range(2):
-            assert (await call("publisher", "POST", where, {"envelope": signed}))["state"] == "signed"
+            signed = {"metadata": as_text(world.publisher.sign(release))}
+            assert (await call("publisher", "POST", where, signed))["state"] == "signed"
 
         rollout = await call("operator", "POST", "/rollouts", order, 201)
         assert rollout["id"] in await call("operator", "POST", "/rollouts", order, 409)

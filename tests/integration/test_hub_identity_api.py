@@ -106,7 +106,7 @@ def test_many_claims_come_as_lines(tmp_path: Path) -> None:
     """By prefix and number or by name, all with the same labels, each token good for its own device only."""
 
     async def scenario(call: Api) -> None:
-        await call.trust_and_claim("p01")
+        await call.claim("p01")
         files = await lines(call, {"prefix": "press", "count": 450, "first": 7, "labels": {"hall": "3"}})
         assert [files[0].device, files[-1].device, len(files)] == ["press-0007", "press-0456", 450]
         assert len({file.token for file in files}) == 450
@@ -136,7 +136,7 @@ def test_bad_orders_for_many_claims_change_nothing(tmp_path: Path, body: Any, wh
     """One problem, before the first claim is made."""
 
     async def scenario(call: Api) -> None:
-        await call.trust_and_claim("p01")
+        await call.claim("p01")
         assert why in await call("operator", "POST", "/claims/batch", body, 422)
         assert [one["name"] for one in await call("viewer", "GET", "/devices")] == ["p01"]
 
@@ -147,11 +147,11 @@ def test_a_claim_says_where_to_enrol_and_with_what(tmp_path: Path) -> None:
     """As the broker that this hub uses wants it."""
 
     async def scenario(call: Api) -> None:
-        first = decode(json.dumps(await call.trust_and_claim("p01")).encode(), ClaimFile)
+        first = decode(json.dumps(await call.claim("p01")).encode(), ClaimFile)
         assert (first.enrol, first.credential) == (None, "password")
         call.world.control.enrolment = Broker(host="127.0.0.1", port=2)
         call.world.control.credential = "certificate"
-        second = decode(json.dumps(await call.trust_and_claim("p02")).encode(), ClaimFile)
+        second = decode(json.dumps(await call.claim("p02")).encode(), ClaimFile)
         assert (second.enrol, second.credential) == (Broker(host="127.0.0.1", port=2), "certificate")
 
     api(tmp_path, scenario)

@@ -11,11 +11,12 @@ from sqlalchemy import Connection
 from cloud.api import views
 from cloud.api.context import Actor, Context, Hub, Operator, Viewer
 from cloud.api.schemas import ClaimRequest, ClaimsRequest, ClaimTerms, DeviceView, RevocationRequest
-from cloud.errors import ConflictError, InvalidError
-from cloud.service import enrolment, registry, revocation
+from cloud.errors import InvalidError
+from cloud.service import enrolment, revocation
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.enrolment import NewClaim
 from cloud.service.overview import overview
+from cloud.service.trust.rows import current_root
 from wire.codec import encode
 from wire.identity import ClaimFile
 
@@ -29,8 +30,8 @@ CLAIMS_AT_ONCE = 200
 @router.post("/claims", status_code=201)
 async def claim(body: ClaimRequest, hub: Hub, actor: Operator) -> dict[str, Any]:
     """Announce a device; the answer is its claim file (wire.identity.ClaimFile), shown this once."""
-    publishers = await _trusted_keys(hub)
-    files = await _claim(hub, [body.device], body, actor, publishers)
+    root = await hub.read(current_root)
+    files = await _claim(hub, [body.device], body, actor, root)
     document: dict[str, Any] = msgspec.to_builtins(files[0])
     return document
 
@@ -44,11 +45,11 @@ async def claim_many(body: ClaimsRequest, hub: Hub, actor: Operator) -> Streamin
     names = _names(body)
     for name in names:
         enrolment.check_name(name)
-    publishers = await _trusted_keys(hub)
+    root = await hub.read(current_root)
 
     async def lines() -> AsyncIterator[bytes]:
         for start in range(0, len(names), CLAIMS_AT_ONCE):
-            for file in await _claim(hub, names[start : start + CLAIMS_AT_ONCE], body, actor, publishers):
+            for file in await _claim(hub, names[start : start + CLAIMS_AT_ONCE], body, actor, root):
                 yield encode(file) + b"\n"
 
     return StreamingResponse(lines(), 201, media_type="application/x-ndjson")
@@ -64,16 +65,7 @@ def _names(body: ClaimsRequest) -> list[str]:
     return body.devices
 
 
-async def _trusted_keys(hub: Context) -> tuple[str, ...]:
-    publishers = await hub.read(registry.trusted_keys)
-    if not publishers:
-        raise ConflictError("no publisher key is trusted yet, so devices could verify nothing: add one first")
-    return publishers
-
-
-async def _claim(
-    hub: Context, names: Sequence[str], terms: ClaimTerms, actor: Actor, publishers: tuple[str, ...]
-) -> list[ClaimFile]:
+async def _claim(hub: Context, names: Sequence[str], terms: ClaimTerms, actor: Actor, root: bytes) -> list[ClaimFile]:
     tokens = {name: hub.ids.secret() for name in names}
 
     def change(conn: Connection, now_ns: int) -> Effects:
@@ -83,10 +75,10 @@ async def _claim(
         return NOTHING
 
     await hub.change(change)
-    return [_claim_file(hub, name, token, publishers) for name, token in tokens.items()]
+    return [_claim_file(hub, name, token, root) for name, token in tokens.items()]
 
 
-def _claim_file(hub: Context, device: str, token: str, publishers: tuple[str, ...]) -> ClaimFile:
+def _claim_file(hub: Context, device: str, token: str, root: bytes) -> ClaimFile:
     return ClaimFile(
         device=device,
         broker=hub.control.endpoint,
@@ -96,8 +88,7 @@ def _claim_file(hub: Context, device: str, token: str, publishers: tuple[str, ..
         token=token,
         enrol_username=hub.fleet.enrol_username,
         enrol_password=hub.fleet.enrol_password,
-        director_keys=(hub.fleet.director_key,),
-        publisher_keys=publishers,
+        root=root,
     )
 
 

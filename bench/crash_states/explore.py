@@ -1,0 +1,162 @@
+"""One scenario, explored: record it, enumerate what cuts may leave, recover from each, and cut the recovery again."""
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from hashlib import blake2b
+from itertools import islice
+from math import prod
+
+from bench.crash_states.cloud import Cloud, Promises
+from bench.crash_states.life import Life
+from bench.crash_states.promises import PromiseKeeper
+from bench.crash_states.recording import Moment, RecordingDisk
+from bench.crash_states.scenarios import Scenario, Stage
+from simulator.core.power import MAX_FREE_CHANGES, Left, Unsettled, leavings, one_outcome, outcomes
+from simulator.core.rng import Rng
+
+MAX_LIVES = 5
+"""A model that takes the device down is given up after two starts with it; one more start ends that."""
+MAX_OUTCOMES = 256
+"""Of a moment with more outcomes (only the seeded bugs have such), as many are drawn at random."""
+
+Files = Mapping[str, bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class State:
+    """What a cut left, and what had been promised by then."""
+
+    digest: bytes
+    left: Mapping[str, Left]
+    moment: Moment
+
+    def files(self) -> dict[str, bytes]:
+        """The disk."""
+        return {path: one.data for path, one in self.left.items()}
+
+
+@dataclass(slots=True)
+class Course:
+    """How lives went: what was done to the disk, what was promised, and what was broken."""
+
+    moments: list[Moment]
+    promises: Promises
+    broken: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Recovery:
+    """From one state: its digest, the operation after which the power went, and what was broken, saying where."""
+
+    digest: bytes
+    operation: str
+    broken: list[str]
+    nested: bool = False
+
+
+DiskKind = Callable[[Files, Callable[[], Promises]], RecordingDisk]
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """With what a stage begins, and on what kind of disk it is lived through."""
+
+    files: Files = field(default_factory=dict)
+    promises: Promises = field(default_factory=Promises)
+    seed: int = 0
+    disk: DiskKind = RecordingDisk
+
+
+def live_through(stage: Stage, start: Start) -> Course:
+    """Start the device until it is at rest; again, as often as its model takes it down."""
+    cloud = Cloud(stage.retained, start.promises)
+    judge = PromiseKeeper(stage.rules, cloud)
+    course = Course([], start.promises, judge.broken)
+    files = start.files
+    for number in range(MAX_LIVES):
+        disk = start.disk(files, lambda: cloud.promises)
+        disk.cut_at = stage.cut_at
+        died = Life(disk, cloud, stage.hazards, judge, start.seed + number).run()
+        disk.note("end")
+        course.moments += disk.moments
+        files = strictest(disk.unsettled())
+        if not died or stage.cut_at is not None:
+            break
+    else:
+        judge.broken.append(f"still goes down after {MAX_LIVES} starts")
+    course.promises = cloud.promises
+    course.broken += cloud.broken
+    return course
+
+
+def strictest(disk: Unsettled) -> dict[str, bytes]:
+    """Only what is durable."""
+    return {path: leavings(disk.files[number])[0].data for path, number in disk.names.items()}
+
+
+def begin(scenario: Scenario) -> Start:
+    """The disk and the promises with which the last stage begins."""
+    start = Start()
+    for stage in scenario.before:
+        course = live_through(stage, start)
+        if course.broken and stage.cut_at is None:
+            raise AssertionError(f"{scenario.name}: the way there is broken: {course.broken}")
+        start = Start(strictest(course.moments[-1].disk), course.promises)
+    return replace(start, files=scenario.damage(start.files))
+
+
+def crash_states(moments: list[Moment]) -> dict[bytes, State]:
+    """Every distinct disk that a cut at one of the moments may leave, with the most that was promised by then. In the
+    order of their digests: any share is a mixture, and a bug shows soon."""
+    found = {}
+    for moment in moments:
+        for left in _possible(moment.disk):
+            digest = _digest(left)
+            found[digest] = State(digest, left, moment)
+    return dict(sorted(found.items()))
+
+
+def explore(scenario: Scenario, start: Start, share: tuple[int, int] = (0, 1), nested: int = 1) -> Iterator[Recovery]:
+    """Recover from every state of which this is the share (number `share[0]` of `share[1]`), and with `nested` cuts
+    inside each of these recoveries from those, too."""
+    course = live_through(scenario.last, start)
+    yield Recovery(b"", "", [f"{scenario.name}, never cut: {one}" for one in course.broken])
+    for state in islice(crash_states(course.moments).values(), share[0], None, share[1]):
+        yield from _recover(scenario, state, start, nested)
+
+
+def _recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
+    where = f"{scenario.name}, cut {_place(state.moment)}"
+    seed = int.from_bytes(state.digest[:6], "big")
+    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed)
+    course = live_through(scenario.last, start)
+    yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
+    rng = Rng(seed, "nested")
+    for _ in range(nested):
+        moment = course.moments[rng.below(len(course.moments))]
+        again = State(b"", one_outcome(moment.disk, rng), moment)
+        start = replace(start, files=again.files(), promises=moment.promises, seed=seed + MAX_LIVES)
+        broken = live_through(scenario.last, start).broken
+        place = f"{where}, again {_place(moment)}"
+        yield Recovery(_digest(again.left), moment.operation, [f"{place}: {one}" for one in broken], nested=True)
+
+
+def _possible(disk: Unsettled) -> Iterator[dict[str, Left]]:
+    files = {*disk.names.values(), *(change.file for change in disk.changes if change.file is not None)}
+    count = 2 ** min(len(disk.changes), MAX_FREE_CHANGES) * prod(len(leavings(disk.files[number])) for number in files)
+    if count <= MAX_OUTCOMES * 4:
+        return outcomes(disk)
+    rng = Rng(count)
+    return (one_outcome(disk, rng) for _ in range(MAX_OUTCOMES))
+
+
+def _digest(left: Mapping[str, Left]) -> bytes:
+    digest = blake2b(digest_size=16)
+    for path in sorted(left):
+        digest.update(path.encode() + b"\0" + left[path].digest)
+    return digest.digest()
+
+
+def _place(moment: Moment) -> str:
+    folder, slash, name = moment.path.rpartition("/")
+    return f"after {moment.operation} {folder}{slash}{name[:12]}".rstrip()

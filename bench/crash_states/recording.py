@@ -1,0 +1,90 @@
+"""A disk that notes, before each change of it, what a power cut at that moment could leave and what was promised."""
+
+import hashlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+
+from bench.crash_states.cloud import Promises
+from simulator.core.power import Unsettled
+from simulator.memory_disk import MemoryDisk, PowerCutError
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Between two changes of the disk: which kind was the last, to what, and how things stand."""
+
+    operation: str
+    path: str
+    disk: Unsettled
+    promises: Promises
+
+
+class RecordingDisk(MemoryDisk):
+    """The disk. `promises` is asked at every moment for what the world outside was told by then."""
+
+    def __init__(self, files: Mapping[str, bytes], promises: Callable[[], Promises]) -> None:
+        super().__init__()
+        self.hold(files)
+        self.moments: list[Moment] = []
+        self._promises = promises
+        self._last = ("start", "")
+        self._dead = False
+
+    async def digest(self, path: str) -> str:
+        """SHA-256 (hex) of the file."""
+        return _sha256(await self.read(path))
+
+    async def create(self, path: str, size: int) -> None:
+        """An empty file."""
+        self.note("create", path)
+        await super().create(path, size)
+
+    async def pwrite(self, path: str, offset: int, data: bytes) -> None:
+        """Write."""
+        self.note("pwrite", path)
+        await super().pwrite(path, offset, data)
+
+    async def fsync(self, path: str) -> None:
+        """Make the content durable."""
+        self.note("fsync", path)
+        await super().fsync(path)
+
+    async def rename(self, source: str, target: str) -> None:
+        """Rename."""
+        self.note("rename", target)
+        await super().rename(source, target)
+
+    async def unlink(self, path: str) -> None:
+        """Remove."""
+        self.note("unlink", path)
+        await super().unlink(path)
+
+    async def fsync_dir(self, path: str) -> None:
+        """Make the names durable."""
+        self.note("fsync_dir", path)
+        await super().fsync_dir(path)
+
+    def note(self, operation: str, path: str = "") -> None:
+        """`operation` comes next: keep the moment before it."""
+        if not self._dead:
+            self.moments.append(Moment(*self._last, self.unsettled(), self._promises()))
+        self._last = (operation, path)
+
+    def die(self) -> None:
+        """The power goes: this is the last moment. Raises PowerCutError, now and for whoever goes on."""
+        self.note("death")
+        self._dead = True
+        raise PowerCutError("power cut")
+
+    async def _step(self) -> None:
+        """No turn of the loop: a recovery is quicker without, and power cuts are explored from the moments."""
+        self.operations += 1
+        if self._dead or self.operations == self.cut_at:
+            self.die()
+
+
+@lru_cache(maxsize=256)
+def _sha256(data: bytes) -> str:
+    """The same few files are hashed thousands of times."""
+    return hashlib.sha256(data).hexdigest()

@@ -1,0 +1,194 @@
+"""Every parser that reads what comes from elsewhere, with good samples and the errors that it may raise."""
+
+from collections.abc import Callable
+from functools import partial
+from hashlib import sha256
+from operator import eq
+from typing import Any, Final
+
+import msgspec
+
+from bench.fuzzing import samples as good
+from bench.fuzzing.assault import Parser
+from cloud.core.plausible import check_reported, check_status, check_telemetry
+from edge_agent.core import pointer
+from edge_agent.core.reading import read_assignment
+from edge_agent.core.slot import State
+from edge_agent.errors import DamagedRecordError, EnrolmentError, RefusedError
+from edge_agent.installer import Verdict
+from edge_agent.service.claims import parse_claim
+from federated.core.replies import Limits, check_offer, check_update
+from federated.records import ARRAYS, from_object
+from wire import golden
+from wire.adapters.keys import verifiers
+from wire.asks import Answer, Ask, SignedTime
+from wire.assignment import Assignment
+from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, Document, decode, encode
+from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Verify, seal, unseal
+from wire.federated import Down, Reply
+from wire.identity import ClaimFile, EnrolReply, EnrolRequest, RecoverRequest
+from wire.messages import GoldenResult, Phase, Receipt, Reported, Status, Telemetry, Want
+from wire.release import Release
+from wire.topics import Topics
+from wire.transfer.chunks import CHUNK_BYTES, frame, frames, unframe
+from wire.transfer.receiver import Receiver, Rejected, Write
+
+FLOOR: Final = 40
+RECORD: Final = pointer.Record(
+    boot=3,
+    sequence=41,
+    floors={"watch": 5},
+    slots={"main": State(phase=Phase.FETCHING, desired=good.ASSIGNMENT.slots[0])},
+)
+TOPICS: Final = Topics()
+
+
+def parsers() -> tuple[Parser, ...]:
+    """All of them."""
+    return (*_signed(), *_control(), *_device_files(), *_binary())
+
+
+def _signed() -> tuple[Parser, ...]:
+    """What a signature covers: damaged, it is refused, or it still says exactly what was signed."""
+    payload = encode(good.ASSIGNMENT)
+    anyone: Verify = lambda signature, message: True  # noqa: E731
+    told = encode(SignedTime(device=good.DEVICE, nonce=good.NONCE, now_ns=7))
+
+    def assignment(data: bytes) -> Assignment:
+        envelope = seal(data, ASSIGNMENT_TYPE, {"k": lambda message: b""})
+        return read_assignment(envelope, {"k": anyone}, good.DEVICE, FLOOR)
+
+    return (
+        Parser(
+            "assignment envelope",
+            _envelopes(payload, ASSIGNMENT_TYPE),
+            _unseal(ASSIGNMENT_TYPE),
+            sound=partial(eq, payload),
+        ),
+        Parser("signed time", _envelopes(told, TIME_TYPE), _unseal(TIME_TYPE), sound=partial(eq, told)),
+        Parser("assignment", (payload,), assignment, (RefusedError,), _acceptable),
+        _document("release", (good.RELEASE,), Release, MAX_RELEASE_BYTES),
+    )
+
+
+def _envelopes(payload: bytes, payload_type: str) -> tuple[bytes, ...]:
+    one, two = _signer("a"), _signer("b")
+    return (seal(payload, payload_type, one), seal(payload, payload_type, {**one, **two}))
+
+
+def _signer(key: str) -> dict[str, Callable[[bytes], bytes]]:
+    """Stands in for a signature: a digest of the message, so that only the signed one matches, without any curve."""
+    return {key: lambda message: sha256(message).digest()}
+
+
+def _unseal(payload_type: str) -> Callable[[bytes], bytes]:
+    trusted: dict[str, Verify] = {"a": lambda signature, message: signature == sha256(message).digest()}
+    return lambda data: unseal(data, payload_type, trusted, limit=2 * MAX_ASSIGNMENT_BYTES)
+
+
+def _acceptable(assignment: Assignment) -> bool:
+    return assignment.device == good.DEVICE and assignment.sequence >= FLOOR and _round_trip(assignment)
+
+
+def _control() -> tuple[Parser, ...]:
+    """Messages between device and hub."""
+    return (
+        _document("ask", good.ASKS, Ask),
+        _document("answer", good.ANSWERS, Answer),
+        _document("status", (good.STATUS,), Status, check=check_status),
+        _document("reported", (good.REPORTED,), Reported, check=check_reported),
+        _document("telemetry", (good.TELEMETRY,), Telemetry, check=check_telemetry),
+        _document("receipt", (good.RECEIPT,), Receipt),
+        _document("want", (good.WANT,), Want),
+        _document("federated task", good.DOWNS, Down),
+        _document("federated reply", (good.REPLY,), Reply, check=lambda reply: check_offer(good.TASK, reply, Limits())),
+        _document("enrolment request", good.ENROLMENTS[:2], EnrolRequest),
+        _document("recovery request", good.ENROLMENTS[2:], RecoverRequest),
+        _document("enrolment reply", good.ENROL_REPLIES, EnrolReply),
+        Parser("topic", _topics(), lambda data: TOPICS.parse(data.decode("utf-8", "replace"))),
+    )
+
+
+def _document(
+    name: str,
+    documents: tuple[Document, ...],
+    kind: type[Document],
+    limit: int = 64 * 1024,
+    check: Callable[[Any], object] = lambda document: None,
+) -> Parser:
+    def read(data: bytes) -> Document:
+        document = decode(data, kind, limit=limit)
+        check(document)
+        return document
+
+    return Parser(name, tuple(map(encode, documents)), read, sound=_round_trip)
+
+
+def _round_trip(document: Document) -> bool:
+    """What was read can be written and read again."""
+    return msgspec.json.decode(encode(document), type=type(document)) == document
+
+
+def _topics() -> tuple[bytes, ...]:
+    digest = good.REF.sha256
+    chunks = (TOPICS.up_chunk(good.DEVICE, digest, 7), TOPICS.dn_chunk(good.DEVICE, digest, 0), TOPICS.blob(digest, 12))
+    plain = (TOPICS.up(good.DEVICE, "reported"), TOPICS.dn(good.DEVICE, "desired"), TOPICS.enrol("up", "enrol-1"))
+    return tuple(topic.encode() for topic in (*chunks, *plain))
+
+
+def _device_files() -> tuple[Parser, ...]:
+    """What lies on the device or is handed to it."""
+    record = pointer.dump(RECORD)
+    verdict = Verdict(golden=GoldenResult(matched=32, total=32, max_error=0.0), p50_ms=0.4, rss_bytes=1 << 25)
+
+    def claim(data: bytes) -> ClaimFile:
+        return parse_claim(data, "claim.json")
+
+    def keys(data: bytes) -> object:
+        return verifiers(data.decode("utf-8", "replace").split(","))
+
+    return (
+        Parser("claim file", (encode(good.CLAIM),), claim, (EnrolmentError,), _round_trip),
+        Parser("public keys", (b"d7" * 32 + b"," + b"5a" * 32,), keys),
+        Parser("pointer record", (record,), pointer.parse, (DamagedRecordError,), partial(eq, RECORD)),
+        _document("canary verdict", (verdict,), Verdict),
+    )
+
+
+def _binary() -> tuple[Parser, ...]:
+    """Chunks and tensors."""
+    chunks = (*frames(good.OBJECT), frame(b"small", 0))
+    arrays = {name.partition("/")[2]: array for name, array in good.ARRAYS.items()}
+
+    def received(data: bytes) -> object:
+        receiver = Receiver(good.REF)
+        receiver.start()
+        return receiver, receiver.on_chunk(0, data)
+
+    def update(data: bytes) -> str:
+        return check_update(arrays, from_object(data, good.RECORDS)[ARRAYS], Limits())
+
+    return (
+        Parser("chunk frame", chunks, unframe, sound=_framed),
+        Parser("received chunk", chunks[:2], received, (), _kept),
+        Parser("golden file", (good.GOLDEN_FILE,), golden.parse),
+        Parser("federated update", (good.ARRAYS_FILE,), update),
+    )
+
+
+def _framed(parts: tuple[int, int, bytes]) -> bool:
+    index, total, data = parts
+    return 0 <= index < total and 0 < len(data) <= CHUNK_BYTES
+
+
+def _kept(outcome: tuple[Receiver, list[object]]) -> bool:
+    """Either the very chunk is to be written, or nothing changed."""
+    receiver, outputs = outcome
+    untouched = receiver.outstanding == (0, 1, 2) and not receiver.complete
+    match outputs:
+        case [Write(0, 0, data)]:
+            return data == good.OBJECT[:CHUNK_BYTES] and untouched
+        case [Rejected(reason)]:
+            return bool(reason) and untouched
+        case _:
+            return False
