@@ -36,8 +36,8 @@ from edge_agent.core.slot import (
     Unassigned,
     WatchHealth,
 )
-from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.core.update import decide
+from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
 from edge_agent.service.inference import Inference
