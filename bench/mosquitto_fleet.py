@@ -1,11 +1,12 @@
 """A hub for proofs on a real broker: that of `fleetloop hub` with mosquitto, and its operator and publisher."""
 
 import asyncio
+import base64
 import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select
 
+from cloud.adapters.tuf_notary import DIRECTOR, ONLINE
 from cloud.api.context import Context
 from cloud.bootstrap import started
 from cloud.core.rollout import RolloutState
@@ -22,13 +24,13 @@ from cloud.service.registry import Built, Numbers
 from cloud.settings import Settings
 from cloud.tables import ENROLLED, devices, rollouts
 from simulator.core.rng import Rng
+from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build, random_files
+from wire.adapters.key_ring import key_files
 from wire.adapters.keys import SigningKey
 from wire.codec import decode, encode
-from wire.dsse import RELEASE_TYPE, seal
 from wire.identity import ClaimFile
 from wire.ports import Inbound
-from wire.release import object_ref
 
 MODEL = "proof"
 LOOK_EVERY_S = 0.05
@@ -64,7 +66,7 @@ class RealHub:
 
     context: Context
     http: httpx.AsyncClient
-    publisher: SigningKey
+    publisher: SimulatedPublisher
     broker_kills: int = 0
 
     async def api(self, method: str, path: str, body: Any = None) -> Any:
@@ -78,6 +80,11 @@ class RealHub:
         answer = await self.http.post("/api/v1/claims/batch", json={"prefix": prefix, "count": count})
         answer.raise_for_status()
         return [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
+
+    async def found_trust(self) -> None:
+        """Give the hub its root, and what the publisher has signed before the first version."""
+        await self.api("POST", "/trust/roots", {"root": base64.b64encode(self.publisher.root).decode()})
+        await self.api("POST", "/trust/metadata", {"metadata": _as_text(self.publisher.documents())})
 
     async def publish_version(self, number: int, model_bytes: int) -> int:
         """Enter the next version, of random bytes, and have the publisher sign it; its number."""
@@ -93,10 +100,9 @@ class RealHub:
         for data in (*files.all(), encode(built.card)):
             await hub.objects.put(data)
         await hub.store.write(lambda conn: registry.enter(conn, built, now_ns))
-        envelope = seal(encode(built.release), RELEASE_TYPE, self.publisher.signers())
-        await hub.objects.put(envelope)
-        ref = object_ref(envelope)
-        await hub.store.write(lambda conn: registry.accept(conn, built.request, ref, "publisher", now_ns))
+        await hub.objects.put(encode(built.release))
+        signed = _as_text(self.publisher.sign(built.release))
+        await self.api("POST", f"/signing-requests/{built.request}/signature", {"metadata": signed})
         return built.release.version
 
     async def roll_out(self, version: int, selector: dict[str, str]) -> str:
@@ -147,15 +153,11 @@ class RealHub:
 @contextlib.asynccontextmanager
 async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealHub]:
     """A hub with mosquitto on the two `ports`, at work."""
-    publisher = SigningKey(Ed25519PrivateKey.generate())
-    key_file = directory / "publisher.pub"
-    key_file.write_text(publisher.public_hex)
     settings = Settings(
         data_dir=str(directory / "hub"),
         broker="mosquitto",
         broker_port=ports[0],
         broker_enrol_port=ports[1],
-        publisher_key_files=(str(key_file),),
     )
     async with started(settings) as running:
         working = asyncio.create_task(running.hub.run())
@@ -163,10 +165,23 @@ async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealH
         transport = httpx.ASGITransport(app=running.app)
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
-            hub = RealHub(running.app.state.context, http, publisher)
-            await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
+            context: Context = running.app.state.context
+            hub = RealHub(context, http, _publisher(directory / "hub" / "keys", context.clock.now_ns))
             try:
+                await until("the hub reaches its broker", lambda: context.link.connected, 20)
+                await hub.found_trust()
                 yield hub
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
+
+
+def _publisher(keys: Path, now: Callable[[], int]) -> SimulatedPublisher:
+    """A publisher and the root of a hub with these keys."""
+    held = {name: key_files(keys, name)()[0] for name in (ONLINE, DIRECTOR)}
+    made = {name: SigningKey(Ed25519PrivateKey.generate()) for name in ("publisher", "root 1", "root 2", "root 3")}
+    return SimulatedPublisher({**held, **made}, now)
+
+
+def _as_text(documents: Mapping[str, bytes]) -> dict[str, str]:
+    return {role: base64.b64encode(data).decode() for role, data in documents.items()}

@@ -23,7 +23,7 @@ from cloud.adapters.mosquitto_files import Seat
 from cloud.ports import Roster
 from tests.clients import Client, connected, free_port
 from tests.device_keys import csr, new_key, pem
-from tests.hub_process import HubProcess
+from tests.hub_process import HubProcess, keys_command
 from tests.hub_world import CAPABILITIES
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.asks import Answer, Ask, AskRenewal, Renewed
@@ -49,7 +49,7 @@ def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
     )
     try:
         one.start()
-        one.api("POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
+        keys_command(one, "init", keys_dir=one.directory.parent / "root-keys", publisher=PUBLISHER)
         yield one
     finally:
         if one.process is not None and one.process.poll() is None:
@@ -231,7 +231,7 @@ def test_somebody_elses_broker_serves_the_fleet(tmp_path: Path) -> None:
     async def scenario() -> None:
         await theirs.admit(Roster())
         await asyncio.to_thread(hub.start)
-        await api(hub, "POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
+        await asyncio.to_thread(keys_command, hub, "init", keys_dir=tmp_path / "root-keys", publisher=PUBLISHER)
         claim = claimed(hub, "p01")
         async with online(claim, await enrolled(claim)) as device:
             await device.report()
