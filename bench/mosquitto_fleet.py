@@ -159,8 +159,8 @@ async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealH
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
             hub = RealHub(running.app.state.context, http, await _found(running.app.state.context))
-            await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
             try:
+                await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
                 yield hub
             finally:
                 working.cancel()
