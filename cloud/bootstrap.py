@@ -173,12 +173,17 @@ async def _wire(
         blobs=Blobs(store, objects, link, topics),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
     )
-    hub = Hub(parts, _seal(director), wakeups, Intervals(silence_s=settings.silence_s))
+    hub = Hub(parts, _seal(director), wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
     fleet = FleetIdentity(director.public_hex, ENROL_USER, passwords[ENROL_USER])
     context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet)
     return Running(hub, *_app(base, context))
+
+
+def intervals(settings: Settings) -> Intervals:
+    """The hub's timers."""
+    return Intervals(silence_s=settings.silence_s, keep_telemetry_s=settings.telemetry_days * 24 * 3600)
 
 
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:

@@ -31,3 +31,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     silence_s: Annotated[
         float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
     ] = 180.0
+    telemetry_days: Annotated[
+        float, msgspec.Meta(description="days that the points of the devices' telemetry are kept", gt=0)
+    ] = 7.0

@@ -96,7 +96,7 @@ telemetry_points = Table(  # what devices measured over time, each message once
     Column("device", ForeignKey("devices.name"), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at_ns", BigInteger, nullable=False),
-    Column("received_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False, index=True),
     Column("content", LargeBinary, nullable=False),  # wire.messages.Telemetry, as received
 )
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from edge_agent.adapters.child_installer import ChildInstaller
 from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
@@ -24,10 +24,11 @@ from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
 from edge_agent.service.objects import Objects
+from edge_agent.service.outbox import DEFAULT_BYTES, Outbox
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import build_status
 from edge_agent.service.tasks import Tasks
-from edge_agent.service.telemetry import TelemetryReporter
+from edge_agent.service.telemetry import Known, TelemetryReporter
 from edge_agent.settings import DEFAULT_SOCKET, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
@@ -101,10 +102,11 @@ async def running_agent(
             installer=ChildInstaller(disk.locate),
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
-            machine=ThisMachine(),
+            machine=ThisMachine(read_overrides(settings.capabilities)),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
-        agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s)
+        policy = TelemetryPolicy(settings.telemetry_interval_s, settings.outbox_bytes)
+        agent, api = assemble(ports, uplink, disk.locate, offloads.training, policy)
         stack.push_async_callback(agent.stop)
         await agent.start()
         stack.push_async_callback(api.close)
@@ -114,8 +116,16 @@ async def running_agent(
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class TelemetryPolicy:
+    """How often is measured, and how much of the disk may hold what the hub has not taken yet."""
+
+    interval_s: float
+    outbox_bytes: int = DEFAULT_BYTES
+
+
 def assemble(
-    ports: Ports, uplink: Uplink, locate: Callable[[str], str], training: Offload, telemetry_interval_s: float
+    ports: Ports, uplink: Uplink, locate: Callable[[str], str], training: Offload, policy: TelemetryPolicy
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
     objects = Objects(ports.disk, ports.trust)
@@ -125,9 +135,12 @@ def assemble(
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
-    telemetry = TelemetryReporter(
-        ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
-    )  # fmt: skip
+    outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
+
+    def known() -> Known:
+        return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
+
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.interval_s)
     inference.on_answered = telemetry.changed
     asking = Asking(uplink, ports.ids)
     agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))

@@ -8,11 +8,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.client import AgentClient
 from edge_agent.client import AgentError as CallError
 from edge_agent.core.pointer import Record, choose
-from edge_agent.errors import AgentError, DamagedRecordError
+from edge_agent.errors import AgentError, DamagedRecordError, SettingsError
 from edge_agent.service.claims import CLAIM, parse_claim
 from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import IDENTITY, Identity
@@ -38,7 +38,7 @@ class Finding:
 def examine(settings: Settings, api: str) -> Iterator[Finding]:
     """Look at everything in turn; `api` is the path of the local API's socket."""
     root = Path(settings.data_dir)
-    yield _engines()
+    yield _engines(settings)
     yield _directory(root)
     if not root.is_dir():
         return
@@ -56,8 +56,11 @@ def examine(settings: Settings, api: str) -> Iterator[Finding]:
     yield _daemon(api)
 
 
-def _engines() -> Finding:
-    capabilities = ThisMachine().capabilities(0)
+def _engines(settings: Settings) -> Finding:
+    try:
+        capabilities = ThisMachine(read_overrides(settings.capabilities)).capabilities(0)
+    except SettingsError as error:
+        return Finding("engine", str(error), "correct the file, or start without --capabilities")
     if not capabilities.engines:
         return Finding("engine", "no runtime is installed", "install onnxruntime")
     return Finding("engine", ", ".join(f"{name} {version}" for name, version in capabilities.engines.items()))

@@ -9,6 +9,10 @@ class RefusedError(AgentError):
     """What the cloud sent was checked and is not acceptable; the message says why."""
 
 
+class SettingsError(AgentError):
+    """The device is configured with something that cannot be used; the message says with what."""
+
+
 class EnrolmentError(AgentError):
     """The device could not get an identity; the message says what to do."""
 

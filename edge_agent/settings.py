@@ -26,6 +26,12 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry_interval_s: Annotated[
         float, msgspec.Meta(description="least seconds between two telemetry messages", gt=0)
     ] = 5.0
+    capabilities: Annotated[
+        str, msgspec.Meta(description="TOML file that says what this device can run where the agent cannot find it out")
+    ] = ""
+    outbox_bytes: Annotated[
+        int, msgspec.Meta(description="most bytes of telemetry kept on the disk until the hub has it", ge=4096)
+    ] = 4 * 1024 * 1024
     enrol_timeout_s: Annotated[
         float, msgspec.Meta(description="seconds to wait for the hub to admit a new device", gt=0)
     ] = 120.0

@@ -10,7 +10,7 @@ from collections import deque
 from dataclasses import dataclass, field
 
 from edge_agent.adapters.dsse_trust import DsseTrust
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import TelemetryPolicy, assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
 from edge_agent.errors import EnrolmentError
@@ -134,7 +134,7 @@ class Device:
             machine=FixedMachine(),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
-        agent, _ = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)
+        agent, _ = assemble(ports, uplink, str, InlineOffload(), TelemetryPolicy(TELEMETRY_INTERVAL_S))
         await agent.start()
 
     async def _identify(self) -> Identity:

@@ -18,7 +18,7 @@ from safetensors.numpy import save
 
 from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import TelemetryPolicy, assemble
 from edge_agent.ports import Captures, Disk, Installer, Machine, Ports, Runtime
 from edge_agent.service.agent import Agent
 from edge_agent.service.courier import Uplink
@@ -300,6 +300,7 @@ class Gear:
     runtime: Runtime | None = None
     captures: Captures | None = None
     machine: Machine = field(default_factory=FixedMachine)
+    outbox_bytes: int = 64 * 1024
 
     def ports(self) -> Ports:
         """All of them."""
@@ -333,7 +334,7 @@ async def device(gear: Gear, on_crash: Callable[[BaseException], None] | None = 
     crashes: list[BaseException] = []
     ports = gear.ports()
     uplink = Uplink(DEVICE, TOPICS, ports.link, ports.clock, Tasks(on_crash or crashes.append))
-    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), 0.05)
+    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), TelemetryPolicy(0.05, gear.outbox_bytes))
     await agent.start()
     try:
         learner: Any = agent._learner

@@ -306,7 +306,12 @@ class World:
 
 
 CAPABILITIES = Capabilities(
-    engines={"onnxruntime": "1.20"}, max_opset=21, machine="x86_64", python="3.11", ram_bytes=1, disk_free_bytes=1
+    engines={"onnxruntime": "1.20"},
+    max_opset=21,
+    machine="x86_64",
+    python="3.11",
+    ram_bytes=1 << 30,
+    disk_free_bytes=1 << 30,
 )
 
 

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, rollouts
+from cloud.service import director, rollouts, telemetry
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.director import Seal
@@ -31,6 +31,9 @@ class Intervals:
     presence_s: float = 5.0
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
+    prune_s: float = 60.0
+    keep_telemetry_s: float = 7 * 24 * 3600.0
+    """Points older than this are removed. Counters stay: they are the newest of each variant, not a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +61,14 @@ class Hub:
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
         self._silence_ns = int(intervals.silence_s * SECOND)
+        self._keep_telemetry_ns = int(intervals.keep_telemetry_s * SECOND)
+        self._prune_now = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
         scheduler.every(intervals.republish_s, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
+        scheduler.every(intervals.prune_s, self._prune_now.set)
 
     async def run(self) -> None:
         """Serve the fleet."""
@@ -92,6 +98,7 @@ class Hub:
                 ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
                 ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
                 ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
+                ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
             ):
                 group.create_task(loop, name=name)
 
@@ -116,6 +123,13 @@ class Hub:
 
     async def _presume_silent_gone(self) -> None:
         await self._parts.inbox.presume_silent_gone(self._silence_ns)
+
+    async def _prune(self) -> None:
+        """In small transactions: what devices say goes on being taken in between."""
+        parts = self._parts
+        before_ns = parts.clock.now_ns() - self._keep_telemetry_ns
+        while await parts.store.write(functools.partial(telemetry.prune, before_ns=before_ns)):
+            pass
 
     async def _advance_rollouts(self) -> None:
         parts = self._parts

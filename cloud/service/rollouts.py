@@ -12,7 +12,7 @@ from cloud.core.federated_gate import matches
 from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, COMMANDS, Command, Plan, RolloutState
 from cloud.errors import ConflictError, InvalidError, UnknownError
-from cloud.service import audit, director
+from cloud.service import audit, director, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.tables import devices, members, rollouts, versions
@@ -20,7 +20,7 @@ from wire.assignment import Execution, SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.messages import Outcome
 from wire.ports import Ids
-from wire.release import ObjectRef, Release
+from wire.release import ObjectRef, Release, Variant
 from wire.topics import Topics
 
 MAX_DECISIONS = 100
@@ -91,7 +91,7 @@ def control(conn: Connection, rollout: str, command: Command, actor: str, now_ns
         failed = here & members.c.outcome.is_not(None) & (members.c.outcome != Outcome.SUCCEEDED)
         conn.execute(update(members).where(failed).values(acknowledged=True))
     if command is Command.ABORT:
-        waiting = here & members.c.assigned_ns.is_(None)
+        waiting = here & members.c.assigned_ns.is_(None) & members.c.outcome.is_(None)
         conn.execute(update(members).where(waiting).values(outcome=Outcome.CANCELLED, finished_ns=now_ns))
     _set_state(conn, row.id, target, "" if command is Command.RESUME else f"{command} by {actor}", now_ns)
     audit.record(conn, now_ns, actor, (f"rollout.{command}", rollout))
@@ -153,6 +153,7 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     plan = plan_of(row)
     wave, effects = row.wave, NOTHING
     _join_late(conn, row, plan)
+    suitability.reconsider(conn, row, means.now_ns)
     for _ in range(MAX_DECISIONS):
         facts = facts_of(conn, row.id)
         _note_evidence(conn, row.id, plan, facts, wave)
@@ -169,9 +170,13 @@ def _carry_out(conn: Connection, row: Row[Any], decision: core.Decision, means: 
     now_ns = means.now_ns
     match decision:
         case core.Assign(wave, names):
-            _assign(conn, row, names, means)
-            audit.record(conn, now_ns, audit.HUB, ("rollout.assign", row.id), wave=wave, devices=list(names))
-            return director.of_devices(conn, list(names), means.topics) + wake(Wake.BLOBS)
+            variants = suitability.variants_for(conn, row, names, now_ns)
+            unsuited = [name for name in names if name not in variants]
+            if unsuited:
+                audit.record(conn, now_ns, audit.HUB, ("rollout.reject", row.id), wave=wave, devices=unsuited)
+            _assign(conn, row, variants, means)
+            audit.record(conn, now_ns, audit.HUB, ("rollout.assign", row.id), wave=wave, devices=list(variants))
+            return director.of_devices(conn, list(variants), means.topics) + wake(Wake.BLOBS)
         case core.Expire(names):
             _time_out(conn, row.id, names, now_ns)
         case core.StartWave(wave):
@@ -187,15 +192,12 @@ def _carry_out(conn: Connection, row: Row[Any], decision: core.Decision, means: 
     return NOTHING
 
 
-def _assign(conn: Connection, row: Row[Any], names: tuple[str, ...], means: Means) -> None:
+def _assign(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], means: Means) -> None:
     version = conn.execute(
-        select(versions).where(versions.c.model == row.model, versions.c.version == row.version)
+        select(versions.c.envelope_ref).where(versions.c.model == row.model, versions.c.version == row.version)
     ).one()
-    release = decode(version.release, Release, limit=MAX_RELEASE_BYTES)
-    variant = release.variant(row.plan["variant"] or version.chosen)
-    assert variant is not None
     plan = plan_of(row)
-    for name in names:
+    for name, variant in variants.items():
         execution = Execution(
             id=means.ids.new(),
             step_timeout_s=plan.step_timeout_s,

@@ -11,6 +11,10 @@ if TYPE_CHECKING:
     from edge_agent.ports import Floats
 
 
+PROVIDERS = ("CUDAExecutionProvider", "OpenVINOExecutionProvider", "QNNExecutionProvider", "CPUExecutionProvider")
+"""What a session may compute on, the first there is; `edge_agent.adapters.machine` names the same."""
+
+
 def open_session(path: str) -> Any:
     """An onnxruntime session for one thread and little memory. Raises whatever onnxruntime raises."""
     import onnxruntime
@@ -22,7 +26,9 @@ def open_session(path: str) -> Any:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    available = onnxruntime.get_available_providers()
+    providers = [provider for provider in PROVIDERS if provider in available]
+    return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
 class OnnxSession:

@@ -68,6 +68,16 @@ class Record(Document, frozen=True, kw_only=True):
         """The record after the cloud took one more federated update."""
         return msgspec.structs.replace(self, updates_accepted=self.updates_accepted + 1)
 
+    def without_finished(self, taken: frozenset[str]) -> "Record":
+        """The record without what it remembers of these executions, because the hub has taken it."""
+        slots = {
+            name: msgspec.structs.replace(
+                state, finished=tuple(one for one in state.finished if one.execution not in taken)
+            )
+            for name, state in self.slots.items()
+        }
+        return msgspec.structs.replace(self, slots=slots)
+
     def next_boot(self) -> "Record":
         """The record of one more start."""
         return msgspec.structs.replace(self, boot=self.boot + 1)

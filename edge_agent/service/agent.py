@@ -9,7 +9,7 @@ from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.reconciler import Reconciler
-from edge_agent.service.reports import build_reported
+from edge_agent.service.reports import Reports
 from edge_agent.service.telemetry import TelemetryReporter
 from wire.codec import decode, encode
 from wire.errors import TopicError, WireError
@@ -60,15 +60,15 @@ class Agent:
         self._asking = parts.asking
         self._learner = parts.learner
         self._telemetry = parts.telemetry
-        self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, parts.reconciler, seq))
+        reports = Reports(ports, parts.reconciler)
+        self._reports = Courier(uplink, reports.build, reports.on_taken)
         parts.reconciler.on_changed = self._on_changed
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
         await self.reconciler.boot()
-        boot = self.reconciler.record.boot
-        self._reports.start(boot)
-        self._telemetry.start(boot)
+        self._reports.start(self.reconciler.record.boot)
+        await self._telemetry.start()
         link, topics, device = self._uplink.link, self._uplink.topics, self._uplink.device
         link.on_message = self._on_message
         link.on_up = self._on_up
@@ -76,10 +76,10 @@ class Agent:
         await link.start()
 
     async def stop(self) -> None:
-        """Say goodbye and end everything in order; what is not receipted is reported at the next start."""
+        """Say goodbye and end everything in order; what is not receipted is told after the next start."""
         self.reconciler.stop()
-        self._telemetry.stop()
         self._reports.stop()
+        await self._telemetry.stop()
         if self._uplink.link.connected:
             with contextlib.suppress(LinkError):  # the will says the same
                 topic = self._uplink.topics.up(self._uplink.device, "status")
@@ -91,7 +91,8 @@ class Agent:
     def _on_up(self) -> None:
         self._uplink.tasks.spawn(self._greet(), "greet")
         self._reports.on_up()
-        self._telemetry.courier.on_up()
+        self._telemetry.delivery.on_up()
+        self._telemetry.changed()
         self._learner.on_up()
 
     async def _greet(self) -> None:
@@ -137,6 +138,7 @@ class Agent:
     def _on_receipt(self, payload: bytes) -> None:
         with contextlib.suppress(WireError):  # a receipt that cannot be read is none; the report is sent again
             receipt = decode(payload, Receipt)
-            courier = {"reported": self._reports, "telemetry": self._telemetry.courier}.get(receipt.channel)
-            if courier is not None:
-                courier.on_receipt(receipt.seq)
+            if receipt.channel == "reported":
+                self._reports.on_receipt(receipt.seq)
+            elif receipt.channel == "telemetry":
+                self._telemetry.delivery.on_receipt(receipt.seq)

@@ -8,7 +8,6 @@ from typing import assert_never
 
 import msgspec
 
-from edge_agent.core.compatibility import unmet_need
 from edge_agent.core.reading import agreed_variant
 from edge_agent.core.slot import (
     CanaryPassed,
@@ -26,6 +25,7 @@ from edge_agent.service.downloads import Downloads, Patience
 from edge_agent.service.objects import Objects, path_of
 from wire.assignment import SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES
+from wire.compatibility import unmet_need
 from wire.messages import InstallFigures, Outcome
 from wire.ports import SECOND
 
@@ -67,8 +67,9 @@ class Installation:
         await self._downloads.fetch(desired.release, _patience(desired))
         release = self._ports.trust.verify_release(await self._objects.read(desired.release.sha256))
         variant = agreed_variant(release, desired, floor)
-        free_bytes = await self._ports.disk.free_bytes()
-        need = unmet_need(variant.needs, self._ports.machine.capabilities(free_bytes))
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        held_bytes = await self._objects.room_taken(variant.file, release.companions.golden)
+        need = unmet_need(variant.needs, capabilities, held_bytes)
         if need:
             raise RefusedError(f"variant {variant.name}: {need}")
         golden = variant.golden

@@ -37,6 +37,11 @@ class Objects:
         except DiskError:
             return False
 
+    async def room_taken(self, *refs: ObjectRef) -> int:
+        """Bytes of the disk that these take already: they are here, or their space is reserved."""
+        names = {_object_of(name) for name in await self._disk.list(FOLDER)}
+        return sum(ref.bytes for ref in refs if ref.sha256 in names)
+
     async def read(self, sha256: str) -> bytes:
         """Its content."""
         return await self._disk.read(path_of(sha256))

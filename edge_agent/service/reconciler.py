@@ -72,7 +72,14 @@ class UpdateAccepted:
     """The cloud took a federated update of ours."""
 
 
-Item = Desired | Happened | UpdateAccepted
+@dataclass(frozen=True, slots=True)
+class OutcomesTaken:
+    """The hub has receipted how these executions ended."""
+
+    executions: frozenset[str] = frozenset()
+
+
+Item = Desired | Happened | UpdateAccepted | OutcomesTaken
 
 
 class Reconciler:
@@ -93,6 +100,8 @@ class Reconciler:
         self._timers: dict[str, list[Timer]] = {}
         self._retry: Timer | None = None
         self.record = Record()
+        self.durable_boot = 0
+        """Number of this start once it is written down; 0 until then."""
         self._refused = ""
         self._unwritten = ""
         self.on_changed: Callable[[], None] = lambda: None
@@ -121,7 +130,7 @@ class Reconciler:
             self.record = record.next_boot()
             for slot, state in record.slots.items():
                 await self._serve(slot, Serve(state.current))
-            self._mailbox.extend(items)
+            self._mailbox.extend([*items, OutcomesTaken()])
             self._write_later(error)
 
     def on_desired(self, envelope: bytes, ack: Callable[[], None]) -> None:
@@ -131,6 +140,11 @@ class Reconciler:
     def on_update_accepted(self) -> None:
         """The cloud took a federated update."""
         self._put(UpdateAccepted())
+
+    def on_outcomes_taken(self, executions: frozenset[str]) -> None:
+        """The hub has receipted how these executions ended."""
+        if executions:
+            self._put(OutcomesTaken(executions))
 
     def stop(self) -> None:
         """No more timers; the owner of the tasks ends the tasks."""
@@ -179,6 +193,8 @@ class Reconciler:
                 await self._apply(self.record, [item])
             case UpdateAccepted():
                 await self._apply(self.record.with_update_accepted(), [])
+            case OutcomesTaken():
+                await self._apply(self.record.without_finished(item.executions), [])
             case _:
                 assert_never(item)
 
@@ -219,7 +235,7 @@ class Reconciler:
             effects += [(item.slot, effect) for effect in decision.effects]
         if record != self.record or self._unwritten:
             await self._journal.save(record)
-            self._unwritten = ""
+            self._unwritten, self.durable_boot = "", record.boot
             self._log_moves(self.record, record)
             self.record = record
             self.on_changed()

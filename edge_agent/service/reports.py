@@ -2,18 +2,34 @@
 
 from edge_agent import VERSION
 from edge_agent.core.pointer import Record
-from edge_agent.core.slot import Deployed, State
 from edge_agent.ports import Ports
 from edge_agent.service.courier import Uplink
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
-from wire.messages import Capabilities, Installed, Reported, SlotReport
+from wire.messages import Capabilities, Reported, SlotReport
+
+MAX_FINISHED = 16
+"""Ended executions in one report; further ones are told in the next, once these are taken."""
 
 
-async def build_reported(ports: Ports, reconciler: Reconciler, seq: int) -> bytes:
-    """The payload of `up/{device}/reported`."""
-    capabilities = ports.machine.capabilities(await ports.disk.free_bytes())
-    return encode(reported(reconciler.record, reconciler.refused, capabilities, seq))
+class Reports:
+    """What the hub is to know of the device, until it has taken it."""
+
+    def __init__(self, ports: Ports, reconciler: Reconciler) -> None:
+        self._ports = ports
+        self._reconciler = reconciler
+        self._told: frozenset[str] = frozenset()
+
+    async def build(self, seq: int) -> bytes:
+        """The payload of `up/{device}/reported`."""
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
+        self._told = frozenset(one.execution for one in report.finished)
+        return encode(report)
+
+    def on_taken(self) -> None:
+        """The hub has receipted the newest report: how those executions ended need not be told again."""
+        self._reconciler.on_outcomes_taken(self._told)
 
 
 class DeviceStatus(Document, frozen=True, kw_only=True):
@@ -54,27 +70,12 @@ def reported(record: Record, refused: str, capabilities: Capabilities, seq: int)
         sequence=record.sequence,
         agent=VERSION,
         capabilities=capabilities,
-        slots=tuple(_slot(name, record.slots[name]) for name in sorted(record.slots)),
+        slots=tuple(record.slots[name].told(name) for name in sorted(record.slots)),
+        finished=finished(record),
         refused=refused,
     )
 
 
-def _slot(name: str, state: State) -> SlotReport:
-    execution = state.desired.execution if state.desired else None
-    return SlotReport(
-        slot=name,
-        phase=state.phase,
-        current=_installed(state.current),
-        previous=_installed(state.previous),
-        trial=_installed(state.trial),
-        execution=execution.id if execution else "",
-        attempt=execution.attempt if execution else 0,
-        outcome=state.outcome,
-        reason=state.reason,
-        golden=state.golden,
-        figures=state.figures,
-    )
-
-
-def _installed(deployed: Deployed | None) -> Installed | None:
-    return deployed.installed if deployed else None
+def finished(record: Record) -> tuple[SlotReport, ...]:
+    """How executions ended that their slots have left."""
+    return tuple(one for name in sorted(record.slots) for one in record.slots[name].finished)[:MAX_FINISHED]

@@ -52,6 +52,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["device"], ["devices.name"], name=op.f("fk_telemetry_points_device_devices")),
         sa.PrimaryKeyConstraint("device", "seq", name=op.f("pk_telemetry_points")),
     )
+    op.create_index(op.f("ix_telemetry_points_received_ns"), "telemetry_points", ["received_ns"])
     op.create_table(
         "deltas",
         sa.Column("base", sa.String(length=64), nullable=False),
@@ -64,6 +65,7 @@ def upgrade() -> None:
 
 def downgrade() -> None:
     """Remove it again."""
+    op.drop_index(op.f("ix_telemetry_points_received_ns"), table_name="telemetry_points")
     for table in ("deltas", "telemetry_points", "trust_metadata"):
         op.drop_table(table)
     op.drop_index(op.f("ix_certificates_device"), table_name="certificates")
