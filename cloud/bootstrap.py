@@ -24,6 +24,7 @@ from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
 from cloud.adapters.wakeups import Wakeups
+from cloud.adapters.zstd_deltas import ZstdDeltas
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
 from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
@@ -32,6 +33,8 @@ from cloud.ports import BrokerUser
 from cloud.service import audit, registry
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
 from cloud.service.director import Seal
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
@@ -47,6 +50,7 @@ from federated.spec import Login
 from wire.adapters.keys import SigningKey, load_or_create, verifiers
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
+from wire.asks import AskChunks
 from wire.dsse import ASSIGNMENT_TYPE, seal
 from wire.errors import MalformedError
 from wire.topics import Topics
@@ -161,6 +165,9 @@ async def _wire(
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
     director = load_or_create(base.directory / "keys" / "director.key")
     wakeups = Wakeups()
+    packing = ThreadOffload(1, "deltas")
+    stack.callback(packing.close)
+    chunk_answers = ChunkAnswers(store, objects, link, clock, topics)
     parts = Parts(
         store=store,
         link=link,
@@ -169,8 +176,10 @@ async def _wire(
         topics=topics,
         outbox=outbox,
         inbox=Inbox(store, outbox, clock, topics),
-        asks=Asks(store, link, topics, {}),
+        asks=Asks(store, link, topics, {AskChunks: chunk_answers.answer}),
         blobs=Blobs(store, objects, link, topics),
+        chunk_answers=chunk_answers,
+        deltas=Deltas(store, objects, ZstdDeltas(packing), clock),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
     )
     hub = Hub(parts, _seal(director), wakeups, intervals(settings))

@@ -34,6 +34,23 @@ class Objects(Protocol):
     async def get(self, sha256: str) -> bytes:
         """The bytes, checked against their digest. Raises ObjectMissingError."""
 
+    async def verify(self, sha256: str) -> int:
+        """Their length, after they were checked against their digest. Raises ObjectMissingError."""
+
+    async def piece(self, sha256: str, offset: int, length: int) -> bytes:
+        """`length` bytes from `offset` on, fewer at the end, not checked. Raises ObjectMissingError."""
+
+
+class DeltaError(Exception):
+    """The delta could not be made."""
+
+
+class DeltaMaker(Protocol):
+    """Makes what turns one file into another, away from the event loop."""
+
+    async def make(self, base: bytes, target: bytes) -> bytes:
+        """The delta (`wire.adapters.zstd_delta`). Raises DeltaError."""
+
 
 @dataclass(frozen=True, slots=True)
 class BrokerUser:

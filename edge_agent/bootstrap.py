@@ -129,10 +129,12 @@ def assemble(
 ) -> tuple[Agent, LocalApi]:
     """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
     objects = Objects(ports.disk, ports.trust)
-    downloads = Downloads(ports, uplink.topics, objects)
+    asking = Asking(uplink, ports.ids)
+    downloads = Downloads(ports, uplink.topics, objects, asking)
     inference = Inference(ports, objects)
     installation = Installation(ports, objects, downloads)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
+    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
@@ -142,7 +144,6 @@ def assemble(
 
     telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.interval_s)
     inference.on_answered = telemetry.changed
-    asking = Asking(uplink, ports.ids)
     agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))
     return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink))
 

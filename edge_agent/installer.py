@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import msgspec
 
+from edge_agent import unpack
 from edge_agent.adapters.machine import peak_rss_bytes
 from edge_agent.adapters.onnx_runtime import open_session
 from wire.codec import Document, decode, encode
@@ -26,15 +27,29 @@ NO_AGREEMENT = 1e9
 """Reported in place of an infinite error, which JSON cannot hold."""
 
 
-class Request(Document, frozen=True, kw_only=True):
-    """What to try. Paths are absolute; `address_space_bytes` and `cpu_s` limit this process."""
+class Request(Document, frozen=True, kw_only=True, tag="canary"):
+    """What to try. Paths are absolute."""
 
     model: str
     golden: str
     logits: str
     tolerance: float
+
+
+class Limits(Document, frozen=True, kw_only=True):
+    """What the process may use."""
+
+    cpu_s: Annotated[int, msgspec.Meta(ge=1)]
     address_space_bytes: Annotated[int, msgspec.Meta(ge=1)] = 2 * 1024**3
-    cpu_s: Annotated[int, msgspec.Meta(ge=1)] = 60
+    file_bytes: Annotated[int, msgspec.Meta(ge=0)] = 0
+    """Length of the longest file that it may write."""
+
+
+class Order(Document, frozen=True, kw_only=True):
+    """What to do, and within which limits."""
+
+    limits: Limits
+    what: Request | unpack.UnpackOrder
 
 
 class Verdict(Document, frozen=True, kw_only=True):
@@ -49,13 +64,13 @@ class Verdict(Document, frozen=True, kw_only=True):
 def main() -> int:
     """Read the request, try the model, write the verdict. Exit code 2: the request was not one."""
     try:
-        request = decode(sys.stdin.buffer.read(), Request)
+        request = decode(sys.stdin.buffer.read(), Order)
     except WireError as error:
         print(error, file=sys.stderr)
         return 2
-    _limit(request)
-    verdict = attempt(request)
-    sys.stdout.buffer.write(encode(verdict))
+    _limit(request.limits)
+    done = unpack.attempt(request.what) if isinstance(request.what, unpack.UnpackOrder) else attempt(request.what)
+    sys.stdout.buffer.write(encode(done))
     return 0
 
 
@@ -101,12 +116,12 @@ def _matched(expected: "Floats", actual: "Floats", tolerance: float) -> int:
     return int((near & (actual.argmax(axis=1) == expected.argmax(axis=1))).sum())
 
 
-def _limit(request: Request) -> None:
+def _limit(limits: Limits) -> None:
     """The model may use memory and time, but write nothing and open little."""
     for what, most in (
-        (resource.RLIMIT_AS, request.address_space_bytes),
-        (resource.RLIMIT_CPU, request.cpu_s),
-        (resource.RLIMIT_FSIZE, 0),
+        (resource.RLIMIT_AS, limits.address_space_bytes),
+        (resource.RLIMIT_CPU, limits.cpu_s),
+        (resource.RLIMIT_FSIZE, limits.file_bytes),
         (resource.RLIMIT_NOFILE, 64),
         (resource.RLIMIT_CORE, 0),
     ):

@@ -90,11 +90,26 @@ class CanaryVerdict:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class UnpackRequest:
+    """A delta to be unpacked: paths of two objects and of the part file, which has `length` bytes of room."""
+
+    base: str
+    delta: str
+    target: str
+    base_bytes: int
+    length: int
+    time_limit_s: float
+
+
 class Installer(Protocol):
     """Tries a model in a process of its own, so that a hostile file cannot take the daemon with it."""
 
     async def canary(self, request: CanaryRequest) -> CanaryVerdict:
         """Never raises for what the model does: a crash or time-out is a verdict with its reason."""
+
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Write the target, whose digest nobody has checked yet. Returns why that failed; empty: it did not."""
 
 
 class Session(Protocol):

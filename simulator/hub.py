@@ -13,6 +13,8 @@ from cloud.ports import BrokerUser
 from cloud.service import enrolment, registry, rollouts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
 from cloud.service.enrolment import NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
@@ -25,11 +27,12 @@ from simulator.core.rng import SeededIds
 from simulator.fakes.launcher import ScriptedLauncher
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
-from simulator.fakes.store import MemoryObjects, MemoryStore
+from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
 from simulator.version import Files, build
 from simulator.world import World
 from wire.adapters.keys import SigningKey, verifiers
 from wire.adapters.mqtt_link import Credentials
+from wire.asks import AskChunks
 from wire.codec import encode
 from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal
 from wire.identity import ClaimFile
@@ -130,6 +133,7 @@ class SimulatedHub:
         }
         self._outbox = outbox
         await outbox.users()
+        chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(
             store=self.store,
             link=link,
@@ -138,8 +142,10 @@ class SimulatedHub:
             topics=self.topics,
             outbox=outbox,
             inbox=Inbox(self.store, outbox, world.clock, self.topics),
-            asks=Asks(self.store, link, self.topics, {}),
+            asks=Asks(self.store, link, self.topics, {AskChunks: chunk_answers.answer}),
             blobs=Blobs(self.store, self._objects, link, self.topics),
+            chunk_answers=chunk_answers,
+            deltas=Deltas(self.store, self._objects, InlineDeltas(), world.clock),
             jobs=Jobs(self.store, outbox, ScriptedLauncher({}, {}), world.clock, {}),
         )
         await Hub(parts, self._seal, VirtualScheduler(world.clock), Intervals()).run()

@@ -62,6 +62,10 @@ class InstallFigures(Document, frozen=True, kw_only=True):
     download_s: float = 0.0
     canary_s: float = 0.0
     canary_rss_bytes: int = 0
+    by_delta: bool = False
+    """The model was unpacked from a delta; its bytes are those downloaded."""
+    delta_refused: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Why a delta that was offered was of no use, so that the whole model had to come."""
 
 
 class SlotReport(Document, frozen=True, kw_only=True):

@@ -10,6 +10,8 @@ from cloud.ports import ObjectMissingError, Scheduler, Store
 from cloud.service import director, rollouts, telemetry
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
 from cloud.service.director import Seal
 from cloud.service.effects import Wake, wake
 from cloud.service.inbox import Inbox
@@ -49,6 +51,8 @@ class Parts:
     inbox: Inbox
     asks: Asks
     blobs: Blobs
+    chunk_answers: ChunkAnswers
+    deltas: Deltas
     jobs: Jobs
 
 
@@ -92,6 +96,8 @@ class Hub:
                 ("outbox", parts.outbox.run()),
                 ("inbox", parts.inbox.run()),
                 ("asks", parts.asks.run()),
+                ("chunks", parts.chunk_answers.run()),
+                ("deltas", _repeat("deltas", lambda: wakes(Wake.DELTAS), self._decide_deltas)),
                 ("jobs", parts.jobs.run()),
                 ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
                 ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
@@ -135,6 +141,11 @@ class Hub:
         parts = self._parts
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
         await parts.outbox.change(functools.partial(rollouts.tick, means=means))
+
+    async def _decide_deltas(self) -> None:
+        """Rollouts wait for it."""
+        await self._parts.deltas.sync()
+        self._parts.outbox.post(wake(Wake.ROLLOUTS))
 
     async def _publish_desired(self) -> None:
         """What devices have not accepted yet, or everything after the broker was away; then the chunks.

@@ -12,7 +12,7 @@ from cloud.core.federated_gate import matches
 from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, COMMANDS, Command, Plan, RolloutState
 from cloud.errors import ConflictError, InvalidError, UnknownError
-from cloud.service import audit, director, suitability
+from cloud.service import audit, deltas, director, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.tables import devices, members, rollouts, versions
@@ -105,7 +105,9 @@ def tick(conn: Connection, means: Means) -> Effects:
     open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
     query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
     for row in conn.execute(query).all():
-        if row.state == RolloutState.RUNNING:
+        if row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
+            effects += wake(Wake.DELTAS)  # which wakes us again
+        elif row.state == RolloutState.RUNNING:
             effects += _advance(conn, row, means)
         else:
             _expire(conn, row, means.now_ns)
@@ -211,6 +213,7 @@ def _assign(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], me
             variant=variant.name,
             sha256=variant.file.sha256,
             release=msgspec.convert(version.envelope_ref, ObjectRef),
+            deltas=deltas.offered(conn, name, row.slot, variant.file.sha256),
             execution=execution,
         )
         director.assign(conn, name, slot, means.seal, means.now_ns)

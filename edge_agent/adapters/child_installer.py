@@ -8,13 +8,16 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TypeVar
 
-from edge_agent.installer import Request, Verdict
-from edge_agent.ports import CanaryRequest, CanaryVerdict
+from edge_agent.installer import Limits, Order, Request, Verdict
+from edge_agent.ports import CanaryRequest, CanaryVerdict, UnpackRequest
+from edge_agent.unpack import Unpacked, UnpackOrder, address_space_bytes
 from wire.codec import MAX_CONTROL_BYTES, decode, encode
 from wire.errors import WireError
 
 MODULE = "edge_agent.installer"
+Told = TypeVar("Told", Verdict, Unpacked)
 
 
 class ChildInstaller:
@@ -27,10 +30,16 @@ class ChildInstaller:
     async def canary(self, request: CanaryRequest) -> CanaryVerdict:
         """Try the model in a fresh process."""
         began = time.monotonic()
-        try:
-            verdict = await self._run(request)
-        except OSError as error:
-            verdict = Verdict(reason=f"the installer child cannot be started: {error}")
+        what = Request(
+            model=self._locate(request.model),
+            golden=self._locate(request.golden),
+            logits=request.logits,
+            tolerance=request.tolerance,
+        )
+        order = Order(limits=Limits(cpu_s=max(1, int(request.time_limit_s))), what=what)
+        verdict = await self._carry_out(order, Verdict, request.time_limit_s)
+        if not verdict.reason and verdict.golden is None:
+            verdict = Verdict(reason="the installer child gave no golden result")
         return CanaryVerdict(
             reason=verdict.reason,
             golden=verdict.golden,
@@ -39,7 +48,32 @@ class ChildInstaller:
             seconds=time.monotonic() - began,
         )
 
-    async def _run(self, request: CanaryRequest) -> Verdict:
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Unpack a delta in a fresh process."""
+        what = UnpackOrder(
+            base=self._locate(request.base),
+            delta=self._locate(request.delta),
+            target=self._locate(request.target),
+            length=request.length,
+        )
+        limits = Limits(
+            cpu_s=max(1, int(request.time_limit_s)),
+            address_space_bytes=address_space_bytes(request.base_bytes, request.length),
+            file_bytes=request.length,
+        )
+        return (await self._carry_out(Order(limits=limits, what=what), Unpacked, request.time_limit_s)).reason
+
+    async def _carry_out(self, order: Order, kind: type[Told], time_limit_s: float) -> Told:
+        """Whatever becomes of the child is its answer."""
+        try:
+            returncode, output = await self._run(encode(order), time_limit_s)
+            return _answer(returncode, output, kind)
+        except TimeoutError:
+            return kind(reason=f"the installer child was not done after {time_limit_s:g} s")
+        except OSError as error:
+            return kind(reason=f"the installer child cannot be started: {error}")
+
+    async def _run(self, order: bytes, time_limit_s: float) -> tuple[int | None, bytes]:
         child = await asyncio.create_subprocess_exec(
             *self._command,
             stdin=asyncio.subprocess.PIPE,
@@ -48,24 +82,13 @@ class ChildInstaller:
             env=_environment(),
             start_new_session=True,
         )
-        order = encode(
-            Request(
-                model=self._locate(request.model),
-                golden=self._locate(request.golden),
-                logits=request.logits,
-                tolerance=request.tolerance,
-                cpu_s=max(1, int(request.time_limit_s)),
-            )
-        )
         try:
-            output = await asyncio.wait_for(_ask(child, order), request.time_limit_s)
-        except TimeoutError:
-            return Verdict(reason=f"the installer child was not done after {request.time_limit_s:g} s")
+            output = await asyncio.wait_for(_ask(child, order), time_limit_s)
         finally:
             if child.returncode is None:
                 child.kill()
                 await child.communicate()  # `wait` alone would wait for ever while unread output blocks the pipe
-        return _verdict(child.returncode, output)
+        return child.returncode, output
 
 
 async def _ask(child: asyncio.subprocess.Process, order: bytes) -> bytes:
@@ -90,20 +113,17 @@ def _signal_name(number: int) -> str:
         return f"signal {number}"
 
 
-def _verdict(returncode: int | None, output: bytes) -> Verdict:
+def _answer(returncode: int | None, output: bytes, kind: type[Told]) -> Told:
     if len(output) > MAX_CONTROL_BYTES:
-        return Verdict(reason=f"the installer child wrote more than {MAX_CONTROL_BYTES} bytes")
+        return kind(reason=f"the installer child wrote more than {MAX_CONTROL_BYTES} bytes")
     if returncode is not None and returncode < 0:
-        return Verdict(reason=f"the installer child was killed by {_signal_name(-returncode)}")
+        return kind(reason=f"the installer child was killed by {_signal_name(-returncode)}")
     if returncode != 0:
-        return Verdict(reason=f"the installer child failed with exit code {returncode}")
+        return kind(reason=f"the installer child failed with exit code {returncode}")
     try:
-        verdict = decode(output, Verdict)
+        return decode(output, kind)
     except WireError as error:
-        return Verdict(reason=f"the installer child gave no verdict: {error}")
-    if not verdict.reason and verdict.golden is None:
-        return Verdict(reason="the installer child gave no golden result")
-    return verdict
+        return kind(reason=f"the installer child gave no verdict: {error}")
 
 
 def _environment() -> dict[str, str]:

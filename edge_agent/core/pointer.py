@@ -12,7 +12,7 @@ import msgspec
 
 from edge_agent.core.slot import State
 from edge_agent.errors import DamagedRecordError
-from wire.assignment import Assignment, CapturePolicy, FederatedPolicy
+from wire.assignment import Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 from wire.release import Name, Sha256
@@ -35,6 +35,7 @@ class Record(Document, frozen=True, kw_only=True):
     slots: dict[Name, State] = {}
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()
+    transfer: TransferPolicy = TransferPolicy()
     updates_accepted: int = 0
     """Federated updates that the cloud took."""
 
@@ -62,6 +63,7 @@ class Record(Document, frozen=True, kw_only=True):
             time_floor_ns=max(self.time_floor_ns, assignment.issued_ns),
             capture=assignment.capture,
             federated=assignment.federated,
+            transfer=assignment.transfer,
         )
 
     def with_update_accepted(self) -> "Record":

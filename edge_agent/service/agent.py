@@ -15,7 +15,7 @@ from wire.codec import decode, encode
 from wire.errors import TopicError, WireError
 from wire.messages import Receipt, Status
 from wire.ports import Inbound, LinkError
-from wire.topics import DOWN_CHANNELS, Chunk, Downward
+from wire.topics import DOWN_CHANNELS, Chunk, Downward, DownwardChunk
 
 
 class Learner(Protocol):
@@ -72,7 +72,7 @@ class Agent:
         link, topics, device = self._uplink.link, self._uplink.topics, self._uplink.device
         link.on_message = self._on_message
         link.on_up = self._on_up
-        await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS))
+        await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS), topics.all_dn_chunks(device))
         await link.start()
 
     async def stop(self) -> None:
@@ -114,6 +114,9 @@ class Agent:
         match parsed:
             case Chunk(sha256, index):
                 self._downloads.on_chunk(sha256, index, message.payload)
+                message.ack()
+            case DownwardChunk(device, sha256, index) if device == self._uplink.device:
+                self._downloads.on_chunk(sha256, index, message.payload, direct=True)
                 message.ack()
             case Downward(device, channel) if device == self._uplink.device:
                 self._on_downward(channel, message)

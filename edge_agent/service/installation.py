@@ -8,6 +8,8 @@ from typing import assert_never
 
 import msgspec
 
+from edge_agent.core.compatibility import unmet_need
+from edge_agent.core.patience import Patience
 from edge_agent.core.reading import agreed_variant
 from edge_agent.core.slot import (
     CanaryPassed,
@@ -21,7 +23,8 @@ from edge_agent.core.slot import (
 )
 from edge_agent.errors import DiskError, RefusedError, TransferStalledError
 from edge_agent.ports import CanaryRequest, Ports
-from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.deltas import Deltas
+from edge_agent.service.downloads import Downloads
 from edge_agent.service.objects import Objects, path_of
 from wire.assignment import SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES
@@ -39,6 +42,7 @@ class Installation:
         self._ports = ports
         self._objects = objects
         self._downloads = downloads
+        self._deltas = Deltas(ports, objects, downloads)
 
     async def perform(self, step: Step, floor: int) -> Event:
         """Do one step. `floor` is the lowest release counter that may be installed."""
@@ -79,12 +83,15 @@ class Installation:
         """Fetch model and golden vectors."""
         began_ns = self._ports.clock.monotonic_ns()
         patience = _patience(effect.desired)
-        received = await self._downloads.fetch(effect.verified.file, patience)
-        received += await self._downloads.fetch(effect.verified.golden, patience)
-        seconds = (self._ports.clock.monotonic_ns() - began_ns) / SECOND
-        return FilesStored(
-            effect.ticket, effect.verified, InstallFigures(downloaded_bytes=received, download_s=seconds)
+        model = await self._deltas.obtain(effect.verified.file, effect.desired.deltas, patience)
+        golden_bytes = await self._downloads.fetch(effect.verified.golden, patience)
+        figures = InstallFigures(
+            downloaded_bytes=model.downloaded_bytes + golden_bytes,
+            download_s=(self._ports.clock.monotonic_ns() - began_ns) / SECOND,
+            by_delta=model.by_delta,
+            delta_refused=model.refused,
         )
+        return FilesStored(effect.ticket, effect.verified, figures)
 
     async def _canary(self, effect: RunCanary) -> Event:
         """Have the child load the model and compare it with its golden vectors."""
