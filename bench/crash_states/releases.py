@@ -18,7 +18,7 @@ FEATURES = 4
 """Values of one input."""
 SMALL_BYTES = 130_000
 """Three chunks."""
-LARGE_BYTES = 1_300_000
+LARGE_BYTES = 1_100_000
 """More than one group of chunks that is made durable at once."""
 
 
