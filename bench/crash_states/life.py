@@ -15,7 +15,7 @@ from bench.crash_states.cloud import CLAIM, TOPICS, Cloud, CloudLink
 from bench.crash_states.recording import RecordingDisk
 from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import TelemetryPolicy, assemble
 from edge_agent.core.pointer import Record
 from edge_agent.errors import AgentError, DiskError, ModelError, PredictionFailedError
 from edge_agent.ports import Ports
@@ -198,7 +198,7 @@ class Life:
             machine=FixedMachine(),
         )
         uplink = Uplink(identity.username, TOPICS, link, clock, tasks)
-        agent, api = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)
+        agent, api = assemble(ports, uplink, str, InlineOffload(), TelemetryPolicy(TELEMETRY_INTERVAL_S))
         self.cloud.record = lambda: agent.reconciler.record
         return agent, api
 

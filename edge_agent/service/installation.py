@@ -8,7 +8,6 @@ from typing import assert_never
 
 import msgspec
 
-from edge_agent.core.compatibility import unmet_need
 from edge_agent.core.patience import Patience
 from edge_agent.core.reading import agreed_variant
 from edge_agent.core.slot import (
