@@ -17,14 +17,17 @@ from bench.crash_states.recording import RecordingDisk
 from edge_agent.core import update
 from edge_agent.core.pointer import Record, dump
 from edge_agent.core.slot import Booted, State
+from edge_agent.core.spool import Frame
 from edge_agent.ports import Disk
-from edge_agent.service import durable, reconciler
+from edge_agent.service import durable, outbox, reconciler
+from edge_agent.service.delivery import Delivery
 from edge_agent.service.durable import STATE, Journal
 from edge_agent.service.enrolment import Identity, load_identity
 from wire.identity import ClaimFile
 from wire.messages import Phase
 from wire.ports import Ids
 
+_PUBLISH = Delivery._publish
 _COLLECT = objects_module.Objects.collect
 
 
@@ -164,6 +167,25 @@ def _uncounted(state: State, event: Any) -> update.Decision:
     return decision
 
 
+class NoOutboxSync(RecordingDisk):
+    """Telemetry is written, but not made durable."""
+
+    async def fsync(self, path: str) -> None:
+        """Leave it out there."""
+        if not path.startswith(outbox.FOLDER):
+            await super().fsync(path)
+
+
+async def _hasty(self: Delivery, frame: Frame, after: int) -> None:
+    await _PUBLISH(self, frame, after)
+    self._outbox.receipted(frame.seq)
+
+
+async def _forgetful(self: outbox.Outbox) -> None:
+    for name in await self._disk.list(outbox.FOLDER):
+        await self._disk.unlink(f"{outbox.FOLDER}/{name}")
+
+
 @contextmanager
 def _replaced(owner: Any, name: str, by: object) -> Iterator[None]:
     before = getattr(owner, name)
@@ -192,6 +214,7 @@ class Bug:
             yield
 
 
+OFFLINE = "offline for minutes"
 BUGS = (
     Bug("contents not synced", "update", NoFileSync),
     Bug("names not synced", "update", NoFolderSync),
@@ -213,6 +236,9 @@ BUGS = (
         "update",
         replaced=((objects_module.Objects, "collect", _takes_previous),),
     ),
+    Bug("telemetry is not synced", OFFLINE, NoOutboxSync),
+    Bug("telemetry trimmed when it is sent", OFFLINE, replaced=((Delivery, "_publish", _hasty),)),
+    Bug("telemetry of the last start forgotten", OFFLINE, replaced=((outbox.Outbox, "open", _forgetful),)),
     Bug(
         "identity used before it is durable", "first install", replaced=((life, "prepare_identity", _unsaved_identity),)
     ),

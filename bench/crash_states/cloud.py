@@ -40,16 +40,34 @@ class Promises:
     reported: Reported | None = None
     seqs: Mapping[str, int] = field(default_factory=dict)
     """Highest number that was used on each channel."""
+    measured: Mapping[int, int] = field(default_factory=dict)
+    """Number of each telemetry message that the hub has -> when it was measured."""
+    dropped: int = 0
+    """So many telemetry messages were dropped, says the device."""
+    owed: tuple[int, ...] = ()
+    """Telemetry messages that have to reach the hub, because they were measured so long ago."""
     answers: Mapping[str, bytes] = field(default_factory=dict)
     """Federated answers that were given: the same question gets the same answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Faults:
+    """What is wrong between device and hub whenever a device starts."""
+
+    away_s: float = 0.0
+    """Nobody can be reached for so long."""
+    loses: int = 0
+    """The broker acknowledges so many telemetry messages that the hub never gets."""
 
 
 class Cloud:
     """Holds `retained`; `promises` grows while devices talk to it."""
 
-    def __init__(self, retained: Mapping[str, bytes], promises: Promises) -> None:
+    def __init__(self, retained: Mapping[str, bytes], promises: Promises, faults: Faults) -> None:
         self.retained = retained
         self.promises = promises
+        self.faults = faults
+        self._to_lose = faults.loses
         self.broken: list[str] = []
         self.record: Callable[[], Record] = Record
         """The device's record now: set by whoever starts it."""
@@ -64,13 +82,33 @@ class Cloud:
                 report = decode(payload, Reported)
                 self._count("reported", report.seq)
                 self.promises = replace(self.promises, record=self.record(), reported=report)
+            case Upward(channel="telemetry") if self._to_lose:
+                self._to_lose -= 1
             case Upward(channel="telemetry"):
-                self._count("telemetry", decode(payload, Telemetry).seq)
+                self._measured(decode(payload, Telemetry))
 
     def acknowledged(self, topic: str) -> None:
         """The device said that the effects of what came on `topic` are durable."""
         if topic == TOPICS.dn(DEVICE, "desired"):
             self.promises = replace(self.promises, record=self.record())
+
+    def owe(self, seq: int) -> None:
+        """From now on this telemetry message may not get lost."""
+        self.promises = replace(self.promises, owed=(*self.promises.owed, seq))
+
+    def _measured(self, message: Telemetry) -> None:
+        """As the hub does it: in order, each once, none whose predecessor is not there."""
+        taken, highest = self.promises.measured, self.promises.seqs.get("telemetry", 0)
+        if taken.get(message.seq, message.at_ns) != message.at_ns:
+            self.broken.append(f"telemetry: number {message.seq:x} is given twice")
+        if message.after <= highest < message.seq:
+            taken = {**taken, message.seq: message.at_ns}
+            highest = message.seq
+        if message.seq == highest and message.dropped < self.promises.dropped:
+            self.broken.append(f"telemetry: {message.dropped} were dropped, after {self.promises.dropped}")
+        seqs, dropped = {**self.promises.seqs, "telemetry": highest}, max(message.dropped, self.promises.dropped)
+        self.promises = replace(self.promises, measured=taken, seqs=seqs, dropped=dropped)
+        self._send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="telemetry", seq=highest)))
 
     def _count(self, channel: str, seq: int) -> None:
         highest = self.promises.seqs.get(channel, 0)
@@ -111,9 +149,8 @@ class CloudLink:
         return self._connected
 
     async def start(self) -> None:
-        """Come up with the next turn of the loop."""
-        self._connected = True
-        asyncio.get_running_loop().call_soon(self._up)
+        """Come up with the next turn of the loop, or when the cloud is there."""
+        asyncio.get_running_loop().call_later(self._cloud.faults.away_s, self._up)
 
     async def stop(self) -> None:
         """Go down."""
@@ -141,6 +178,7 @@ class CloudLink:
             asyncio.get_running_loop().call_soon(self.on_message, message)
 
     def _up(self) -> None:
+        self._connected = True
         self._send_retained(tuple(self._filters))
         self.on_up()
 

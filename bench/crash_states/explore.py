@@ -65,18 +65,21 @@ class Start:
     promises: Promises = field(default_factory=Promises)
     seed: int = 0
     disk: DiskKind = RecordingDisk
+    away: bool = True
+    """May the cloud be away, as the stage says?"""
 
 
 def live_through(stage: Stage, start: Start) -> Course:
     """Start the device until it is at rest; again, as often as its model takes it down."""
-    cloud = Cloud(stage.retained, start.promises)
+    faults = stage.faults if start.away else replace(stage.faults, away_s=0.0)
+    cloud = Cloud(stage.retained, start.promises, faults)
     judge = PromiseKeeper(stage.rules, cloud)
     course = Course([], start.promises, judge.broken)
     files = start.files
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
         disk.cut_at = stage.cut_at
-        died = Life(disk, cloud, stage.hazards, judge, start.seed + number).run()
+        died = Life(disk, cloud, stage.hazards, judge, start.seed + number, stage.outbox_bytes).run()
         disk.note("end")
         course.moments += disk.moments
         files = strictest(disk.unsettled())
@@ -128,7 +131,7 @@ def explore(scenario: Scenario, start: Start, share: tuple[int, int] = (0, 1), n
 def _recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
     where = f"{scenario.name}, cut {_place(state.moment)}"
     seed = int.from_bytes(state.digest[:6], "big")
-    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed)
+    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, away=False)
     course = live_through(scenario.last, start)
     yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
     rng = Rng(seed, "nested")

@@ -5,7 +5,7 @@ is the one its name says.
 """
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -18,13 +18,14 @@ from edge_agent.adapters.http_api import LocalApi
 from edge_agent.bootstrap import TelemetryPolicy, assemble
 from edge_agent.core.pointer import Record
 from edge_agent.errors import AgentError, DiskError, ModelError, PredictionFailedError
-from edge_agent.ports import Ports
+from edge_agent.ports import Counts, Ports
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
-from edge_agent.service.courier import Uplink
+from edge_agent.service.courier import BOOT_SHIFT, Uplink
 from edge_agent.service.durable import write_atomic
 from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
 from edge_agent.service.inference import Inference
+from edge_agent.service.outbox import SPOOL_NS
 from edge_agent.service.tasks import Tasks
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import SimulationError, VirtualLoop
@@ -44,7 +45,7 @@ LOOK_NS = 600 * MILLISECOND
 MAX_LOOKS = 700
 """Looks at a device until it has to be at rest: 420 virtual seconds."""
 ENROL_TIMEOUT_S = 60.0
-TELEMETRY_INTERVAL_S = 0.5
+TELEMETRY_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +120,21 @@ class WatchedRuntime:
         return SickSession(self._clock) if sha256 in self._hazards.sick else LightSession(self._clock)
 
 
+class CountedCaptures(MemoryCaptures):
+    """Says when it was asked for its counts, which only telemetry does here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_counted: Callable[[int], None] = lambda number: None
+        self._counted = 0
+
+    async def counts(self) -> Counts:
+        """The counters."""
+        self._counted += 1
+        self.on_counted(self._counted)
+        return await super().counts()
+
+
 class SickSession(LightSession):
     """A model that fails on every input."""
 
@@ -136,6 +152,7 @@ class Life:
     hazards: Hazards
     judge: Judge
     seed: int
+    outbox_bytes: int
 
     def run(self) -> bool:
         """Live; was the device taken down?"""
@@ -185,7 +202,7 @@ class Life:
         return identity
 
     def _assemble(self, clock: Clock, identity: Identity, tasks: Tasks) -> tuple[Agent, LocalApi]:
-        link = CloudLink(self.cloud)
+        link, captures = CloudLink(self.cloud), CountedCaptures()
         ports = Ports(
             link=link,
             clock=clock,
@@ -194,13 +211,21 @@ class Life:
             trust=DsseTrust(identity.username, CLAIM.director_keys, CLAIM.publisher_keys),
             installer=MemoryInstaller(self.disk, clock, self.hazards.unfit),
             runtime=WatchedRuntime(self.disk, clock, self.hazards, self.judge.broken),
-            captures=MemoryCaptures(),
+            captures=captures,
             machine=FixedMachine(),
         )
         uplink = Uplink(identity.username, TOPICS, link, clock, tasks)
-        agent, api = assemble(ports, uplink, str, InlineOffload(), TelemetryPolicy(TELEMETRY_INTERVAL_S))
+        agent, api = assemble(
+            ports, uplink, str, InlineOffload(), TelemetryPolicy(TELEMETRY_INTERVAL_S, self.outbox_bytes)
+        )
         self.cloud.record = lambda: agent.reconciler.record
+        captures.on_counted = lambda number: self._measured(clock, number)
         return agent, api
+
+    def _measured(self, clock: Clock, number: int) -> None:
+        """Telemetry was measured for the `number`th time since this start; soon it is on the disk or at the hub."""
+        seq = (self.cloud.record().boot << BOOT_SHIFT) + number
+        clock.call_later(SPOOL_NS + LOOK_NS, lambda: self.cloud.owe(seq))
 
 
 async def _ask(inference: Inference) -> int | None:

@@ -9,10 +9,11 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bench.crash_states.cloud import Cloud
+from bench.crash_states.cloud import Cloud, Promises
 from bench.crash_states.life import Device, Judge
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
+from edge_agent.service.courier import BOOT_SHIFT
 from edge_agent.service.objects import FOLDER, path_of
 from wire.messages import Outcome, Phase
 
@@ -64,9 +65,12 @@ class PromiseKeeper(Judge):
             self.broken.append(f"version {version} answers, which never should")
 
     def settled(self, device: Device) -> bool:
-        """Every slot has ended its execution, and the hub knows."""
+        """Every slot has ended its execution, and the hub has heard so since this start."""
         reported = self.cloud.promises.reported
-        known = {slot.slot: slot for slot in reported.slots} if reported else {}
+        spoke = [reported.seq if reported else 0, self.cloud.promises.seqs.get("telemetry", 0)]
+        if reported is None or any(seq >> BOOT_SHIFT != device.record.boot for seq in spoke):
+            return False
+        known = {slot.slot: slot for slot in reported.slots}
         for slot, ending in self.rules.endings.items():
             state = device.record.slot(slot)
             if state.phase not in (Phase.COMMITTED, Phase.FAILED) or state.desired is None:
@@ -79,6 +83,7 @@ class PromiseKeeper(Judge):
 
     def at_rest(self, device: Device) -> None:
         """Everything is where it was to get, whole, and nothing else lies around."""
+        self.broken += _lost_telemetry(self.cloud.promises)
         for slot, ending in self.rules.endings.items():
             self.broken += _strayed(slot, device.record.slot(slot), ending)
         for deployed in _deployed(device.record):
@@ -128,6 +133,16 @@ def _gone_back(before: Record, now: Record) -> Iterator[str]:
     for model, floor in before.floors.items():
         if now.floors.get(model, 0) < floor:
             yield f"the floor of {model} fell"
+
+
+def _lost_telemetry(promises: Promises) -> Iterator[str]:
+    """Messages that were measured long ago, or before others that arrived, and that nobody says were dropped."""
+    measured = promises.measured
+    newest = {seq >> BOOT_SHIFT: seq for seq in sorted(measured)}
+    passed = {one for boot, last in newest.items() for one in range((boot << BOOT_SHIFT) + 1, last)}
+    lost = (passed | set(promises.owed)) - measured.keys()
+    if len(lost) > promises.dropped:
+        yield f"telemetry: {len(lost)} messages are lost from {min(lost):x} on, {promises.dropped} were dropped"
 
 
 def _strayed(slot: str, state: State, ending: Ending) -> Iterator[str]:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
 
-from bench.crash_states.cloud import TOPICS
+from bench.crash_states.cloud import TOPICS, Faults
 from bench.crash_states.life import Hazards
 from bench.crash_states.promises import Ending, Rules
 from bench.crash_states.releases import DEVICE, LARGE_BYTES, SLOT, STRANGER, Shipped, assign, ship, wanted
@@ -28,6 +28,9 @@ class Stage:
     rules: Rules
     hazards: Hazards = field(default_factory=Hazards)
     cut_at: int | None = None
+    faults: Faults = field(default_factory=Faults)
+    """While this is recorded; recoveries find the cloud there at once."""
+    outbox_bytes: int = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +122,12 @@ SCENARIOS = (
         Stage(_retained(assign(1, wanted(ONE)), ONE), _rules({SLOT: Ending(1)}, ONE, rotten=True)),
         (_to(ONE, 1),),
         partial(_rot, path_of(ONE.model.sha256)),
+    ),
+    Scenario("offline for minutes", replace(_to(ONE, 1), faults=Faults(100.0, loses=3)), (_to(ONE, 1),)),
+    Scenario(
+        "offline until the outbox is full",
+        replace(_to(ONE, 1), faults=Faults(150.0), outbox_bytes=24_000),
+        (_to(ONE, 1),),
     ),
     Scenario("record rotten", _to(TWO, 2, previous=1), (_to(ONE, 1),), partial(_rot, STATE)),
 )
