@@ -3,7 +3,6 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import islice
 from math import prod
 
 from bench.crash_states.cloud import Cloud, Promises
@@ -16,6 +15,8 @@ from simulator.core.rng import Rng
 
 MAX_LIVES = 5
 """A model that takes the device down is given up after two starts with it; one more start ends that."""
+ORDERS = 3
+"""A scenario is recorded so often, each time with another order of what happens at once."""
 MAX_OUTCOMES = 256
 """Of a moment with more outcomes (only the seeded bugs have such), as many are drawn at random."""
 
@@ -64,22 +65,23 @@ class Start:
     files: Files = field(default_factory=dict)
     promises: Promises = field(default_factory=Promises)
     seed: int = 0
+    order: int = 0
     disk: DiskKind = RecordingDisk
-    away: bool = True
-    """May the cloud be away, as the stage says?"""
+    recovers: bool = False
+    """Then the cloud is there at once, and nothing else happens between two operations on the disk."""
 
 
 def live_through(stage: Stage, start: Start) -> Course:
     """Start the device until it is at rest; again, as often as its model takes it down."""
-    faults = stage.faults if start.away else replace(stage.faults, away_s=0.0)
+    faults = replace(stage.faults, away_s=0.0) if start.recovers else stage.faults
     cloud = Cloud(stage.retained, start.promises, faults)
     judge = PromiseKeeper(stage.rules, cloud)
     course = Course([], start.promises, judge.broken)
     files = start.files
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
-        disk.cut_at = stage.cut_at
-        died = Life(disk, cloud, stage.hazards, judge, start.seed + number, stage.outbox_bytes).run()
+        disk.cut_at, disk.takes_turns = stage.cut_at, not start.recovers
+        died = Life(disk, cloud, stage.hazards, judge, start.seed + number, start.order, stage.outbox_bytes).run()
         disk.note("end")
         course.moments += disk.moments
         files = strictest(disk.unsettled())
@@ -109,29 +111,32 @@ def begin(scenario: Scenario) -> Start:
 
 
 def crash_states(moments: list[Moment]) -> dict[bytes, State]:
-    """Every distinct disk that a cut at one of the moments may leave, with the most that was promised by then. In the
-    order of their digests: any share is a mixture, and a bug shows soon."""
+    """Every distinct disk that a cut at one of the moments may leave, with the most that was promised by then."""
     found = {}
     for moment in moments:
         for left in _possible(moment.disk):
             digest = _digest(left)
             found[digest] = State(digest, left, moment)
-    return dict(sorted(found.items()))
+    return found
 
 
 def explore(scenario: Scenario, start: Start, share: tuple[int, int] = (0, 1), nested: int = 1) -> Iterator[Recovery]:
     """Recover from every state of which this is the share (number `share[0]` of `share[1]`), and with `nested` cuts
-    inside each of these recoveries from those, too."""
-    course = live_through(scenario.last, start)
-    yield Recovery(b"", "", [f"{scenario.name}, never cut: {one}" for one in course.broken])
-    for state in islice(crash_states(course.moments).values(), share[0], None, share[1]):
-        yield from _recover(scenario, state, start, nested)
+    inside each of these recoveries from those, too. In the order of digests: any share is a mixture, a bug shows soon.
+    """
+    found: dict[bytes, State] = {}
+    for order in range(ORDERS):
+        course = live_through(scenario.last, replace(start, order=order))
+        yield Recovery(b"", "", [f"{scenario.name}, never cut: {one}" for one in course.broken])
+        found = crash_states(course.moments) | found
+    for digest in sorted(found)[share[0] :: share[1]]:
+        yield from _recover(scenario, found[digest], start, nested)
 
 
 def _recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
     where = f"{scenario.name}, cut {_place(state.moment)}"
     seed = int.from_bytes(state.digest[:6], "big")
-    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, away=False)
+    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, recovers=True)
     course = live_through(scenario.last, start)
     yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
     rng = Rng(seed, "nested")

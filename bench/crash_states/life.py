@@ -145,18 +145,20 @@ class SickSession(LightSession):
 
 @dataclass(slots=True)
 class Life:
-    """From power on until rest, or until the model takes the device down. `seed` makes its secrets its own."""
+    """From power on until rest, or until the model takes the device down. `seed` makes its secrets its own, `order`
+    decides what comes first of things that happen at once."""
 
     disk: RecordingDisk
     cloud: Cloud
     hazards: Hazards
     judge: Judge
     seed: int
+    order: int
     outbox_bytes: int
 
     def run(self) -> bool:
         """Live; was the device taken down?"""
-        loop = VirtualLoop(Rng(1))
+        loop = VirtualLoop(Rng(self.order))
         try:
             loop.run(self._live(VirtualClock(loop), Tasks(loop.fail)))
         except PowerCutError:

@@ -1,5 +1,6 @@
 """A disk that notes, before each change of it, what a power cut at that moment could leave and what was promised."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,8 @@ class RecordingDisk(MemoryDisk):
         self._promises = promises
         self._last = ("start", "")
         self._dead = False
+        self.takes_turns = True
+        """Do others come to their turn between two operations? A recovery is quicker without."""
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
@@ -78,10 +81,12 @@ class RecordingDisk(MemoryDisk):
         raise PowerCutError("power cut")
 
     async def _step(self) -> None:
-        """No turn of the loop: a recovery is quicker without, and power cuts are explored from the moments."""
+        """Power cuts are explored from the moments; one that is ordered here only ends a life."""
         self.operations += 1
         if self._dead or self.operations == self.cut_at:
             self.die()
+        if self.takes_turns:
+            await asyncio.sleep(0)
 
 
 @lru_cache(maxsize=256)
