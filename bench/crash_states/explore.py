@@ -1,4 +1,4 @@
-"""One scenario, explored: record it, enumerate what cuts may leave, recover from each, and cut the recovery again."""
+"""One scenario, explored: record it, enumerate what cuts may leave, recover from that, and cut the recovery again."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -120,20 +120,22 @@ def crash_states(moments: list[Moment]) -> dict[bytes, State]:
     return found
 
 
-def explore(scenario: Scenario, start: Start, share: tuple[int, int] = (0, 1), nested: int = 1) -> Iterator[Recovery]:
-    """Recover from every state of which this is the share (number `share[0]` of `share[1]`), and with `nested` cuts
-    inside each of these recoveries from those, too. In the order of digests: any share is a mixture, a bug shows soon.
+def record(scenario: Scenario, start: Start) -> tuple[list[State], list[str]]:
+    """Live through the scenario without a cut: (every distinct state that a cut might have left, what was broken).
+
+    In the order of digests: any share of them is a mixture, and a bug shows soon.
     """
     found: dict[bytes, State] = {}
+    broken = []
     for order in range(ORDERS):
         course = live_through(scenario.last, replace(start, order=order))
-        yield Recovery(b"", "", [f"{scenario.name}, never cut: {one}" for one in course.broken])
+        broken += [f"{scenario.name}, never cut: {one}" for one in course.broken]
         found = crash_states(course.moments) | found
-    for digest in sorted(found)[share[0] :: share[1]]:
-        yield from _recover(scenario, found[digest], start, nested)
+    return [found[digest] for digest in sorted(found)], broken
 
 
-def _recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
+def recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
+    """Start on what is left, and with `nested` cuts inside that recovery on what those leave."""
     where = f"{scenario.name}, cut {_place(state.moment)}"
     seed = int.from_bytes(state.digest[:6], "big")
     start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, recovers=True)
