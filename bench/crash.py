@@ -22,7 +22,7 @@ from bench.result import Outcome, finish
 
 SHARES = 4
 """Tasks that each scenario is split into."""
-SHORT = 24
+SHORT = 40
 """The short version explores one in so many states."""
 MIN_STATES = 10_000
 MAX_SHOWN = 20

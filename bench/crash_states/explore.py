@@ -80,12 +80,12 @@ def live_through(stage: Stage, start: Start) -> Course:
     files = start.files
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
-        disk.cut_at, disk.takes_turns = stage.cut_at, not start.recovers
+        disk.cut_after, disk.takes_turns = stage.cut_after, not start.recovers
         died = Life(disk, cloud, stage.hazards, judge, start.seed + number, start.order, stage.outbox_bytes).run()
         disk.note("end")
         course.moments += disk.moments
         files = strictest(disk.unsettled())
-        if not died or stage.cut_at is not None:
+        if not died or stage.cut_after:
             break
     else:
         judge.broken.append(f"still goes down after {MAX_LIVES} starts")
@@ -104,7 +104,7 @@ def begin(scenario: Scenario) -> Start:
     start = Start()
     for stage in scenario.before:
         course = live_through(stage, start)
-        if course.broken and stage.cut_at is None:
+        if course.broken and not stage.cut_after:
             raise AssertionError(f"{scenario.name}: the way there is broken: {course.broken}")
         start = Start(strictest(course.moments[-1].disk), course.promises)
     return replace(start, files=scenario.damage(start.files))
@@ -120,14 +120,14 @@ def crash_states(moments: list[Moment]) -> dict[bytes, State]:
     return found
 
 
-def record(scenario: Scenario, start: Start) -> tuple[list[State], list[str]]:
+def record(scenario: Scenario, start: Start, orders: int = ORDERS) -> tuple[list[State], list[str]]:
     """Live through the scenario without a cut: (every distinct state that a cut might have left, what was broken).
 
     In the order of digests: any share of them is a mixture, and a bug shows soon.
     """
     found: dict[bytes, State] = {}
     broken = []
-    for order in range(ORDERS):
+    for order in range(orders):
         course = live_through(scenario.last, replace(start, order=order))
         broken += [f"{scenario.name}, never cut: {one}" for one in course.broken]
         found = crash_states(course.moments) | found

@@ -31,6 +31,9 @@ class RecordingDisk(MemoryDisk):
         self._promises = promises
         self._last = ("start", "")
         self._dead = False
+        self._renamed = ""
+        self.cut_after = ""
+        """The power goes as soon as a record is durable of which the name ends so."""
         self.takes_turns = True
         """Do others come to their turn between two operations? A recovery is quicker without."""
 
@@ -56,6 +59,7 @@ class RecordingDisk(MemoryDisk):
     async def rename(self, source: str, target: str) -> None:
         """Rename."""
         self.note("rename", target)
+        self._renamed = target
         await super().rename(source, target)
 
     async def unlink(self, path: str) -> None:
@@ -67,6 +71,8 @@ class RecordingDisk(MemoryDisk):
         """Make the names durable."""
         self.note("fsync_dir", path)
         await super().fsync_dir(path)
+        if self.cut_after and self._renamed.endswith(self.cut_after):
+            self.die()
 
     def note(self, operation: str, path: str = "") -> None:
         """`operation` comes next: keep the moment before it."""
@@ -81,9 +87,9 @@ class RecordingDisk(MemoryDisk):
         raise PowerCutError("power cut")
 
     async def _step(self) -> None:
-        """Power cuts are explored from the moments; one that is ordered here only ends a life."""
+        """Between two operations."""
         self.operations += 1
-        if self._dead or self.operations == self.cut_at:
+        if self._dead:
             self.die()
         if self.takes_turns:
             await asyncio.sleep(0)

@@ -21,13 +21,13 @@ Files = Mapping[str, bytes]
 
 @dataclass(frozen=True, slots=True)
 class Stage:
-    """What the broker holds: a desired document and the chunks of releases. With `cut_at` the power goes at that disk
-    operation, and what was not durable is lost; without, the device gets to rest."""
+    """What the broker holds: a desired document and the chunks of releases. With `cut_after` the power goes once
+    a file of which the name ends so is durable, and what is not is lost; without, the device gets to rest."""
 
     retained: Mapping[str, bytes]
     rules: Rules
     hazards: Hazards = field(default_factory=Hazards)
-    cut_at: int | None = None
+    cut_after: str = ""
     faults: Faults = field(default_factory=Faults)
     """While this is recorded; recoveries find the cloud there at once."""
     outbox_bytes: int = 64 * 1024
@@ -84,7 +84,7 @@ ONE, TWO, THREE = ship(1), ship(2), ship(3)
 LARGE = ship(4, LARGE_BYTES)
 FORGED = ship(5, key=STRANGER)
 _TWO = {TWO.model.sha256}
-CUT = replace(_to(LARGE, 2, previous=1), cut_at=80)
+CUT = replace(_to(LARGE, 2, previous=1), cut_after=".have")
 """Some chunks of the large version are durable, and most are not."""
 
 SCENARIOS = (

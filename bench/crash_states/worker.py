@@ -73,7 +73,7 @@ def _look_for(task: Task) -> Findings:
     scenario = next(one for one in SCENARIOS if one.name == task.scenario)
     start = replace(begin(scenario), disk=bug.disk)
     with bug.seeded():
-        states, broken = record(scenario, start)
+        states, broken = record(scenario, start, orders=1)
         for state in states:
             if broken:
                 break
