@@ -151,14 +151,15 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         ids=world.ids,
         topics=ROOT,
         outbox=world.outbox,
-        inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
-        asks=Asks(world.store, world.link, ROOT, {}),
+        inbox=Inbox(world.store, world.outbox, world.clock, world.door),
+        asks=Asks(world.store, world.link, ROOT, world.trust.handlers()),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
         chunk_answers=ChunkAnswers(world.store, world.objects, world.link, world.clock, ROOT),
         deltas=Deltas(world.store, world.objects, InlineDeltas(), world.clock),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
+        trust=world.trust,
     )
-    return Hub(parts, world.seal, Bells(scheduled), Intervals())
+    return Hub(parts, Bells(scheduled), Intervals())
 
 
 async def newest_after_report(world: World, device: str) -> dict[str, Any]:

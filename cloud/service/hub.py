@@ -12,12 +12,12 @@ from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
-from cloud.service.director import Seal
 from cloud.service.effects import Wake, wake
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
+from cloud.service.trust.service import Trust
 from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
@@ -31,6 +31,7 @@ class Intervals:
     rollouts_s: float = 1.0
     republish_s: float = 5.0
     presence_s: float = 5.0
+    trust_s: float = 60.0
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
     prune_s: float = 60.0
@@ -54,14 +55,15 @@ class Parts:
     chunk_answers: ChunkAnswers
     deltas: Deltas
     jobs: Jobs
+    trust: Trust
 
 
 class Hub:
     """Runs until it is cancelled. Everything it knows it finds in the database when it starts."""
 
-    def __init__(self, parts: Parts, seal: Seal, scheduler: Scheduler, intervals: Intervals) -> None:
+    def __init__(self, parts: Parts, scheduler: Scheduler, intervals: Intervals) -> None:
         self._parts = parts
-        self._seal = seal
+        self._seal = parts.trust.seal
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
         self._silence_ns = int(intervals.silence_s * SECOND)
@@ -72,6 +74,7 @@ class Hub:
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
         scheduler.every(intervals.republish_s, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
+        scheduler.every(intervals.trust_s, parts.trust.wake)
         scheduler.every(intervals.prune_s, self._prune_now.set)
 
     async def run(self) -> None:
@@ -80,6 +83,7 @@ class Hub:
         parts.link.on_message = self._on_message
         parts.link.on_up = self._on_up
         parts.link.on_down = self._on_down
+        await parts.trust.look()  # before anything is signed: which keys does the root name?
         await parts.inbox.presume_all_gone()
         await parts.link.subscribe(*parts.inbox.filters(), *parts.asks.filters())
         await parts.link.start()
@@ -101,6 +105,7 @@ class Hub:
                 ("jobs", parts.jobs.run()),
                 ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
                 ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
+                ("trust", _repeat("trust metadata", parts.trust.woken, parts.trust.look)),
                 ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
                 ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
                 ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),

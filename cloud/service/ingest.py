@@ -13,9 +13,11 @@ from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core import presence
+from cloud.core.clones import Session
 from cloud.core.plausible import check_reported, check_status
-from cloud.service import enrolment, telemetry
+from cloud.service import clones, telemetry
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
+from cloud.service.enrolment import Door
 from cloud.service.senders import heard
 from cloud.tables import devices, members, rollouts, slots
 from wire.codec import decode, encode
@@ -58,17 +60,17 @@ class _Sender:
         return Effects((Publish(topic, encode(Receipt(channel=channel, seq=seq))),))
 
 
-def apply(conn: Connection, batch: Sequence[Received], now_ns: int, topics: Topics) -> Effects:
+def apply(conn: Connection, batch: Sequence[Received], now_ns: int, door: Door) -> Effects:
     """Take a batch in order, runs of telemetry together. Never raises on what a device sent."""
     effects = NOTHING
-    parsed = [(_parse(topics, message.topic), message.payload) for message in batch]
+    parsed = [(_parse(door.topics, message.topic), message.payload) for message in batch]
     for together, run in groupby(parsed, key=lambda one: _is_telemetry(one[0])):
         if together:
             told = [(topic.device, payload) for topic, payload in run if isinstance(topic, Upward)]
-            effects += telemetry.take(conn, told, now_ns, topics)
+            effects += telemetry.take(conn, told, now_ns, door.topics)
         else:
             for topic, payload in run:
-                effects += _one(conn, topic, payload, now_ns, topics)
+                effects += _one(conn, topic, payload, now_ns, door)
     return effects
 
 
@@ -84,13 +86,13 @@ def _is_telemetry(topic: Parsed | None) -> bool:
     return isinstance(topic, Upward) and topic.channel == "telemetry"
 
 
-def _one(conn: Connection, topic: Parsed | None, payload: bytes, now_ns: int, topics: Topics) -> Effects:
+def _one(conn: Connection, topic: Parsed | None, payload: bytes, now_ns: int, door: Door) -> Effects:
     if isinstance(topic, Enrolment) and topic.direction == "up":
-        return enrolment.handle(conn, topic.client, payload, now_ns, topics)
+        return door.answer(conn, topic.client, payload, now_ns)
     if not isinstance(topic, Upward):
         return NOTHING
     row = heard(conn, [topic.device]).get(topic.device)
-    return NOTHING if row is None else _from_device(_Sender(conn, row, now_ns, topics), topic.channel, payload)
+    return NOTHING if row is None else _from_device(_Sender(conn, row, now_ns, door.topics), topic.channel, payload)
 
 
 def _from_device(sender: _Sender, channel: str, payload: bytes) -> Effects:
@@ -119,6 +121,8 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     status = decode(payload, Status)
     check_status(status)
     row = sender.row
+    if status.online:
+        clones.notice(sender.conn, row, Session(status.session, status.boot), sender.now_ns)
     before = presence.Presence(row.online, row.boot, row.seen_ns)
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=sender.now_ns)
     if after == before:

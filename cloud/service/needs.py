@@ -115,9 +115,9 @@ def _files(conn: Connection, need: _Need) -> list[str]:
     companions = release.companions
     if need.learning:
         refs = [companions.parameters, companions.train_step, companions.eval]
-        return [row.envelope_ref["sha256"], *(ref.sha256 for ref in refs if ref is not None)]
+        return [row.release_ref["sha256"], *(ref.sha256 for ref in refs if ref is not None)]
     variant = release.variant(need.variant or row.chosen)
-    files = [row.envelope_ref["sha256"], companions.golden.sha256]
+    files = [row.release_ref["sha256"], companions.golden.sha256]
     return files if variant is None else [*files, variant.file.sha256, *_shortcuts(conn, variant.file.sha256)]
 
 

@@ -15,7 +15,7 @@ from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.service import audit, deltas, director, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
-from cloud.tables import devices, members, rollouts, versions
+from cloud.tables import ENROLLED, devices, members, rollouts, versions
 from wire.assignment import Execution, SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.messages import Outcome
@@ -126,7 +126,7 @@ def released(conn: Connection, model: str, version: int) -> Release:
 
 
 def _selected(conn: Connection, selector: Mapping[str, str]) -> list[str]:
-    enrolled = select(devices.c.name, devices.c.labels).where(devices.c.verifier.is_not(None)).order_by(devices.c.name)
+    enrolled = select(devices.c.name, devices.c.labels).where(ENROLLED).order_by(devices.c.name)
     return [row.name for row in conn.execute(enrolled) if matches(row.labels, selector)]
 
 
@@ -196,7 +196,7 @@ def _carry_out(conn: Connection, row: Row[Any], decision: core.Decision, means: 
 
 def _assign(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], means: Means) -> None:
     version = conn.execute(
-        select(versions.c.envelope_ref).where(versions.c.model == row.model, versions.c.version == row.version)
+        select(versions.c.release_ref).where(versions.c.model == row.model, versions.c.version == row.version)
     ).one()
     plan = plan_of(row)
     for name, variant in variants.items():
@@ -212,7 +212,7 @@ def _assign(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], me
             version=row.version,
             variant=variant.name,
             sha256=variant.file.sha256,
-            release=msgspec.convert(version.envelope_ref, ObjectRef),
+            release=msgspec.convert(version.release_ref, ObjectRef),
             deltas=deltas.offered(conn, name, row.slot, variant.file.sha256),
             execution=execution,
         )

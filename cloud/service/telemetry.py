@@ -8,12 +8,13 @@ change nothing. One receipt per device and batch tells the mark; should it be lo
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
-from cloud.core.plausible import check_telemetry
+from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import heard
 from cloud.tables import devices, stats, telemetry_points, versions
@@ -29,14 +30,21 @@ PRUNED_AT_ONCE = 2_000
 """Points that one transaction removes, so that nobody waits for it."""
 
 
+class _Number(msgspec.Struct, frozen=True):
+    """What can be read of a message that is otherwise unacceptable."""
+
+    seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+    after: int = 0
+
+
 @dataclass(slots=True)
 class _Sender:
     """A device of this batch, and what its messages have changed so far."""
 
     row: Row[Any]
     mark: int
+    newest: bytes | None
     receipt: bool = False
-    newest: bytes | None = None
     refusals: int = 0
     reason: str = ""
     points: list[dict[str, Any]] = field(default_factory=list)
@@ -46,7 +54,7 @@ class _Sender:
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
     """Take messages, (device, payload) in order of arrival. Never raises on what a device sent."""
     rows = heard(conn, (device for device, _ in batch))
-    senders = {name: _Sender(row, row.telemetry_seq) for name, row in rows.items()}
+    senders = {name: _Sender(row, row.telemetry_seq, row.telemetry) for name, row in rows.items()}
     for device, payload in batch:
         if device in senders:
             _one(senders[device], payload, now_ns)
@@ -78,13 +86,11 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
     except WireError as error:
         sender.refusals += 1
         sender.reason = f"telemetry: {error}"[:MAX_REASON]
+        _passes(sender, payload)
         return
-    if telemetry.after > sender.mark:
+    if not _is_next(sender, telemetry.seq, telemetry.after):
         return
-    sender.receipt = True
-    if telemetry.seq <= sender.mark:
-        return
-    sender.mark, sender.newest = telemetry.seq, payload
+    sender.newest = payload
     sender.points.append(
         {
             "device": sender.row.name,
@@ -97,13 +103,32 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
     sender.counters |= {(one.model, one.version, one.variant): one for one in telemetry.stats}
 
 
+def _is_next(sender: _Sender, seq: int, after: int) -> bool:
+    """Is it the message that the mark waits for? Then it is at the mark now."""
+    if after > sender.mark:
+        return False
+    sender.receipt = True
+    new = seq > sender.mark
+    sender.mark = max(sender.mark, seq)
+    return new
+
+
+def _passes(sender: _Sender, payload: bytes) -> None:
+    """A refused message is not worth sending again, and must not hold up those behind it."""
+    try:
+        number = msgspec.json.decode(payload, type=_Number)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    _is_next(sender, number.seq, number.after)
+
+
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     _store_points(conn, [point for sender in senders.values() for point in sender.points])
     _store_counters(conn, senders)
     marks = [
         {"of": name, "payload": sender.newest, "mark": sender.mark}
         for name, sender in senders.items()
-        if sender.newest is not None
+        if sender.mark > sender.row.telemetry_seq
     ]
     here = devices.c.name == bindparam("of")
     if marks:

@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.adapters.code_pages import give_back
 from edge_agent.errors import ModelError
 from wire.ports import Offload
 
@@ -57,10 +58,16 @@ class OnnxRuntime:
     async def load(self, path: str) -> OnnxSession:
         """Load the model. Raises ModelError."""
         try:
-            session = await self._offload.run(lambda: open_session(self._locate(path)))
+            session = await self._offload.run(lambda: _open_and_settle(self._locate(path)))
         except Exception as error:  # as above
             raise ModelError(_brief(error)) from error
         return OnnxSession(session, self._offload)
+
+
+def _open_and_settle(path: str) -> Any:
+    session = open_session(path)
+    give_back()
+    return session
 
 
 def _brief(error: Exception) -> str:

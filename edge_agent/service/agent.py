@@ -8,6 +8,8 @@ from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
+from edge_agent.service.freshness import Freshness
+from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import Reports
 from edge_agent.service.telemetry import TelemetryReporter
@@ -43,6 +45,8 @@ class Parts:
     asking: Asking
     learner: Learner
     telemetry: TelemetryReporter
+    freshness: Freshness
+    membership: Membership | Settled
 
 
 def offline_status() -> bytes:
@@ -60,9 +64,14 @@ class Agent:
         self._asking = parts.asking
         self._learner = parts.learner
         self._telemetry = parts.telemetry
-        reports = Reports(ports, parts.reconciler)
+        self._freshness = parts.freshness
+        self.membership = parts.membership
+        self._session = ports.ids.new()
+        reports = Reports(ports, parts.reconciler, parts.membership)
         self._reports = Courier(uplink, reports.build, reports.on_taken)
         parts.reconciler.on_changed = self._on_changed
+        parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
+        parts.membership.on_changed = self._reports.changed
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
@@ -74,9 +83,11 @@ class Agent:
         link.on_up = self._on_up
         await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS), topics.all_dn_chunks(device))
         await link.start()
+        self.membership.start()
 
     async def stop(self) -> None:
         """Say goodbye and end everything in order; what is not receipted is told after the next start."""
+        self._freshness.stop()
         self.reconciler.stop()
         self._reports.stop()
         await self._telemetry.stop()
@@ -94,9 +105,10 @@ class Agent:
         self._telemetry.delivery.on_up()
         self._telemetry.changed()
         self._learner.on_up()
+        self._freshness.on_up()
 
     async def _greet(self) -> None:
-        status = encode(Status(online=True, boot=self.reconciler.record.boot))
+        status = encode(Status(online=True, boot=self.reconciler.record.boot, session=self._session))
         with contextlib.suppress(LinkError):  # said again when the link is up again
             topic = self._uplink.topics.up(self._uplink.device, "status")
             await self._uplink.link.publish(topic, status, retain=True)
@@ -144,4 +156,4 @@ class Agent:
             if receipt.channel == "reported":
                 self._reports.on_receipt(receipt.seq)
             elif receipt.channel == "telemetry":
-                self._telemetry.delivery.on_receipt(receipt.seq)
+                self._telemetry.on_receipt(receipt.seq)

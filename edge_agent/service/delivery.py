@@ -13,6 +13,7 @@ from edge_agent.core.spool import Frame
 from edge_agent.service.courier import FIRST_RETRY_NS, LAST_RETRY_NS, Uplink
 from edge_agent.service.outbox import Outbox
 from wire.codec import decode, encode
+from wire.errors import WireError
 from wire.messages import Telemetry
 from wire.ports import LinkError, Timer
 
@@ -85,16 +86,11 @@ class Delivery:
             if restarts != self._restarts:
                 return
             self._settle()
-            after = self._outstanding[-1] if self._outstanding else 0
+            payload = _stamped(frame, self._outstanding[-1] if self._outstanding else 0)
+            if payload is None:
+                return
             self._outstanding.append(frame.seq)
-            await self._publish(frame, after)
-
-    async def _publish(self, frame: Frame, after: int) -> None:
-        payload = frame.payload
-        if after:
-            payload = encode(msgspec.structs.replace(decode(payload, Telemetry), after=after))
-        topic = self._uplink.topics.up(self._uplink.device, "telemetry")
-        await self._uplink.link.publish(topic, payload)
+            await self._uplink.link.publish(self._uplink.topics.up(self._uplink.device, "telemetry"), payload)
 
     def _settle(self) -> bool:
         """What is done, receipted or dropped, is no longer waited for. Was there any?"""
@@ -122,3 +118,13 @@ class Delivery:
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+
+def _stamped(frame: Frame, after: int) -> bytes | None:
+    """The message as it is sent behind `after`. None: another agent wrote it, and it waits until it is the oldest."""
+    if not after:
+        return frame.payload
+    try:
+        return encode(msgspec.structs.replace(decode(frame.payload, Telemetry), after=after))
+    except WireError:
+        return None

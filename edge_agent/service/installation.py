@@ -9,7 +9,7 @@ from typing import assert_never
 import msgspec
 
 from edge_agent.core.patience import Patience
-from edge_agent.core.reading import agreed_variant
+from edge_agent.core.reading import agree, agreed_variant, read_release
 from edge_agent.core.slot import (
     CanaryPassed,
     Event,
@@ -20,16 +20,18 @@ from edge_agent.core.slot import (
     RunCanary,
     StepFailed,
 )
-from edge_agent.errors import DiskError, RefusedError, TransferStalledError
+from edge_agent.core.trust import Listed
+from edge_agent.errors import DiskError, RefusedError, TransferStalledError, UnansweredError, UnjudgedError
 from edge_agent.ports import CanaryRequest, Ports
 from edge_agent.service.deltas import Deltas
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.objects import Objects, path_of
+from edge_agent.service.trusting import Trusting
 from wire.assignment import SlotAssignment
-from wire.codec import MAX_RELEASE_BYTES
 from wire.compatibility import unmet_need
 from wire.messages import InstallFigures, Outcome
 from wire.ports import SECOND
+from wire.trust import target_path
 
 Step = FetchRelease | FetchFiles | RunCanary
 
@@ -37,7 +39,8 @@ Step = FetchRelease | FetchFiles | RunCanary
 class Installation:
     """Performs the steps; knows no state."""
 
-    def __init__(self, ports: Ports, objects: Objects, downloads: Downloads) -> None:
+    def __init__(self, ports: Ports, objects: Objects, downloads: Downloads, trusting: Trusting) -> None:
+        self.trusting = trusting
         self._ports = ports
         self._objects = objects
         self._downloads = downloads
@@ -57,19 +60,19 @@ class Installation:
                     assert_never(step)
         except RefusedError as error:
             return StepFailed(step.ticket, Outcome.REJECTED, str(error))
-        except TransferStalledError as error:
+        except (TransferStalledError, UnansweredError) as error:
             return StepFailed(step.ticket, Outcome.TIMED_OUT, str(error))
-        except DiskError as error:
+        except (DiskError, UnjudgedError) as error:
             return StepFailed(step.ticket, Outcome.FAILED_NO_CHANGE, str(error))
 
     async def _release(self, effect: FetchRelease, floor: int) -> Event:
-        """Fetch the release envelope; check who signed it, what it says, and whether its variant can run here."""
+        """See that the publisher vouches for the release, then fetch it, and check whether its variant can run here."""
         desired = effect.desired
-        if desired.release.bytes > 2 * MAX_RELEASE_BYTES:
-            raise RefusedError(f"release: {desired.release.bytes} bytes, at most {2 * MAX_RELEASE_BYTES} allowed")
+        listed = await self._vouched(desired)
+        agree(listed, desired, floor)
         await self._downloads.fetch(desired.release, _patience(desired))
-        release = self._ports.trust.verify_release(await self._objects.read(desired.release.sha256))
-        variant = agreed_variant(release, desired, floor)
+        release = read_release(await self._objects.read(desired.release.sha256))
+        variant = agreed_variant(release, desired, listed.counter)
         capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
         held_bytes = await self._objects.room_taken(variant.file, release.companions.golden)
         need = unmet_need(variant.needs, capabilities, held_bytes)
@@ -77,6 +80,16 @@ class Installation:
             raise RefusedError(f"variant {variant.name}: {need}")
         golden = variant.golden
         return ReleaseVerified(effect.ticket, variant.file, release.companions.golden, golden.logits, golden.tolerance)
+
+    async def _vouched(self, desired: SlotAssignment) -> Listed:
+        """What the publisher says of the release. While the link is down, only the execution's total time ends this."""
+        while True:
+            try:
+                path = target_path(desired.model, desired.version)
+                return await self.trusting.vouch(path, desired.execution.step_timeout_s)
+            except UnansweredError:
+                if self._ports.link.connected:
+                    raise
 
     async def _files(self, effect: FetchFiles) -> Event:
         """Fetch model and golden vectors."""

@@ -101,19 +101,21 @@ class Outbox:
     async def next(self, after: int, most: int) -> list[Frame]:
         """At most `most` messages above `after` that are not done, the oldest first."""
         async with self._lock:
+            after = max(after, self.done)
             found: list[Frame] = []
             for segment in tuple(self._segments):
-                if len(found) < most and segment.last > max(after, self.done):
-                    found += await self._frames(segment)
-            found += self._fresh
-            return [frame for frame in found if frame.seq > max(after, self.done)][:most]
+                if len(found) < most and segment.last > after:
+                    found += [frame for frame in await self._frames(segment) if frame.seq > after]
+            found += [frame for frame in self._fresh if frame.seq > after]
+            return found[:most]
 
     async def spool(self) -> None:
         """Put what is in memory on the disk; if that is refused, it stays and is tried again later."""
         self.stop()
         async with self._lock:
+            newest = self._fresh[-1].seq if self._fresh else 0  # what comes meanwhile has its own time
             try:
-                while self._fresh:
+                while self._fresh and self._fresh[0].seq <= newest:
                     await self._append()
             except DiskError as error:
                 log.warning("telemetry stays in memory for now: %s", error)

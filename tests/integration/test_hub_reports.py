@@ -194,7 +194,7 @@ class TestReports:
 
         async def scenario(world: World) -> None:
             await world.enrol("p01")
-            inbox = Inbox(world.store, world.outbox, world.clock, ROOT)
+            inbox = Inbox(world.store, world.outbox, world.clock, world.door)
             seen = []
             for step in (
                 lambda: world.online("p01", boot=2),
@@ -220,7 +220,7 @@ class TestReports:
 
         async def scenario(world: World) -> None:
             await fleet(world, 2)
-            inbox, acked = Inbox(world.store, world.outbox, world.clock, ROOT), []
+            inbox, acked = Inbox(world.store, world.outbox, world.clock, world.door), []
             inbox.take(inbound(ROOT.up("p01", "telemetry"), telemetry(1, 10, 9), acked))
             assert acked == []
             running = asyncio.create_task(inbox.run())

@@ -92,6 +92,23 @@ class TestTelemetry:
 
         hub(tmp_path, scenario)
 
+    def test_a_refused_message_holds_up_nothing(self, tmp_path: Path) -> None:
+        """It would be refused again: the device may forget it. One whose number cannot be read has no receipt."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            odd = encode({"seq": 2, "after": 1, "colour": "red"})
+            effects = await world.receive(message(1), (UP, odd), message(3, 2))
+            assert decode(effects.publishes[0].payload, Receipt).seq == 3
+            assert await points(world) == [1, 3]
+            assert "colour" in await refusal(world, "p00")
+            assert (await world.receive((UP, odd.replace(b'"seq":2,"after":1', b'"seq":9,"after":5')))).publishes == ()
+            for payload in (b"{", b"[]", b'{"seq":-1}', b'{"seq":%d}' % 2**63, b"[" * 50_000):
+                assert (await world.receive((UP, payload))).publishes == ()
+            assert await mark(world) == 3
+
+        hub(tmp_path, scenario)
+
     def test_new_hardware_under_an_old_name_counts_from_the_start(self, tmp_path: Path) -> None:
         """Its numbers are those of points that the hardware before it left."""
 
