@@ -12,22 +12,20 @@ from typing import Any
 import msgspec
 
 import edge_agent.service.objects as objects_module
-from bench.crash_states import life
 from bench.crash_states.recording import RecordingDisk
-from edge_agent.core import update
+from edge_agent.core import resume, update
+from edge_agent.core.decision import Decision, Moved, changed
 from edge_agent.core.pointer import Record, dump
 from edge_agent.core.slot import Booted, State
-from edge_agent.core.spool import Frame
 from edge_agent.ports import Disk
-from edge_agent.service import durable, outbox, reconciler
+from edge_agent.service import durable, identity, outbox, reconciler
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.durable import STATE, Journal
-from edge_agent.service.enrolment import Identity, load_identity
-from wire.identity import ClaimFile
+from edge_agent.service.identity import CANDIDATE, Identity
+from wire.codec import encode
 from wire.messages import Phase
-from wire.ports import Ids
 
-_PUBLISH = Delivery._publish
+_SEND = Delivery._send_window
 _COLLECT = objects_module.Objects.collect
 
 
@@ -146,9 +144,10 @@ class SaveLate(Journal):
             await durable.write_atomic(self._disk, STATE, before)
 
 
-async def _unsaved_identity(disk: Disk, ids: Ids, claim: ClaimFile) -> Identity:
-    """An identity that the hub hears of before the disk."""
-    return await load_identity(disk) or Identity(username=claim.device, password=ids.secret())
+async def _unsaved(disk: Disk, candidate: Identity) -> None:
+    """The hub hears of a secret before the disk does."""
+    if candidate.enrolled:
+        await durable.write_atomic(disk, CANDIDATE, encode(candidate))
 
 
 async def _by_name(self: objects_module.Objects, sha256: str) -> bool:
@@ -160,10 +159,10 @@ async def _takes_previous(self: objects_module.Objects, record: Record) -> int:
     return await _COLLECT(self, record.with_slots(slots))
 
 
-def _uncounted(state: State, event: Any) -> update.Decision:
-    decision = update._booted_in_trial(state, event)
-    if isinstance(decision, update.Moved) and decision.state.phase is Phase.TRIAL:
-        return update.Moved(update._with(decision.state, tries=state.tries), decision.effects)
+def _uncounted(state: State, event: Any) -> Decision:
+    decision = resume.booted_in_trial(state, event)
+    if isinstance(decision, Moved) and decision.state.phase is Phase.TRIAL:
+        return Moved(changed(decision.state, tries=state.tries), decision.effects)
     return decision
 
 
@@ -176,9 +175,10 @@ class NoOutboxSync(RecordingDisk):
             await super().fsync(path)
 
 
-async def _hasty(self: Delivery, frame: Frame, after: int) -> None:
-    await _PUBLISH(self, frame, after)
-    self._outbox.receipted(frame.seq)
+async def _hasty(self: Delivery) -> None:
+    await _SEND(self)
+    if self._outstanding:
+        self._outbox.receipted(self._outstanding[-1])
 
 
 async def _forgetful(self: outbox.Outbox) -> None:
@@ -237,9 +237,7 @@ BUGS = (
         replaced=((objects_module.Objects, "collect", _takes_previous),),
     ),
     Bug("telemetry is not synced", OFFLINE, NoOutboxSync),
-    Bug("telemetry trimmed when it is sent", OFFLINE, replaced=((Delivery, "_publish", _hasty),)),
+    Bug("telemetry trimmed when it is sent", OFFLINE, replaced=((Delivery, "_send_window", _hasty),)),
     Bug("telemetry of the last start forgotten", OFFLINE, replaced=((outbox.Outbox, "open", _forgetful),)),
-    Bug(
-        "identity used before it is durable", "first install", replaced=((life, "prepare_identity", _unsaved_identity),)
-    ),
+    Bug("identity used before it is durable", "first install", replaced=((identity, "save_candidate", _unsaved),)),
 )

@@ -73,8 +73,9 @@ class Start:
 
 def live_through(stage: Stage, start: Start) -> Course:
     """Start the device until it is at rest; again, as often as its model takes it down."""
-    faults = replace(stage.faults, away_s=0.0) if start.recovers else stage.faults
-    cloud = Cloud(stage.retained, start.promises, faults)
+    faults = stage.far.faults
+    faults = replace(faults, away_s=0.0) if start.recovers else faults
+    cloud = Cloud(replace(stage.far, faults=faults), start.promises)
     judge = PromiseKeeper(stage.rules, cloud)
     course = Course([], start.promises, judge.broken)
     files = start.files
@@ -107,7 +108,7 @@ def begin(scenario: Scenario) -> Start:
         if course.broken and not stage.cut_after:
             raise AssertionError(f"{scenario.name}: the way there is broken: {course.broken}")
         start = Start(strictest(course.moments[-1].disk), course.promises)
-    return replace(start, files=scenario.damage(start.files))
+    return replace(start, files=scenario.damage(start.files), seed=MAX_LIVES)
 
 
 def crash_states(moments: list[Moment]) -> dict[bytes, State]:

@@ -10,11 +10,14 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.crash_states.cloud import Cloud, Promises
+from bench.crash_states.identities import secret_of
 from bench.crash_states.life import Device, Judge
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
 from edge_agent.service.courier import BOOT_SHIFT
+from edge_agent.service.identity import IDENTITY, Identity
 from edge_agent.service.objects import FOLDER, path_of
+from wire.codec import decode
 from wire.messages import Outcome, Phase
 
 
@@ -36,6 +39,10 @@ class Rules:
     endings: Mapping[str, Ending]
     trials: Collection[int] = ()
     rotten: bool = False
+    renewed: bool = False
+    """It has to come to another certificate."""
+    root: int = 1
+    """Version of the root that the device has to come to trust."""
     companions: Collection[str] = ()
     """Digests of files that belong to releases beside the model."""
 
@@ -70,6 +77,10 @@ class PromiseKeeper(Judge):
         spoke = [reported.seq if reported else 0, self.cloud.promises.seqs.get("telemetry", 0)]
         if reported is None or any(seq >> BOOT_SHIFT != device.record.boot for seq in spoke):
             return False
+        if device.record.trust.floors.root < self.rules.root:
+            return False
+        if self.rules.renewed and _identity(device).csr == self.cloud.promises.admitted[0]:
+            return False
         known = {slot.slot: slot for slot in reported.slots}
         for slot, ending in self.rules.endings.items():
             state = device.record.slot(slot)
@@ -88,6 +99,8 @@ class PromiseKeeper(Judge):
             self.broken += _strayed(slot, device.record.slot(slot), ending)
         for deployed in _deployed(device.record):
             self.broken += _not_whole(device, deployed)
+        if secret_of(_identity(device)) not in self.cloud.promises.admitted:
+            self.broken.append("identity: the one in force was never admitted")
         self.broken += self._leftovers(device)
 
     def _lost(self, device: Device, slot: str, had: Deployed) -> Iterator[str]:
@@ -121,11 +134,17 @@ class PromiseKeeper(Judge):
                 yield f"left over: {path[:24]}"
 
 
+def _identity(device: Device) -> Identity:
+    return decode(device.disk.peek(IDENTITY) or b"", Identity)
+
+
 def _gone_back(before: Record, now: Record) -> Iterator[str]:
     if now.sequence < before.sequence:
         yield f"the sequence fell from {before.sequence} to {now.sequence}"
     if now.time_floor_ns < before.time_floor_ns:
         yield "the time floor fell"
+    if now.trust.floors.root < before.trust.floors.root or now.trust.verified_ns < before.trust.verified_ns:
+        yield "what was trusted before is forgotten"
     if now.boot <= before.boot:
         yield f"start {now.boot} comes after start {before.boot}"
     if now.updates_accepted < before.updates_accepted:

@@ -31,7 +31,7 @@ class RecordingDisk(MemoryDisk):
         self._promises = promises
         self._last = ("start", "")
         self._dead = False
-        self._renamed = ""
+        self._synced = ""
         self.cut_after = ""
         """The power goes as soon as a record is durable of which the name ends so."""
         self.takes_turns = True
@@ -54,12 +54,12 @@ class RecordingDisk(MemoryDisk):
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
         self.note("fsync", path)
+        self._synced = path
         await super().fsync(path)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename."""
         self.note("rename", target)
-        self._renamed = target
         await super().rename(source, target)
 
     async def unlink(self, path: str) -> None:
@@ -71,7 +71,7 @@ class RecordingDisk(MemoryDisk):
         """Make the names durable."""
         self.note("fsync_dir", path)
         await super().fsync_dir(path)
-        if self.cut_after and self._renamed.endswith(self.cut_after):
+        if self.cut_after and self._synced.endswith(self.cut_after):
             self.die()
 
     def note(self, operation: str, path: str = "") -> None:
