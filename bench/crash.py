@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of this proof."""
 
     scenario: Annotated[str, msgspec.Meta(description="only scenarios with this in their name")] = ""
-    nested: Annotated[int, msgspec.Meta(description="cuts inside each recovery", ge=0)] = 1
+    nested: Annotated[int, msgspec.Meta(description="of so many recoveries one is cut again; 0 = none", ge=0)] = 3
     workers: Annotated[int, msgspec.Meta(description="processes; 0 = one for each core", ge=0)] = 0
     short: Annotated[bool, msgspec.Meta(description="a share of all states, for the test suite")] = False
     json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False

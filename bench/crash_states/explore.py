@@ -135,21 +135,22 @@ def record(scenario: Scenario, start: Start, orders: int = ORDERS) -> tuple[list
     return [found[digest] for digest in sorted(found)], broken
 
 
-def recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
-    """Start on what is left, and with `nested` cuts inside that recovery on what those leave."""
+def recover(scenario: Scenario, state: State, start: Start, *, cut_again: bool) -> Iterator[Recovery]:
+    """Start on what is left; with `cut_again` also on what a cut somewhere inside that recovery leaves."""
     where = f"{scenario.name}, cut {_place(state.moment)}"
     seed = int.from_bytes(state.digest[:6], "big")
     start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, recovers=True)
     course = live_through(scenario.last, start)
     yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
-    rng = Rng(seed, "nested")
-    for _ in range(nested):
+    if cut_again:
+        rng = Rng(seed, "nested")
         moment = course.moments[rng.below(len(course.moments))]
-        again = State(b"", one_outcome(moment.disk, rng), moment)
+        left = one_outcome(moment.disk, rng)
+        again = State(_digest(left), left, moment)
         start = replace(start, files=again.files(), promises=moment.promises, seed=seed + MAX_LIVES)
         broken = live_through(scenario.last, start).broken
         place = f"{where}, again {_place(moment)}"
-        yield Recovery(_digest(again.left), moment.operation, [f"{place}: {one}" for one in broken], nested=True)
+        yield Recovery(again.digest, moment.operation, [f"{place}: {one}" for one in broken], nested=True)
 
 
 def _possible(disk: Unsettled) -> Iterator[dict[str, Left]]:

@@ -5,6 +5,7 @@ from functools import cache
 
 from bench.crash_states.repository import DIRECTOR
 from simulator.core.rng import Rng
+from wire.adapters.zstd_delta import pack
 from wire.assignment import Assignment, Execution, FederatedPolicy, SlotAssignment
 from wire.codec import encode
 from wire.dsse import ASSIGNMENT_TYPE, seal
@@ -61,6 +62,14 @@ def release(version: int, model: bytes, golden: bytes) -> Shipped:
         card=object_ref(b"card"),
     )
     return Shipped(document, {object_ref(data).sha256: data for data in (model, golden, encode(document))})
+
+
+def revise(version: int, base: Shipped) -> tuple[Shipped, bytes]:
+    """Version `version`, of which the model differs little from that of `base`, and the delta between them."""
+    rng = Rng(version, "revision")
+    before = base.files[base.model.sha256]
+    after = before[:2_000] + rng.bytes(2_000) + before[4_000:]
+    return release(version, after, rng.bytes(1_000)), pack(before, after)
 
 
 def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_window_s: float = 1.0) -> SlotAssignment:

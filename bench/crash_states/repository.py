@@ -51,9 +51,9 @@ class Repository:
         return MetadataPiece(found=True, total=len(data), offset=ask.offset, data=part)
 
 
-def publish(releases: Iterable[Release], *, renewed: bool = False) -> Repository:
+def publish(releases: Iterable[Release], *, renewed: bool = False, now_ns: int = EPOCH_NS) -> Repository:
     """Everything signed for these releases. `renewed`: a second root with another online key, and what follows."""
-    publisher = SimulatedPublisher(KEYS, lambda: EPOCH_NS)
+    publisher = SimulatedPublisher(KEYS, lambda: now_ns)
     for release in releases:
         publisher.sign(release)
     documents, files = publisher.documents(), {"1.root.json": publisher.root}
@@ -62,10 +62,10 @@ def publish(releases: Iterable[Release], *, renewed: bool = False) -> Repository
     online = KEYS["online"]
     if renewed:
         online = _key("online, the second")
-        files["2.root.json"] = _second_root(online)
+        files["2.root.json"] = _second_root(online, now_ns + _LIFE_NS)
     number = 2 if renewed else 1
-    snapshot = make_snapshot(number, EPOCH_NS + _LIFE_NS, listed, online)
-    timestamp = make_timestamp(number, EPOCH_NS + _LIFE_NS, snapshot, online)
+    snapshot = make_snapshot(number, now_ns + _LIFE_NS, listed, online)
+    timestamp = make_timestamp(number, now_ns + _LIFE_NS, snapshot, online)
     return Repository(publisher.root, {**files, f"{number}.snapshot.json": snapshot, "timestamp.json": timestamp})
 
 
@@ -75,7 +75,7 @@ def tell_time(ask: AskTime, device: str, now_ns: int) -> TimeTold:
     return TimeTold(envelope=seal(encode(told), TIME_TYPE, DIRECTOR.signers()))
 
 
-def _second_root(online: SigningKey) -> bytes:
+def _second_root(online: SigningKey, expires_ns: int) -> bytes:
     holders = [KEYS[f"root {number}"] for number in (1, 2, 3)]
     keys = RootKeys(
         root=tuple(key.public_hex for key in holders),
@@ -84,7 +84,7 @@ def _second_root(online: SigningKey) -> bytes:
         online=(online.public_hex,),
         director=(DIRECTOR.public_hex,),
     )
-    root = make_root(2, EPOCH_NS + _LIFE_NS, keys)
+    root = make_root(2, expires_ns, keys)
     return sign_root(sign_root(root, holders[0]), holders[1])
 
 

@@ -13,11 +13,13 @@ import msgspec
 from bench.crash_states.cloud import CLAIM, TOPICS, Far, Faults
 from bench.crash_states.life import Hazards
 from bench.crash_states.promises import Ending, Rules
-from bench.crash_states.releases import DEVICE, LARGE_BYTES, SLOT, Shipped, assign, ship, wanted
+from bench.crash_states.releases import DEVICE, LARGE_BYTES, SLOT, Shipped, assign, revise, ship, wanted
 from bench.crash_states.repository import publish
 from edge_agent.service.durable import STATE
 from edge_agent.service.objects import path_of
+from wire.assignment import Delta
 from wire.messages import Outcome
+from wire.release import object_ref
 from wire.transfer.chunks import frames
 
 Files = Mapping[str, bytes]
@@ -65,13 +67,22 @@ def _far(stage: Stage, **changes: Any) -> Stage:
     return replace(stage, far=replace(stage.far, **changes))
 
 
+def _by_delta(shipped: Shipped, delta: bytes) -> Stage:
+    """From version 1, and the whole model is not there to be had."""
+    file = object_ref(delta)
+    wish = msgspec.structs.replace(wanted(shipped), deltas=(Delta(base=ONE.model.sha256, file=file.brief()),))
+    rest = {sha256: data for sha256, data in shipped.files.items() if sha256 != shipped.model.sha256}
+    far = _retained(assign(2, wish), Shipped(shipped.release, {**rest, file.sha256: delta}))
+    return Stage(far, _rules({SLOT: Ending(shipped.release.version, 1)}, shipped))
+
+
 def _rules(endings: dict[str, Ending], *shipped: Shipped, **more: bool) -> Rules:
     versions = {one.release.version for one in shipped}
     return Rules(endings, trials=versions, companions=_companions(shipped), **more)
 
 
 def _companions(shipped: tuple[Shipped, ...]) -> set[str]:
-    return {one.release.companions.golden.sha256 for one in (ONE, TWO, THREE, LARGE, *shipped)}
+    return {one.release.companions.golden.sha256 for one in (*_ALL, *shipped)}
 
 
 def _failing(name: str, shipped: Shipped, hazards: Hazards, outcome: Outcome) -> Scenario:
@@ -90,8 +101,11 @@ def _rot(path: str, files: Files) -> Files:
 
 ONE, TWO, THREE = ship(1), ship(2), ship(3)
 LARGE = ship(4, LARGE_BYTES)
-VOUCHED = publish(one.release for one in (ONE, TWO, THREE, LARGE))
-RENEWED = publish((one.release for one in (ONE, TWO, THREE, LARGE)), renewed=True)
+REVISED, DELTA = revise(6, ONE)
+"""As `ONE`, but for a little of it."""
+_ALL = (ONE, TWO, THREE, LARGE, REVISED)
+VOUCHED = publish(one.release for one in _ALL)
+RENEWED = publish((one.release for one in _ALL), renewed=True)
 UNKNOWN = ship(5)
 """The publisher does not vouch for it."""
 CERTIFIED = msgspec.structs.replace(CLAIM, credential="certificate")
@@ -109,6 +123,7 @@ SCENARIOS = (
         (_to(ONE, 1), _to(TWO, 2, previous=1)),
     ),
     Scenario("large update", _to(LARGE, 2, previous=1), (_to(ONE, 1),)),
+    Scenario("update by a delta", _by_delta(REVISED, DELTA), (_to(ONE, 1),)),
     Scenario("resume of a cut transfer", _to(LARGE, 2, previous=1), (_to(ONE, 1), CUT)),
     Scenario("another update instead of a cut one", _to(THREE, 3, previous=1), (_to(ONE, 1), CUT)),
     Scenario(

@@ -13,11 +13,12 @@ from bench.crash_states.scenarios import SCENARIOS, Scenario
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Explore share number `share[0]` of `share[1]` of a scenario; with a bug, only until it is found."""
+    """Explore share number `share[0]` of `share[1]` of a scenario, and cut every `nested`th recovery again (0: none);
+    with a bug, only until it is found."""
 
     scenario: str
     share: tuple[int, int] = (0, 1)
-    nested: int = 1
+    nested: int = 0
     bug: str = ""
 
 
@@ -54,8 +55,9 @@ def work(task: Task) -> Findings:
         return _look_for(task)
     scenario, start, states, broken = _recorded(task.scenario)
     findings = Findings(task, violations=list(broken))
-    for state in states[task.share[0] :: task.share[1]]:
-        for recovery in recover(scenario, state, start, task.nested):
+    for number, state in enumerate(states[task.share[0] :: task.share[1]]):
+        cut_again = task.nested > 0 and number % task.nested == 0
+        for recovery in recover(scenario, state, start, cut_again=cut_again):
             findings.add(recovery)
     return findings
 
@@ -65,7 +67,10 @@ def _recorded(name: str) -> tuple[Scenario, Start, list[State], list[str]]:
     """The shares of a scenario come one after the other."""
     scenario = next(one for one in SCENARIOS if one.name == name)
     start = begin(scenario)
-    return scenario, start, *record(scenario, start)
+    states, broken = record(scenario, start)
+    gc.collect()
+    gc.freeze()
+    return scenario, start, states, broken
 
 
 def _look_for(task: Task) -> Findings:
@@ -77,5 +82,5 @@ def _look_for(task: Task) -> Findings:
         for state in states:
             if broken:
                 break
-            broken = [one for recovery in recover(scenario, state, start, 0) for one in recovery.broken]
+            broken = [one for recovery in recover(scenario, state, start, cut_again=False) for one in recovery.broken]
     return Findings(task, violations=broken)
