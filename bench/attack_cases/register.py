@@ -1,5 +1,5 @@
 """All attacks, in the order of the threat table."""
 
-from bench.attack_cases import assignments, metadata
+from bench.attack_cases import assignments, learning, metadata, models, transfers
 
-ATTACKS = (*assignments.ATTACKS, *metadata.ATTACKS)
+ATTACKS = (*metadata.ATTACKS, *assignments.ATTACKS, *transfers.ATTACKS, *models.ATTACKS, *learning.ATTACKS)
