@@ -1,5 +1,13 @@
 """All attacks, in the order of the threat table."""
 
-from bench.attack_cases import assignments, learning, metadata, models, transfers
+from bench.attack_cases import assignments, brokers, identities, learning, metadata, models, transfers
 
-ATTACKS = (*metadata.ATTACKS, *assignments.ATTACKS, *transfers.ATTACKS, *models.ATTACKS, *learning.ATTACKS)
+ATTACKS = (
+    *metadata.ATTACKS,
+    *assignments.ATTACKS,
+    *transfers.ATTACKS,
+    *models.ATTACKS,
+    *brokers.ATTACKS,
+    *identities.ATTACKS,
+    *learning.ATTACKS,
+)
