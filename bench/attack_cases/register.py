@@ -1,6 +1,6 @@
 """All attacks, in the order of the threat table."""
 
-from bench.attack_cases import assignments, brokers, identities, learning, metadata, models, transfers
+from bench.attack_cases import assignments, brokers, hubs, identities, learning, metadata, models, transfers
 
 ATTACKS = (
     *metadata.ATTACKS,
@@ -9,5 +9,6 @@ ATTACKS = (
     *models.ATTACKS,
     *brokers.ATTACKS,
     *identities.ATTACKS,
+    *hubs.ATTACKS,
     *learning.ATTACKS,
 )
