@@ -48,8 +48,8 @@ fix: setup ## let ruff mend what it can
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-bench: setup ## the heavy proofs: the demo over three seeds
-	$(RUN) $(BIN)/fleetloop bench loop --agent-python $(AGENT_VENV)/bin/python
+bench: setup ## the heavy proofs, one after the other: every promise with its figures
+	$(RUN) FLEETLOOP_AGENT_PYTHON=$(AGENT_VENV)/bin/python $(BIN)/python -m bench
 
 lock: ## pin anew what pyproject.toml allows (both environments from scratch)
 	./requirements/lock $(PYTHON)

@@ -1,16 +1,14 @@
 """Puts the hub together: the only module that knows the concrete classes behind the ports."""
 
 import contextlib
-import datetime
 import fcntl
 import functools
-import hashlib
 import importlib.util
 import ipaddress
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -18,21 +16,25 @@ from typing import Any, BinaryIO
 from fastapi import FastAPI
 from sqlalchemy import Connection, insert, select
 
-from cloud.adapters import certificates
-from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
+from cloud import brokers
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
+from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
 from cloud.adapters.wakeups import Wakeups
+from cloud.adapters.zstd_deltas import ZstdDeltas
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
-from cloud.core.access import AGGREGATOR, ENROLMENT, HUB, Access, under
+from cloud.brokers import BrokerAccess
+from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
 from cloud.core.identity import Role, api_key, digest
-from cloud.ports import BrokerUser
-from cloud.service import audit, registry
+from cloud.service import audit
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
-from cloud.service.director import Seal
+from cloud.service.certificates import Renewals
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
+from cloud.service.enrolment import Door
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
@@ -41,19 +43,18 @@ from cloud.service.jobs import JobKind, Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
+from cloud.service.trust.service import Trust
 from cloud.settings import Settings
 from cloud.tables import api_keys
 from federated.spec import Login
-from wire.adapters.keys import SigningKey, load_or_create, verifiers
-from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.adapters.key_ring import key_files
+from wire.adapters.mqtt_link import MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
-from wire.dsse import ASSIGNMENT_TYPE, seal
-from wire.errors import MalformedError
+from wire.asks import AskChunks, AskRenewal
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
-HUB_USER, ENROL_USER, AGGREGATOR_USER = "hub", "enrol", "aggregator"
 ADMIN_KEY_FILE = "admin.key"
 VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
 
@@ -95,11 +96,9 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         store = SqlStore(directory / "hub.sqlite")
         await store.open()
         stack.callback(store.close)
-        await store.write(functools.partial(_first_start, base=base, keys=publisher_keys(settings)))
-        broker = EmbeddedBroker(_listener(settings, directory), directory / "broker.log")
-        await broker.start()
-        stack.push_async_callback(broker.stop)
-        yield await _wire(settings, base, store, broker, stack)
+        await store.write(functools.partial(_first_start, base=base))
+        access = await _access(settings, base, stack)
+        yield await _wire(settings, base, store, access, stack)
 
 
 def _base(settings: Settings) -> _Base:
@@ -139,28 +138,26 @@ def check(settings: Settings) -> None:
 
 
 async def _wire(
-    settings: Settings, base: _Base, store: SqlStore, broker: EmbeddedBroker, stack: contextlib.AsyncExitStack
+    settings: Settings, base: _Base, store: SqlStore, access: BrokerAccess, stack: contextlib.AsyncExitStack
 ) -> Running:
-    clock, ids, topics = base.clock, base.ids, base.topics
-    passwords = {
-        HUB_USER: ids.secret(),
-        AGGREGATOR_USER: ids.secret(),
-        ENROL_USER: _secret_file(base, "keys/enrol.secret"),
-    }
-    link = MqttLink(broker.endpoint, Credentials(HUB_USER, passwords[HUB_USER]))
+    clock, ids, topics, broker = base.clock, base.ids, base.topics, access.control
+    link = MqttLink(broker.endpoint, access.login(HUB_USER))
     stack.push_async_callback(link.stop)
-    outbox = Outbox(store, link, broker, topics)
-    outbox.own_users = _own_users(passwords, topics)
+    outbox = Outbox(store, link, broker, topics, clock)
+    outbox.own_users = access.own_users
     await outbox.users()
     objects = ObjectFiles(base.directory / "objects", base.offload)
     launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
-    login = Login(username=AGGREGATOR_USER, password=passwords[AGGREGATOR_USER])
-    access = AggregatorAccess(lambda: broker.endpoint, login, topics)
+    aggregator = AggregatorAccess(lambda: broker.endpoint, lambda: _aggregator_login(access), topics)
     optimizing = OptimizeJobs(store, objects, launcher, clock, ids)
-    learning = FederatedJobs(store, objects, launcher, (clock, ids), access)
+    learning = FederatedJobs(store, objects, launcher, (clock, ids), aggregator)
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
-    director = load_or_create(base.directory / "keys" / "director.key")
+    trust = Trust(store, _notary(base), clock)
     wakeups = Wakeups()
+    packing = ThreadOffload(1, "deltas")
+    stack.callback(packing.close)
+    renewals = Renewals(store, clock, access.authority)
+    chunk_answers = ChunkAnswers(store, objects, link, clock, topics)
     parts = Parts(
         store=store,
         link=link,
@@ -168,17 +165,27 @@ async def _wire(
         ids=ids,
         topics=topics,
         outbox=outbox,
-        inbox=Inbox(store, outbox, clock, topics),
-        asks=Asks(store, link, topics, {}),
+        inbox=Inbox(store, outbox, clock, Door(topics, access.authority)),
+        asks=Asks(
+            store, link, topics, {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer}
+        ),
         blobs=Blobs(store, objects, link, topics),
+        chunk_answers=chunk_answers,
+        deltas=Deltas(store, objects, ZstdDeltas(packing), clock),
         jobs=Jobs(store, outbox, launcher, clock, kinds),
+        trust=trust,
     )
-    hub = Hub(parts, _seal(director), wakeups, Intervals(silence_s=settings.silence_s))
+    hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
-    fleet = FleetIdentity(director.public_hex, ENROL_USER, passwords[ENROL_USER])
-    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet)
+    fleet = FleetIdentity(ENROL_USER, access.enrol_password)
+    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust)
     return Running(hub, *_app(base, context))
+
+
+def intervals(settings: Settings) -> Intervals:
+    """The hub's timers."""
+    return Intervals(silence_s=settings.silence_s, keep_telemetry_s=settings.telemetry_days * 24 * 3600)
 
 
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
@@ -199,56 +206,40 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
     return app, f"{PATH}/"
 
 
-def _first_start(conn: Connection, base: _Base, keys: Mapping[str, str]) -> None:
-    """An administrator's key when there is none yet, and the publisher keys of the settings."""
+def _first_start(conn: Connection, base: _Base) -> None:
+    """An administrator's key when there is none yet."""
     now_ns = base.clock.now_ns()
     if conn.execute(select(api_keys.c.sha256).limit(1)).first() is None:
         key = api_key(_secret_file(base, ADMIN_KEY_FILE, prefix=api_key("")).removeprefix(api_key("")))
         row = {"sha256": digest(key), "name": "admin", "role": Role.ADMIN, "created_ns": now_ns}
         conn.execute(insert(api_keys).values(row))
         audit.record(conn, now_ns, audit.HUB, ("key.create", "admin"), role=Role.ADMIN)
-    for key, name in sorted(keys.items()):
-        registry.trust(conn, key, name, audit.HUB, now_ns)
 
 
-def publisher_keys(settings: Settings) -> dict[str, str]:
-    """Public key -> stem of its file, which may be the same for several publishers. Raises SettingsError."""
-    keys = {}
-    for name in settings.publisher_key_files:
-        try:
-            text = Path(name).read_text(errors="replace").strip()
-            verifiers([text])
-            keys[text] = Path(name).stem[:63]
-        except OSError as error:
-            raise SettingsError(f"publisher key file {name}: {error.strerror}") from error
-        except MalformedError as error:
-            raise SettingsError(f"publisher key file {name}: {error}") from error
-    return keys
+def _aggregator_login(access: BrokerAccess) -> Login:
+    mine = access.login(AGGREGATOR_USER)
+    names = {"username": mine.username, "client_id": mine.client_id}
+    return Login(**names, password=mine.password, certificate=mine.certificate, key=mine.key)
 
 
-def _listener(settings: Settings, directory: Path) -> Listener:
-    hosts = tuple(dict.fromkeys((settings.broker_host, "localhost", "127.0.0.1")))
+async def _access(settings: Settings, base: _Base, stack: contextlib.AsyncExitStack) -> BrokerAccess:
+    """The broker of the settings. Raises SettingsError, BrokerError."""
+    password = _secret_file(base, "keys/enrol.secret")
     try:
-        tls = certificates.ensure(directory / "keys" / "tls", hosts, datetime.datetime.now(datetime.UTC))
+        match settings.broker:
+            case "embedded":
+                return await brokers.embedded(settings, base.directory, base.topics, password, stack)
+            case "mosquitto":
+                return brokers.mosquitto(settings, base.directory, password, stack)
+            case "external":
+                return brokers.external(settings, base.directory, password)
     except ValueError as error:
-        about = f"broker_host {settings.broker_host!r}, files in {directory / 'keys' / 'tls'}"
-        raise SettingsError(f"cannot make the broker's certificate ({about}): {error}") from error
-    place = (settings.broker_bind, settings.broker_port, settings.broker_host)
-    return Listener(*place, tls.certificate, tls.key, tls.ca_pem)
+        raise SettingsError(f"broker {settings.broker!r}: {error}") from error
 
 
-def _own_users(passwords: Mapping[str, str], topics: Topics) -> dict[str, BrokerUser]:
-    def user(name: str, access: Access, *, pinned: bool = True) -> BrokerUser:
-        verifier = hashlib.sha256(passwords[name].encode()).hexdigest()
-        receive = under(topics.root, access.receive)
-        return BrokerUser(name, verifier, under(topics.root, access.publish), receive, pinned)
-
-    users = (user(HUB_USER, HUB), user(AGGREGATOR_USER, AGGREGATOR), user(ENROL_USER, ENROLMENT, pinned=False))
-    return {one.name: one for one in users}
-
-
-def _seal(director: SigningKey) -> Seal:
-    return lambda payload: seal(payload, ASSIGNMENT_TYPE, director.signers())
+def _notary(base: _Base) -> TufNotary:
+    keys = base.directory / "keys"
+    return TufNotary(key_files(keys, ONLINE), key_files(keys, DIRECTOR))
 
 
 def _secret_file(base: _Base, name: str, prefix: str = "") -> str:

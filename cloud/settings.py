@@ -1,6 +1,6 @@
 """Settings of `fleetloop hub`."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
 import msgspec
 
@@ -21,13 +21,27 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[Port, _doc("port of the API and the page")] = 8600
     tls_certificate: Annotated[str, _doc("certificate file (PEM) for the API")] = ""
     tls_key: Annotated[str, _doc("private key file (PEM) for the API")] = ""
-    broker_bind: Annotated[str, _doc("address that the embedded broker listens on")] = "127.0.0.1"
-    broker_port: Annotated[Port, _doc("port of the embedded broker")] = 8883
+    broker: Annotated[
+        Literal["embedded", "mosquitto", "external"],
+        _doc("who runs the broker: the hub itself, the hub by means of mosquitto, or somebody else"),
+    ] = "embedded"
+    broker_bind: Annotated[str, _doc("address that the broker listens on, unless it is external")] = "127.0.0.1"
+    broker_port: Annotated[Port, _doc("port on which devices work")] = 8883
+    broker_enrol_port: Annotated[Port, _doc("port on which devices enrol, where they have certificates")] = 8884
     broker_host: Annotated[str, _doc("name or address under which devices reach the broker")] = "127.0.0.1"
+    mosquitto_path: Annotated[str, _doc("the mosquitto program (empty = the one of the system)")] = ""
+    broker_ca: Annotated[str, _doc("file with the authority (PEM) of the external broker (empty = the hub's)")] = ""
+    broker_username: Annotated[
+        str, _doc("login of hub and aggregator at the external broker (empty = certificates of the hub's authority)")
+    ] = ""
+    broker_password_file: Annotated[str, _doc("file with the password of that login")] = ""
+    certificate_days: Annotated[
+        float, msgspec.Meta(description="life of a device's certificate, renewed after two thirds of it", gt=0, le=825)
+    ] = 14.0
     topic_root: Annotated[str, _doc("first levels of every MQTT topic of this fleet")] = DEFAULT_ROOT
-    publisher_key_files: Annotated[
-        tuple[str, ...], _doc("files with public keys (64 hex digits) of publishers to trust, comma between")
-    ] = ()
     silence_s: Annotated[
         float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
     ] = 180.0
+    telemetry_days: Annotated[
+        float, msgspec.Meta(description="days that the points of the devices' telemetry are kept", gt=0)
+    ] = 7.0

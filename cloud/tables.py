@@ -35,7 +35,7 @@ devices = Table(
     Column("name", String(63), primary_key=True),
     Column("labels", JSON, nullable=False),  # {"person": "01", "arm": "left", "role": "learner"}
     Column("federated", Boolean, nullable=False),  # may it take part in federated learning?
-    Column("verifier", String(64)),  # SHA-256 (hex) of its broker password; NULL = not enrolled yet
+    Column("verifier", String(64)),  # SHA-256 (hex) of its broker password; NULL = it has none
     Column("claimed_ns", BigInteger, nullable=False),
     Column("enrolled_ns", BigInteger),
     Column("online", Boolean, nullable=False, default=False),
@@ -51,12 +51,15 @@ devices = Table(
     Column("last_refusal", String(500), nullable=False, default=""),  # why the hub refused its last bad message
     Column("last_refusal_ns", BigInteger),
     Column("refusal_count", Integer, nullable=False, default=0),
-    Column("session", String(64), nullable=False, default=""),  # wire.messages.Status.session of the live session
+    Column("sessions", JSON),  # core.clones.Turns: which of its sessions spoke last
     Column("clone_suspected_ns", BigInteger),  # two sessions took turns under this name
     Column("revoked_ns", BigInteger),  # may neither log in nor be heard any more
     Column("certificate_serial", String(40)),  # hex; NULL = logs in with a password
     Column("certificate_expires_ns", BigInteger),
 )
+
+ENROLLED = devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
+"""Is this device of the fleet now?"""
 
 claims = Table(
     "claims",
@@ -75,6 +78,7 @@ certificates = Table(  # every certificate ever issued to a device
     Column("serial", String(40), primary_key=True),  # hex
     Column("device", ForeignKey("devices.name"), nullable=False, index=True),
     Column("pem", String(8192), nullable=False),
+    Column("key_sha256", String(64), nullable=False),  # of its public key: the same request gets the same certificate
     Column("issued_ns", BigInteger, nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
     Column("revoked_ns", BigInteger),
@@ -84,7 +88,7 @@ trust_metadata = Table(  # every version of every TUF role that this hub has pub
     "trust_metadata",
     metadata,
     Column("role", String(63), primary_key=True),
-    Column("version", Integer, primary_key=True),
+    Column("version", BigInteger, primary_key=True, autoincrement=False),
     Column("content", LargeBinary, nullable=False),
     Column("expires_ns", BigInteger, nullable=False),
     Column("created_ns", BigInteger, nullable=False),
@@ -96,7 +100,7 @@ telemetry_points = Table(  # what devices measured over time, each message once
     Column("device", ForeignKey("devices.name"), primary_key=True),
     Column("seq", BigInteger, primary_key=True),
     Column("at_ns", BigInteger, nullable=False),
-    Column("received_ns", BigInteger, nullable=False),
+    Column("received_ns", BigInteger, nullable=False, index=True),
     Column("content", LargeBinary, nullable=False),  # wire.messages.Telemetry, as received
 )
 
@@ -148,6 +152,7 @@ desired = Table(  # what each device shall run: the exact signed document of its
     Column("sequence", BigInteger, nullable=False),
     Column("assignment", LargeBinary, nullable=False),  # wire.assignment.Assignment
     Column("envelope", LargeBinary, nullable=False),  # DSSE over it
+    Column("signer", String(16), nullable=False, default=""),  # wire.dsse.keyid of the director key behind it
     Column("issued_ns", BigInteger, nullable=False),
 )
 
@@ -185,8 +190,8 @@ versions = Table(
     Column("counter", BigInteger, nullable=False),
     Column("state", String(32), nullable=False),  # core.registry.VersionState
     Column("reason", String(500), nullable=False, default=""),  # why it was refused
-    Column("release", LargeBinary, nullable=False),  # wire.release.Release, the bytes to be signed
-    Column("envelope_ref", JSON),  # wire.release.ObjectRef of the signed envelope; NULL until released
+    Column("release", LargeBinary, nullable=False),  # wire.release.Release: the bytes that a target stands for
+    Column("release_ref", JSON),  # wire.release.ObjectRef of `release` as an object; NULL until released
     Column("card", LargeBinary, nullable=False),  # wire.release.ModelCard
     Column("chosen", String(63), nullable=False),  # variant that rollouts ship
     Column("job", String(64), nullable=False),
@@ -217,14 +222,6 @@ signing_requests = Table(
     Column("created_ns", BigInteger, nullable=False),
     Column("decided_ns", BigInteger),
     UniqueConstraint("model", "version"),
-)
-
-publisher_keys = Table(
-    "publisher_keys",
-    metadata,
-    Column("public_key", String(64), primary_key=True),  # ed25519, hex
-    Column("name", String(63), nullable=False),
-    Column("added_ns", BigInteger, nullable=False),
 )
 
 jobs = Table(

@@ -1,41 +1,52 @@
 """The only module that knows concrete classes: it puts an agent together from settings, claim and identity."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.adapters.child_installer import ChildInstaller
-from edge_agent.adapters.dsse_trust import DsseTrust
+from edge_agent.adapters.code_pages import give_back
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.adapters.machine import ThisMachine
+from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
+from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
+from edge_agent.adapters.tuf_trust import TufTrust
+from edge_agent.core.lifetime import at_least
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, Parts, offline_status
 from edge_agent.service.asking import Asking
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.downloads import Downloads
-from edge_agent.service.durable import write_atomic
-from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
+from edge_agent.service.enrolment import Desk, Enrolment
+from edge_agent.service.freshness import Freshness
+from edge_agent.service.identity import Identity, load_identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
+from edge_agent.service.membership import Means, Member, Membership, Settled
 from edge_agent.service.objects import Objects
+from edge_agent.service.outbox import DEFAULT_BYTES, Outbox
 from edge_agent.service.reconciler import Reconciler
-from edge_agent.service.reports import build_status
+from edge_agent.service.reports import Told, build_status
 from edge_agent.service.tasks import Tasks
-from edge_agent.service.telemetry import TelemetryReporter
-from edge_agent.settings import DEFAULT_SOCKET, Settings
+from edge_agent.service.telemetry import Known, TelemetryReporter
+from edge_agent.service.trusting import TRUST_WORK, Trusting
+from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
-from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import Offload
 from wire.topics import Topics
+
+SETTLED_S = 5.0
+"""By then a start is over: what it needed of the libraries' code is given back."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,22 +69,28 @@ def make_offloads() -> Offloads:
     return Offloads(*(ThreadOffload(name=name) for name in ("disk", "captures", "inference", "training")))
 
 
+def open_desk(claim: ClaimFile) -> Desk:
+    """A link to the enrolment listener of the claim's broker, for one exchange."""
+    client = f"enrol-{SystemIds().new()[:16]}"
+    link = MqttLink(claim.enrol or claim.broker, Credentials(claim.enrol_username, claim.enrol_password, client))
+    return Desk(link, SystemClock(), Topics(claim.topic_root), client)
+
+
 async def identify(disk: PosixDisk, settings: Settings, given: ClaimFile | None) -> tuple[ClaimFile, Identity]:
     """Claim and identity of this device; enrols it when it is new.
+
+    A device that has an identity keeps it for now, even if the claim is another one: it must serve first.
 
     Raises:
         EnrolmentError: no claim, another device's claim, refused by the hub, or no answer.
         DamagedRecordError, DiskError: the data directory.
     """
-    ids = SystemIds()
     claim = await adopt_claim(disk, given)
-    identity = await prepare_identity(disk, ids, claim)
-    if not identity.enrolled:
-        client = f"enrol-{ids.new()[:16]}"
-        link = MqttLink(claim.broker, Credentials(claim.enrol_username, claim.enrol_password, client))
-        enrolment = Enrolment(link, SystemClock(), Topics(claim.topic_root), client)
-        identity = await enrolment.run(claim, identity, settings.enrol_timeout_s)
-        await write_atomic(disk, IDENTITY, encode(identity))
+    keys = P256Keys()
+    identity = await load_identity(disk, keys, claim)
+    if identity is None:
+        enrolment = Enrolment(disk, keys, SystemIds(), settings.enrol_timeout_s)
+        identity = await enrolment.enrol_first(claim, open_desk(claim))
     return claim, identity
 
 
@@ -92,49 +109,80 @@ async def running_agent(
         stack.callback(captures.close)
         stack.callback(offloads.close)  # its thread must be done with the file before the file is closed
         topics = Topics(claim.topic_root)
+        link = _link(claim, identity, topics, settings.keepalive_s)
         ports = Ports(
-            link=_link(claim, identity, topics, settings.keepalive_s),
+            link=link,
             clock=SystemClock(),
             ids=SystemIds(),
             disk=disk,
-            trust=DsseTrust(identity.username, claim.director_keys, claim.publisher_keys),
+            trust=TufTrust(claim.root, disk.locate(TRUST_WORK)),
             installer=ChildInstaller(disk.locate),
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
-            machine=ThisMachine(),
+            machine=ThisMachine(read_overrides(settings.capabilities)),
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
-        agent, api = assemble(ports, uplink, disk.locate, offloads.training, settings.telemetry_interval_s)
+        policy = AgentPolicy(settings.telemetry_interval_s, settings.outbox_bytes, settings.refresh_trust_s)
+        member = Member(claim, identity, P256Keys(), BrokerAccess(link), open_desk)
+        agent, api = assemble(ports, uplink, disk.locate, offloads.training, policy, member)
         stack.push_async_callback(agent.stop)
         await agent.start()
         stack.push_async_callback(api.close)
         await api.listen_unix(Path(settings.socket) if settings.socket else root / DEFAULT_SOCKET)
         if settings.port:
             await api.listen_loopback(settings.port)
+        settling = asyncio.get_running_loop().call_later(SETTLED_S, give_back)
+        stack.callback(settling.cancel)
         yield
 
 
+@dataclass(frozen=True, slots=True)
+class AgentPolicy:
+    """How often is measured and looked, and how much of the disk may hold what the hub has not taken yet."""
+
+    telemetry_interval_s: float
+    outbox_bytes: int = DEFAULT_BYTES
+    refresh_trust_s: float = REFRESH_TRUST_S
+
+
 def assemble(
-    ports: Ports, uplink: Uplink, locate: Callable[[str], str], training: Offload, telemetry_interval_s: float
+    ports: Ports,
+    uplink: Uplink,
+    locate: Callable[[str], str],
+    training: Offload,
+    policy: AgentPolicy,
+    member: Member | None = None,
 ) -> tuple[Agent, LocalApi]:
-    """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere."""
-    objects = Objects(ports.disk, ports.trust)
-    downloads = Downloads(ports, uplink.topics, objects)
+    """The services of one device over any ports: real ones here, the simulator's and the tests' elsewhere.
+
+    Without a `member`, its identity is the business of whoever calls.
+    """
+    objects = Objects(ports.disk)
+    asking = Asking(uplink, ports.ids)
+    downloads = Downloads(ports, uplink.topics, objects, asking)
     inference = Inference(ports, objects)
-    installation = Installation(ports, objects, downloads)
+    trusting = Trusting(ports, uplink.device, asking)
+    installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
+    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
-    telemetry = TelemetryReporter(
-        ports, uplink, lambda: reconciler.record.updates_accepted, telemetry_interval_s
-    )  # fmt: skip
+    outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
+
+    def known() -> Known:
+        return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
+
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s)
     inference.on_answered = telemetry.changed
-    asking = Asking(uplink, ports.ids)
-    agent = Agent(ports, uplink, Parts(reconciler, downloads, asking, learner, telemetry))
-    return agent, LocalApi(inference, lambda: build_status(ports, reconciler, uplink))
+    freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
+    now = lambda: at_least(ports.clock.now_ns(), reconciler.record.time_floor_ns)  # noqa: E731
+    membership = Membership(member, Means(ports.disk, ports.ids, uplink, asking, now)) if member else Settled()
+    told = Told(reconciler, inference, freshness, membership)
+    parts = Parts(reconciler, downloads, asking, learner, telemetry, freshness, membership)
+    agent = Agent(ports, uplink, parts)
+    return agent, LocalApi(inference, lambda: build_status(ports, uplink, told))
 
 
 def _link(claim: ClaimFile, identity: Identity, topics: Topics, keepalive_s: int) -> MqttLink:
     will = Will(topics.up(identity.username, "status"), offline_status())
-    credentials = Credentials(identity.username, identity.password)
-    return MqttLink(claim.broker, credentials, will=will, keepalive_s=keepalive_s)
+    return MqttLink(claim.broker, credentials(identity), will=will, keepalive_s=keepalive_s)

@@ -9,6 +9,14 @@ class RefusedError(AgentError):
     """What the cloud sent was checked and is not acceptable; the message says why."""
 
 
+class UnknownDirectorError(RefusedError):
+    """A key signed it that the newest verified root does not name as a director's."""
+
+
+class SettingsError(AgentError):
+    """The device is configured with something that cannot be used; the message says with what."""
+
+
 class EnrolmentError(AgentError):
     """The device could not get an identity; the message says what to do."""
 
@@ -69,6 +77,10 @@ class FeedbackGivenError(RequestError):
     """Feedback for this id was given before; the first one counts."""
 
     status = 409
+
+
+class UnjudgedError(AgentError):
+    """Trust metadata could not be judged here: the disk, the memory or the child failed."""
 
 
 class UnansweredError(AgentError):

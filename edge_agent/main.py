@@ -5,6 +5,7 @@ import json
 import logging
 import signal
 import sys
+from dataclasses import asdict
 from pathlib import Path
 
 from edge_agent.adapters.directory_lock import DirectoryLock
@@ -47,26 +48,33 @@ def serve(settings: Settings) -> int:
 
 
 def status(settings: Settings) -> int:
-    """Print the running daemon's state as JSON."""
+    """Print the running daemon's state; returns 1 when there is none."""
+    from edge_agent.status import lines
+
     try:
         with AgentClient(_socket(settings)) as client:
-            print(json.dumps(client.status(), indent=2))
+            seen = client.status()
     except CallError as error:
         print(f"{error}; see `fleetloop agent doctor`", file=sys.stderr)
         return 1
+    print(json.dumps(seen, indent=2) if settings.json else "\n".join(lines(seen)))
     return 0
 
 
 def doctor(settings: Settings) -> int:
-    """Print findings, each problem with what to do about it."""
+    """Print findings, each problem with what to do about it; returns 1 when there is a problem."""
     from edge_agent.doctor import examine
 
     findings = list(examine(settings, _socket(settings)))
+    healthy = not any(finding.advice for finding in findings)
+    if settings.json:
+        print(json.dumps({"healthy": healthy, "findings": [asdict(finding) for finding in findings]}, indent=2))
+        return 0 if healthy else 1
     for finding in findings:
         print(f"{'WRONG' if finding.advice else 'ok':5}  {finding.what}: {finding.seen}")
         if finding.advice:
             print(f"       -> {finding.advice}")
-    return 1 if any(finding.advice for finding in findings) else 0
+    return 0 if healthy else 1
 
 
 async def _serve(settings: Settings) -> None:

@@ -4,18 +4,24 @@ Paths are relative to the data directory, with `/` between parts. Every operatio
 fail before or after it, and what was not made durable by then may be lost, torn or kept.
 """
 
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.core.lifetime import Lifetime
 from edge_agent.core.stats import Tally, Variant
-from wire.assignment import Assignment, CapturePolicy
+from edge_agent.core.trust import Judgement, Question
+from wire.asks import AskMetadata, MetadataPiece, Refused
+from wire.assignment import CapturePolicy
+from wire.dsse import Verify
 from wire.messages import Capabilities, GoldenResult
 from wire.ports import Clock, Ids, Link
-from wire.release import Release
 
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
     import numpy.typing as npt
+
+    from edge_agent.service.identity import Identity
 
     Floats = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
@@ -58,14 +64,65 @@ class Disk(Protocol):
         """Room left."""
 
 
+FetchMetadata = Callable[[AskMetadata], Awaitable[MetadataPiece | Refused]]
+"""Gets a piece of trust metadata from the cloud, or says why not; never raises for want of an answer."""
+
+
 class Trust(Protocol):
-    """Who may say what. Pure functions of bytes. Raises RefusedError with the reason."""
+    """Who may say what."""
 
-    def verify_assignment(self, envelope: bytes, floor: int) -> Assignment:
-        """An assignment for this device, signed by the director, not older than sequence `floor`."""
+    @property
+    def root(self) -> bytes:
+        """The root of trust in the claim."""
 
-    def verify_release(self, envelope: bytes) -> Release:
-        """A release that the publisher signed."""
+    @property
+    def built_ns(self) -> int:
+        """When this software was built: no right clock says less."""
+
+    def verifiers(self, directors: Iterable[str]) -> Mapping[str, Verify]:
+        """Key id -> verification, for these public keys (64 hex digits). Pure."""
+
+    async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
+        """What the repository says, within `limit_s` seconds. Never raises for what it serves."""
+
+
+@dataclass(frozen=True, slots=True)
+class KeyRequest:
+    """A new private key and the request (PKCS #10) for a certificate for it, both PEM."""
+
+    key: str
+    csr: str
+
+
+class Keys(Protocol):
+    """Keys of the device's own, and what their certificates say."""
+
+    def make(self, name: str) -> KeyRequest:
+        """A new P-256 key and a signing request in this name."""
+
+    def proof(self, key: str, message: bytes) -> bytes:
+        """ECDSA signature (SHA-256, DER) of `message`."""
+
+    def fit(self, certificate: str, key: str) -> bool:
+        """Is this a certificate for this key?"""
+
+    def lifetime(self, certificate: str) -> Lifetime:
+        """Its first and last moment."""
+
+
+class Access(Protocol):
+    """How the broker takes this device's login."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty when there is one."""
+
+    @property
+    def refused(self) -> bool:
+        """Is there none because the broker does not accept the login?"""
+
+    async def change(self, identity: "Identity") -> None:
+        """Log in anew with `identity`; with the one of before when that fails. Raises LoginRefusedError, LinkError."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,11 +147,26 @@ class CanaryVerdict:
     seconds: float = 0.0
 
 
+@dataclass(frozen=True, slots=True)
+class UnpackRequest:
+    """A delta to be unpacked: paths of two objects and of the part file, which has `length` bytes of room."""
+
+    base: str
+    delta: str
+    target: str
+    base_bytes: int
+    length: int
+    time_limit_s: float
+
+
 class Installer(Protocol):
     """Tries a model in a process of its own, so that a hostile file cannot take the daemon with it."""
 
     async def canary(self, request: CanaryRequest) -> CanaryVerdict:
         """Never raises for what the model does: a crash or time-out is a verdict with its reason."""
+
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Write the target, whose digest nobody has checked yet. Returns why that failed; empty: it did not."""
 
 
 class Session(Protocol):

@@ -8,6 +8,10 @@ DEFAULT_SOCKET = "agent.sock"
 """The local API's socket, in the data directory."""
 
 
+REFRESH_TRUST_S = 4 * 3600.0
+"""Well below the life of a timestamp, so that a freeze shows within hours and a replaced key is heard of."""
+
+
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of `fleetloop agent`."""
 
@@ -17,6 +21,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = "run"
     data_dir: Annotated[str, msgspec.Meta(description="data directory of this device")] = "fleetloop-agent"
     claim: Annotated[str, msgspec.Meta(description="claim file from the hub; needed until enrolled")] = ""
+    json: Annotated[bool, msgspec.Meta(description="status and doctor: print JSON")] = False
     socket: Annotated[
         str, msgspec.Meta(description="Unix socket of the local API; default: agent.sock in the data directory")
     ] = ""
@@ -26,6 +31,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     telemetry_interval_s: Annotated[
         float, msgspec.Meta(description="least seconds between two telemetry messages", gt=0)
     ] = 5.0
+    refresh_trust_s: Annotated[
+        float, msgspec.Meta(description="most seconds between two looks at the trust metadata", gt=0)
+    ] = REFRESH_TRUST_S
+    capabilities: Annotated[
+        str, msgspec.Meta(description="TOML file that says what this device can run where the agent cannot find it out")
+    ] = ""
+    outbox_bytes: Annotated[
+        int, msgspec.Meta(description="most bytes of telemetry kept on the disk until the hub has it", ge=4096)
+    ] = 4 * 1024 * 1024
     enrol_timeout_s: Annotated[
         float, msgspec.Meta(description="seconds to wait for the hub to admit a new device", gt=0)
     ] = 120.0

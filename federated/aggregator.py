@@ -114,7 +114,9 @@ class Aggregator:
         spec, clock = self._spec, SystemClock()
         label = RunLabel(spec.run, spec.model, spec.version)
         nodes = NodeTable(device.name for device in spec.devices)
-        link = MqttLink(spec.broker, Credentials(spec.login.username, spec.login.password))
+        login = spec.login
+        credentials = Credentials(login.username, login.password, login.client_id, login.certificate, login.key)
+        link = MqttLink(spec.broker, credentials)
         collection = Collection(spec.run, _limits(spec), _pace(spec))
         collection.remember(self._store.answers().values())
         exchange = Exchange(link, Topics(spec.topic_root), clock, collection, self._store, self._store.keep)

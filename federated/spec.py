@@ -13,10 +13,14 @@ MAX_SPEC_BYTES = 1024 * 1024
 
 
 class Login(Document, frozen=True, kw_only=True):
-    """Who the aggregator is on the broker."""
+    """Who the aggregator is on the broker: by password, or by certificate and key (PEM)."""
 
     username: str = "aggregator"
     password: str = ""
+    client_id: str = ""
+    """Empty = the username."""
+    certificate: str = ""
+    key: str = ""
 
 
 class Participant(Document, frozen=True, kw_only=True):

@@ -62,6 +62,7 @@ PROGRAMS = {
     "publisher": _package(
         "cloud.publisher", "signs what its policy or a person approves; holds the release keys", "hub"
     ),
+    "keys": _package("fleetloop.keys", "the root of trust: makes, rotates and revokes keys; works offline", "hub"),
     "agent": _package("edge_agent", "the edge agent daemon, and what it says of itself", ""),
     "sim": _package("simulator", "the fleet simulator: the real hub and agent code in virtual time", "hub"),
     "demo": _package("fleetloop.demo", "the whole loop on this machine with real data", "hub,fl,train,watch"),

@@ -5,7 +5,8 @@ nothing of the hub installed. A call that returns has succeeded; everything else
 said. Nothing is retried here: callers know what is worth repeating.
 """
 
-from collections.abc import Mapping, Sequence
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
 
@@ -64,9 +65,40 @@ class HubClient:
 
     # Devices.
 
-    def create_claim(self, device: str, *, labels: Mapping[str, str] | None = None, federated: bool = False) -> Json:
-        """Announce a device. The answer is its claim file; the token in it is shown only now."""
-        return self._object("POST", "/claims", device=device, labels=dict(labels or {}), federated=federated)
+    def create_claim(self, device: str, **terms: Any) -> Json:
+        """Announce a device. The answer is its claim file; the token in it is shown only now.
+
+        Terms: labels, federated (left out: as they are, for a known device), replaces (new hardware takes the name).
+        """
+        return self._object("POST", "/claims", device=device, **terms)
+
+    def create_claims(self, devices: Sequence[str] | None = None, **terms: Any) -> Iterator[Json]:
+        """Announce many devices, by name or by `prefix` and `count` (from number `first` on); their claim files.
+
+        Terms: as for `create_claim`. An answer that breaks off is asked for again: the newest claim files are good.
+        """
+        body = terms if devices is None else {"devices": list(devices), **terms}
+        try:
+            with self._http.stream("POST", "/claims/batch", json=body) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise HubError(answer.status_code, _detail(answer))
+                for line in answer.iter_lines():
+                    yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise HubError(UNREACHABLE, f"{self._http.base_url} ({error or type(error).__name__})") from error
+        except ValueError as error:
+            raise HubError(
+                502, "/claims/batch answered with something else than JSON lines; is this the hub?"
+            ) from error
+
+    def revoke_device(self, name: str, reason: str) -> Json:
+        """Put a device out of the fleet; only a new claim brings it back."""
+        return self._object("POST", f"/devices/{name}/revoke", reason=reason)
+
+    def call_off_clone_alarm(self, name: str) -> Json:
+        """Say that there is no second device under this name (any more)."""
+        return self._object("POST", f"/devices/{name}/clone-alarm/off")
 
     def devices(self) -> list[Json]:
         """All devices."""
@@ -106,9 +138,9 @@ class HubClient:
         """Versions that wait for the publisher, or what became of them."""
         return self._list(f"/signing-requests?state={state}")
 
-    def sign(self, request: str, envelope: Mapping[str, Any]) -> None:
-        """Hand in the publisher's DSSE envelope."""
-        self._send("POST", f"/signing-requests/{request}/signature", {"envelope": dict(envelope)})
+    def sign(self, request: str, metadata: Mapping[str, str]) -> None:
+        """Hand in the bin in which the publisher lists the release: role -> base64."""
+        self._send("POST", f"/signing-requests/{request}/signature", {"metadata": dict(metadata)})
 
     def refuse(self, request: str, reason: str) -> None:
         """Refuse to sign."""
@@ -120,9 +152,15 @@ class HubClient:
         """Make an API key; it is shown only now."""
         return self._object("POST", "/keys", name=name, role=role)
 
-    def add_publisher_key(self, name: str, public_key: str) -> None:
-        """Trust an ed25519 key (64 hex digits) to sign releases from now on."""
-        self._send("POST", "/publisher-keys", {"name": name, "public_key": public_key})
+    # Trust.
+
+    def trust(self) -> Json:
+        """Keys by role, newest metadata versions, and the public keys that a root for this hub has to name."""
+        return self._object("GET", "/trust")
+
+    def adopt_root(self, root: str) -> Json:
+        """Hand in the first or the next root of trust (base64 of a signed root.json)."""
+        return self._object("POST", "/trust/roots", root=root)
 
     # Rollouts.
 

@@ -9,8 +9,8 @@ import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
-from edge_agent.adapters.dsse_trust import DsseTrust
-from edge_agent.bootstrap import assemble
+from edge_agent.adapters.p256_keys import P256Keys
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
 from edge_agent.errors import EnrolmentError
@@ -18,8 +18,9 @@ from edge_agent.ports import Ports
 from edge_agent.service.agent import offline_status
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
-from edge_agent.service.durable import STATE, STATE_COPY, write_atomic
-from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
+from edge_agent.service.durable import STATE, STATE_COPY
+from edge_agent.service.enrolment import Desk, Enrolment
+from edge_agent.service.identity import Identity, load_identity
 from edge_agent.service.objects import path_of
 from edge_agent.service.tasks import Tasks
 from simulator.core.loop import Process, SimulationError
@@ -29,10 +30,10 @@ from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import MemoryDisk
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
-from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import SECOND
 from wire.topics import Topics
@@ -127,14 +128,14 @@ class Device:
             clock=clock,
             ids=SeededIds(self.rng),
             disk=self.disk,
-            trust=DsseTrust(identity.username, self.claim.director_keys, self.claim.publisher_keys),
+            trust=InlineTrust(self.claim.root),
             installer=MemoryInstaller(self.disk, clock, self.unfit),
             runtime=LightRuntime(self.disk, clock),
             captures=self.captures,
             machine=FixedMachine(),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
-        agent, _ = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)
+        agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(TELEMETRY_INTERVAL_S))
         await agent.start()
 
     async def _identify(self) -> Identity:
@@ -146,15 +147,16 @@ class Device:
                 await self.world.clock.sleep(30 * SECOND)
 
     async def _enrol(self) -> Identity:
-        ids = SeededIds(self.rng)
         claim = await adopt_claim(self.disk, self.claim)
-        identity = await prepare_identity(self.disk, ids, claim)
-        if identity.enrolled:
-            return identity
-        client = f"enrol-{ids.new()[:16]}"
+        keys = P256Keys()
+        identity = await load_identity(self.disk, keys, claim)
+        if identity is None:
+            enrolment = Enrolment(self.disk, keys, SeededIds(self.rng), ENROL_TIMEOUT_S)
+            identity = await enrolment.enrol_first(claim, self._open_desk(claim))
+        return identity
+
+    def _open_desk(self, claim: ClaimFile) -> Desk:
+        client = f"enrol-{SeededIds(self.rng).new()[:16]}"
         credentials = Credentials(claim.enrol_username, claim.enrol_password, client)
         self.link = MemoryLink(self.world.broker, self.world.clock, credentials, network=self.network)
-        enrolment = Enrolment(self.link, self.world.clock, Topics(claim.topic_root), client)
-        identity = await enrolment.run(claim, identity, ENROL_TIMEOUT_S)
-        await write_atomic(self.disk, IDENTITY, encode(identity))
-        return identity
+        return Desk(self.link, self.world.clock, Topics(claim.topic_root), client)

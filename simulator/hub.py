@@ -8,33 +8,40 @@ from typing import TypeVar
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection
 
+from cloud.adapters.tuf_notary import TufNotary
 from cloud.core.access import ENROLMENT, HUB, Access, under
 from cloud.ports import BrokerUser
 from cloud.service import enrolment, registry, rollouts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
-from cloud.service.enrolment import NewClaim
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
+from cloud.service.enrolment import Door, NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import NewRollout
+from cloud.service.trust import deliveries
+from cloud.service.trust.rows import current_root
+from cloud.service.trust.service import Trust
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds
 from simulator.fakes.launcher import ScriptedLauncher
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
-from simulator.fakes.store import MemoryObjects, MemoryStore
+from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
+from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build
 from simulator.world import World
-from wire.adapters.keys import SigningKey, verifiers
+from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials
+from wire.asks import AskChunks
 from wire.codec import encode
-from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND
-from wire.release import Release, object_ref
+from wire.release import Release
 from wire.topics import DEFAULT_ROOT, Topics
 
 T = TypeVar("T")
@@ -52,8 +59,10 @@ class SimulatedHub:
         self._world = world
         self._objects = MemoryObjects()
         self._ids = SeededIds(world.rng.child("hub ids"))
-        self._director = _key(world, "director")
-        self._publisher = _key(world, "publisher")
+        keys = {name: _key(world, name) for name in ("director", "online", "publisher", "root 1", "root 2", "root 3")}
+        self._notary = TufNotary(lambda: [keys["online"]], lambda: [keys["director"]])
+        self._publisher = SimulatedPublisher(keys, world.clock.now_ns)
+        self._found()
         self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
         self._network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
         self._process = Process("hub")
@@ -87,8 +96,7 @@ class SimulatedHub:
             token=token,
             enrol_username="enrol",
             enrol_password=self._passwords["enrol"],
-            director_keys=(self._director.public_hex,),
-            publisher_keys=(self._publisher.public_hex,),
+            root=self.look(current_root),
         )
 
     async def publish_version(self, model: str, files: Files) -> Release:
@@ -100,12 +108,11 @@ class SimulatedHub:
         for data in (*files.all(), encode(built.card)):
             await self._objects.put(data)
         await self.store.write(lambda conn: registry.enter(conn, built, now_ns))
-        envelope = seal(encode(built.release), RELEASE_TYPE, self._publisher.signers())
-        row = await self.store.read(lambda conn: registry.request_row(conn, built.request))
-        registry.check_signature(row, envelope, verifiers((self._publisher.public_hex,)))
-        await self._objects.put(envelope)
-        ref = object_ref(envelope)
-        await self.store.write(lambda conn: registry.accept(conn, built.request, ref, "publisher", now_ns))
+        await self._objects.put(encode(built.release))
+        signed = self._publisher.sign(built.release)
+        await self.store.write(
+            lambda conn: registry.accept(conn, self._notary, built.request, signed, "publisher", now_ns)
+        )
         return built.release
 
     async def roll_out(self, new: NewRollout) -> None:
@@ -123,13 +130,15 @@ class SimulatedHub:
         link = MemoryLink(
             world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self._network
         )  # fmt: skip
-        outbox = Outbox(self.store, link, world.broker, self.topics)
+        outbox = Outbox(self.store, link, world.broker, self.topics, world.clock)
         outbox.own_users = {
             "hub": self._user("hub", HUB),
             "enrol": self._user("enrol", ENROLMENT, pinned=False),
         }
         self._outbox = outbox
         await outbox.users()
+        trust = Trust(self.store, self._notary, world.clock)
+        chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(
             store=self.store,
             link=link,
@@ -137,15 +146,22 @@ class SimulatedHub:
             ids=self._ids,
             topics=self.topics,
             outbox=outbox,
-            inbox=Inbox(self.store, outbox, world.clock, self.topics),
-            asks=Asks(self.store, link, self.topics, {}),
+            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
+            asks=Asks(self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
             blobs=Blobs(self.store, self._objects, link, self.topics),
+            chunk_answers=chunk_answers,
+            deltas=Deltas(self.store, self._objects, InlineDeltas(), world.clock),
             jobs=Jobs(self.store, outbox, ScriptedLauncher({}, {}), world.clock, {}),
+            trust=trust,
         )
-        await Hub(parts, self._seal, VirtualScheduler(world.clock), Intervals()).run()
+        await Hub(parts, VirtualScheduler(world.clock), Intervals()).run()
 
-    def _seal(self, assignment: bytes) -> bytes:
-        return seal(assignment, ASSIGNMENT_TYPE, self._director.signers())
+    def _found(self) -> None:
+        """Root, targets and bins are there before the first device is claimed."""
+        now_ns = self._world.clock.now_ns()
+        root, signed = self._publisher.root, self._publisher.documents()
+        self.store.now(lambda conn: deliveries.adopt_root(conn, self._notary, root, OPERATOR, now_ns))
+        self.store.now(lambda conn: deliveries.deliver(conn, self._notary, signed, "publisher", now_ns))
 
     def _user(self, name: str, access: Access, *, pinned: bool = True) -> BrokerUser:
         root = self.topics.root

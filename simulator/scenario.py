@@ -14,7 +14,7 @@ from sqlalchemy import Row, func, select
 from cloud.core.gates import Gates
 from cloud.core.rollout import Plan, RolloutState, Wave
 from cloud.service.rollouts import NewRollout
-from cloud.tables import devices, members, rollouts, slots
+from cloud.tables import ENROLLED, devices, members, rollouts, slots
 from simulator.alarm import listening
 from simulator.core.loop import SimulationError
 from simulator.core.network import Quality
@@ -157,7 +157,7 @@ class Story:
             await asyncio.sleep(1)
 
     def _enrolled(self) -> tuple[int, bool]:
-        query = select(func.count()).select_from(devices).where(devices.c.verifier.is_not(None), devices.c.online)
+        query = select(func.count()).select_from(devices).where(ENROLLED, devices.c.online)
         count = self.fleet.hub.look(lambda conn: conn.execute(query).scalar_one())
         return count, count == self._conditions.devices
 

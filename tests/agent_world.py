@@ -1,4 +1,4 @@
-"""A small world around one device: a cloud that signs releases and assignments, a link through the air, light models.
+"""A small world around one device: a cloud that vouches, signs and assigns, a link through the air, light models.
 
 Real are the signatures, the chunks, the services and, where a test wants it, the ONNX files.
 """
@@ -12,14 +12,12 @@ from typing import Any
 import msgspec
 import numpy as np
 import onnx
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from onnx import TensorProto, helper
 from safetensors.numpy import save
 
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.bootstrap import assemble
-from edge_agent.ports import Captures, Disk, Installer, Machine, Ports, Runtime
+from edge_agent.bootstrap import AgentPolicy, assemble
+from edge_agent.ports import Captures, Disk, Installer, Machine, Ports, Runtime, Trust
 from edge_agent.service.agent import Agent
 from edge_agent.service.courier import Uplink
 from edge_agent.service.inference import Inference
@@ -28,11 +26,14 @@ from edge_agent.service.tasks import Tasks
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.trust import InlineTrust
+from tests.trust_world import DIRECTOR, ROOT, Cloud
 from wire.adapters.keys import SigningKey
 from wire.adapters.system import SystemIds
+from wire.asks import Ask
 from wire.assignment import Assignment, Execution, FederatedPolicy, SlotAssignment
-from wire.codec import encode
-from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal
+from wire.codec import decode, encode
+from wire.dsse import ASSIGNMENT_TYPE, seal
 from wire.messages import Receipt, Reported, SlotReport, Telemetry
 from wire.ports import Clock, Inbound, Link
 from wire.release import (
@@ -53,7 +54,6 @@ DEVICE = "p01-left"
 TOPICS = Topics("fl/1")
 SLOT = "main"
 FEATURES, CLASSES = 4, 3
-DIRECTOR, PUBLISHER, STRANGER = (SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3))
 
 
 def onnx_model(seed: int, *, padding: int = 0) -> bytes:
@@ -83,22 +83,24 @@ def golden_vectors(model: bytes, *, wrong: bool = False) -> bytes:
 
 @dataclass(frozen=True)
 class Shipped:
-    """A signed release with all its files."""
+    """A release with all its files."""
 
     release: Release
-    envelope: bytes
     files: dict[str, bytes]
 
     @property
+    def document(self) -> bytes:
+        """The release document."""
+        return encode(self.release)
+
+    @property
     def ref(self) -> ObjectRef:
-        """The envelope as an object, as an assignment names it."""
-        return object_ref(self.envelope).brief()
+        """The document as an object, as an assignment names it."""
+        return object_ref(self.document).brief()
 
 
-def ship(
-    version: int = 1, *, model: bytes = b"", golden: bytes = b"", key: SigningKey = PUBLISHER, **changes: Any
-) -> Shipped:
-    """Sign a release. Files that are not given are plain bytes; `changes` alter the release before it is signed."""
+def ship(version: int = 1, *, model: bytes = b"", golden: bytes = b"", **changes: Any) -> Shipped:
+    """Make a release. Files that are not given are plain bytes; `changes` alter the release."""
     model = model or b"model %d " % version * 40_000
     golden = golden or b"golden of %d" % version
     parts = {name: f"{name} of {version}".encode() for name in ("parameters", "train_step", "eval", "card")}
@@ -128,9 +130,8 @@ def ship(
         card=object_ref(parts["card"]),
     )
     release = msgspec.structs.replace(release, **changes)
-    envelope = seal(encode(release), RELEASE_TYPE, key.signers())
-    files = {object_ref(data).sha256: data for data in (model, golden, envelope, *parts.values())}
-    return Shipped(release, envelope, files)
+    files = {object_ref(data).sha256: data for data in (model, golden, encode(release), *parts.values())}
+    return Shipped(release, files)
 
 
 def wanted(shipped: Shipped, execution: str = "e1", *, attempt: int = 1, **changes: Any) -> SlotAssignment:
@@ -166,13 +167,16 @@ class Air:
     retained: dict[str, bytes] = field(default_factory=dict)
     published: list[tuple[str, bytes]] = field(default_factory=list)
     receipts: bool = True
+    cloud: Cloud = field(default_factory=Cloud)
 
     def __post_init__(self) -> None:
         self.link: AirLink | None = None
         self._news = asyncio.Event()
 
-    def hold(self, shipped: Shipped) -> None:
-        """Retain the chunks of all files."""
+    def hold(self, shipped: Shipped, *, vouched: bool = True) -> None:
+        """Retain the chunks of all files; the publisher vouches for the release."""
+        if vouched:
+            self.cloud.repository.publish(shipped.document)
         for sha256, data in shipped.files.items():
             for index, payload in enumerate(frames(data)):
                 self.retained[TOPICS.blob(sha256, index)] = payload
@@ -197,6 +201,10 @@ class Air:
         """The device published."""
         self.published.append((topic, payload))
         self._news.set()
+        if topic == TOPICS.up(DEVICE, "ask"):
+            answer = self.cloud.answer(decode(payload, Ask), DEVICE)
+            if answer is not None:
+                self.send(TOPICS.dn(DEVICE, "answer"), answer)
         kinds: dict[str, type[Reported | Telemetry]] = {"reported": Reported, "telemetry": Telemetry}
         for channel, kind in kinds.items():
             if self.receipts and topic == TOPICS.up(DEVICE, channel):  # type: ignore[arg-type]
@@ -300,6 +308,8 @@ class Gear:
     runtime: Runtime | None = None
     captures: Captures | None = None
     machine: Machine = field(default_factory=FixedMachine)
+    trust: Trust = field(default_factory=lambda: InlineTrust(ROOT))
+    outbox_bytes: int = 64 * 1024
 
     def ports(self) -> Ports:
         """All of them."""
@@ -308,7 +318,7 @@ class Gear:
             clock=self.clock,
             ids=SystemIds(),
             disk=self.disk,
-            trust=DsseTrust(DEVICE, [DIRECTOR.public_hex], [PUBLISHER.public_hex]),
+            trust=self.trust,
             installer=self.installer or MemoryInstaller(self.disk, self.clock),
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
@@ -333,7 +343,7 @@ async def device(gear: Gear, on_crash: Callable[[BaseException], None] | None = 
     crashes: list[BaseException] = []
     ports = gear.ports()
     uplink = Uplink(DEVICE, TOPICS, ports.link, ports.clock, Tasks(on_crash or crashes.append))
-    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), 0.05)
+    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), AgentPolicy(0.05, gear.outbox_bytes))
     await agent.start()
     try:
         learner: Any = agent._learner

@@ -13,12 +13,15 @@ from cloud.service import registry
 from cloud.service import rollouts as rollout_service
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.rollouts import NewRollout
 from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, stats
+from simulator.fakes.store import InlineDeltas
 from tests.hub_world import MODEL, ROOT, World, as_json
 from wire.codec import encode
 from wire.messages import ModelStats, Telemetry
@@ -148,12 +151,15 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         ids=world.ids,
         topics=ROOT,
         outbox=world.outbox,
-        inbox=Inbox(world.store, world.outbox, world.clock, ROOT),
-        asks=Asks(world.store, world.link, ROOT, {}),
+        inbox=Inbox(world.store, world.outbox, world.clock, world.door),
+        asks=Asks(world.store, world.link, ROOT, world.trust.handlers()),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
+        chunk_answers=ChunkAnswers(world.store, world.objects, world.link, world.clock, ROOT),
+        deltas=Deltas(world.store, world.objects, InlineDeltas(), world.clock),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
+        trust=world.trust,
     )
-    return Hub(parts, world.seal, Bells(scheduled), Intervals())
+    return Hub(parts, Bells(scheduled), Intervals())
 
 
 async def newest_after_report(world: World, device: str) -> dict[str, Any]:

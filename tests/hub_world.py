@@ -2,40 +2,45 @@
 
 import asyncio
 import hashlib
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
-from sqlalchemy import insert
+from sqlalchemy import Connection, insert
 
 from cloud.adapters.object_files import ObjectFiles
 from cloud.adapters.sql_store import SqlStore
+from cloud.adapters.tuf_notary import TufNotary
 from cloud.core.identity import digest
-from cloud.ports import BrokerUser, JobError, JobOrder
+from cloud.ports import BrokerError, BrokerUser, JobError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.effects import NOTHING, Effects
-from cloud.service.enrolment import NewClaim
+from cloud.service.enrolment import Door, NewClaim
 from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
+from cloud.service.trust import deliveries
+from cloud.service.trust.service import Trust
 from cloud.tables import api_keys
 from optimize.spec import About, CandidateReport, Companions, FileReport, Metrics, ParameterReport, Result
-from wire.adapters.keys import SigningKey, load_or_create, verifiers
+from simulator.publisher import SimulatedPublisher
+from wire.adapters.keys import load_or_create, verifiers
 from wire.adapters.system import SystemIds, ThreadOffload
 from wire.assignment import Assignment
 from wire.codec import decode, encode
-from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal, unseal
+from wire.dsse import ASSIGNMENT_TYPE, unseal
 from wire.identity import Broker, EnrolReply, EnrolRequest
 from wire.messages import Capabilities, GoldenResult, Installed, Outcome, Phase, Reported, SlotReport, Status
-from wire.ports import Inbound, LinkError
-from wire.release import object_ref
+from wire.ports import Inbound, LinkError, Timer
+from wire.release import Release
 from wire.topics import Topics
 
 ROOT = Topics()
 MODEL = "watch"
+KEYS = ("director", "online", "publisher", "root 1", "root 2", "root 3")
 
 
 class FakeClock:
@@ -43,6 +48,17 @@ class FakeClock:
 
     def __init__(self) -> None:
         self.ns = 1_000_000_000
+        self.alarms: list[Callable[[], None]] = []
+        """Calls that were put off; a test makes them."""
+
+    def call_later(self, ns: int, call: Callable[[], None]) -> Timer:
+        """Put it off until a test makes it."""
+        self.alarms.append(call)
+        return asyncio.get_running_loop().call_later(3600, lambda: None)
+
+    async def sleep(self, ns: int) -> None:
+        """For ever."""
+        await asyncio.Event().wait()
 
     def now_ns(self) -> int:
         """The present."""
@@ -93,13 +109,25 @@ class FakeControl:
     """Remembers the users it was told."""
 
     endpoint = Broker(host="127.0.0.1", port=1)
+    enrolment: Broker | None = None
+    credential: Literal["password", "certificate"] = "password"
 
     def __init__(self) -> None:
-        self.users: dict[str, BrokerUser] = {}
+        self.roster = Roster()
+        self.failures = 0
+        """How many times it cannot be told."""
 
-    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
-        """In force at once."""
-        self.users = dict(users)
+    @property
+    def users(self) -> Mapping[str, BrokerUser]:
+        """The newest."""
+        return self.roster.users
+
+    async def admit(self, roster: Roster) -> None:
+        """In force at once, unless it fails."""
+        if self.failures:
+            self.failures -= 1
+            raise BrokerError("the broker does not answer")
+        self.roster = roster
 
 
 class FakeLauncher:
@@ -194,30 +222,42 @@ def optimizer_output() -> dict[str, bytes]:
 class World:
     """One hub, and short words for what happens to it."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, rooted: bool = True) -> None:
         self.directory = directory
+        self.rooted = rooted
         self.clock, self.ids = FakeClock(), SystemIds()
         self.link, self.control, self.launcher = FakeLink(), FakeControl(), FakeLauncher()
         self.store = SqlStore(directory / "hub.sqlite")
         self.offload = ThreadOffload()
         self.objects = ObjectFiles(directory / "objects", self.offload)
-        self.outbox = Outbox(self.store, self.link, self.control, ROOT)
-        self.director = load_or_create(directory / "director.key")
-        self.publisher = load_or_create(directory / "publisher.key")
+        self.keys = {name: load_or_create(directory / f"{name}.key") for name in KEYS}
+        self.director = self.keys["director"]
+        self.notary = TufNotary(lambda: [self.keys["online"]], lambda: [self.keys["director"]])
+        self.trust = Trust(self.store, self.notary, self.clock)
+        self.publisher = SimulatedPublisher(self.keys, self.clock.now_ns)
+        self.outbox = Outbox(self.store, self.link, self.control, ROOT, self.clock)
+        self.door = Door(ROOT)
         self.last = NOTHING
         self.seqs: dict[str, int] = {}
 
     async def __aenter__(self) -> "World":
         await self.store.open()
+        if self.rooted:
+            await self.store.write(self.found)
         return self
 
     async def __aexit__(self, *exception: object) -> None:
         self.store.close()
         self.offload.close()
 
+    def found(self, conn: Connection) -> None:
+        """The hub gets its root, and what the publisher signs under it."""
+        deliveries.adopt_root(conn, self.notary, self.publisher.root, "test", self.clock.now_ns())
+        deliveries.deliver(conn, self.notary, self.publisher.documents(), "test", self.clock.now_ns())
+
     def seal(self, payload: bytes) -> bytes:
         """The director's signature."""
-        return seal(payload, ASSIGNMENT_TYPE, self.director.signers())
+        return self.trust.seal(payload)
 
     async def change(self, call: Any) -> Effects:
         """Commit; the effects are returned, not performed."""
@@ -227,7 +267,7 @@ class World:
     async def receive(self, *messages: tuple[str, bytes]) -> Effects:
         """What devices sent, as one batch."""
         batch = [Received(topic, payload) for topic, payload in messages]
-        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, ROOT))
+        return await self.change(lambda conn, now_ns: ingest.apply(conn, batch, now_ns, self.door))
 
     async def enrol(self, name: str, *, federated: bool = False, **labels: str) -> None:
         """Claim and enrol a device."""
@@ -250,14 +290,13 @@ class World:
         runner = Jobs(self.store, self.outbox, self.launcher, self.clock, {"train": kind, "derive": kind})
         await run_until_idle(self, runner)
 
-    async def sign(self, request: str, key: SigningKey | None = None) -> None:
-        """The publisher signs (with its own key unless another is given)."""
+    async def sign(self, request: str, files: Mapping[str, bytes] | None = None) -> None:
+        """The publisher lists the release (or hands in these files) and the hub takes it."""
         row = await self.store.read(lambda conn: registry.request_row(conn, request))
-        envelope = seal(row.payload, RELEASE_TYPE, (key or self.publisher).signers())
-        registry.check_signature(row, envelope, verifiers([self.publisher.public_hex]))
-        await self.objects.put(envelope)
-        ref = object_ref(envelope)
-        await self.change(lambda conn, now_ns: registry.accept(conn, request, ref, "publisher", now_ns))
+        signed = self.publisher.sign(decode(row.payload, Release)) if files is None else files
+        await self.objects.put(row.payload)
+        notary = self.notary
+        await self.change(lambda conn, now_ns: registry.accept(conn, notary, request, signed, "publisher", now_ns))
 
     async def tick(self) -> Effects:
         """Let the rollouts advance."""
@@ -306,7 +345,12 @@ class World:
 
 
 CAPABILITIES = Capabilities(
-    engines={"onnxruntime": "1.20"}, max_opset=21, machine="x86_64", python="3.11", ram_bytes=1, disk_free_bytes=1
+    engines={"onnxruntime": "1.20"},
+    max_opset=21,
+    machine="x86_64",
+    python="3.11",
+    ram_bytes=1 << 30,
+    disk_free_bytes=1 << 30,
 )
 
 

@@ -14,7 +14,8 @@ from wire.release import Name, Sha256
 MAX_PIECE_BYTES = 24 * 1024
 """Most metadata bytes in one answer: base64 and its envelope stay far below the limit of a control document."""
 
-MetadataName = Annotated[str, msgspec.Meta(pattern=r"^([1-9][0-9]{0,8}\.)?[a-z][a-z0-9-]{0,39}\.json$")]
+MetadataName = Annotated[str, msgspec.Meta(pattern=r"^([1-9][0-9]{0,18}\.)?[A-Za-z0-9%._~-]{1,100}\.json$")]
+"""A role's name as in a URL, percent-encoded: no slash can stand in it."""
 AskId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Nonce = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
 Pem = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]

@@ -38,8 +38,13 @@ def decode(payload: bytes, kind: type[T], *, limit: int = MAX_CONTROL_BYTES) -> 
         MalformedError: it is not JSON, lacks a field, has an unknown one or a value of the wrong type; says which.
     """
     if len(payload) > limit:
-        raise OversizeError(f"{kind.__name__}: {len(payload)} bytes, at most {limit} allowed")
+        raise OversizeError(f"{_name(kind)}: {len(payload)} bytes, at most {limit} allowed")
     try:
         return msgspec.json.decode(payload, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise MalformedError(f"{kind.__name__}: {error}") from error
+        raise MalformedError(f"{_name(kind)}: {error}") from error
+
+
+def _name(kind: object) -> str:
+    """Of a document, or of the documents that it may be."""
+    return getattr(kind, "__name__", str(kind))

@@ -7,15 +7,14 @@ import base64
 import binascii
 import hashlib
 from collections.abc import Callable, Mapping
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
 import msgspec
 
 from wire.codec import Document, decode, encode
-from wire.errors import MalformedError, SignatureError
+from wire.errors import MalformedError, SignatureError, UnknownSignerError
 
 ASSIGNMENT_TYPE = "application/vnd.fleetloop.assignment+json"
-RELEASE_TYPE = "application/vnd.fleetloop.release+json"
 TIME_TYPE = "application/vnd.fleetloop.time+json"
 
 Verify = Callable[[bytes, bytes], bool]
@@ -36,6 +35,13 @@ class Envelope(Document, frozen=True, kw_only=True):
     payloadType: str  # noqa: N815 - the field names are the specification's
     payload: str
     signatures: Annotated[tuple[Signature, ...], msgspec.Meta(min_length=1, max_length=8)]
+
+
+class Unsealed(NamedTuple):
+    """A payload, and the id of the trusted key that signed it."""
+
+    payload: bytes
+    keyid: str
 
 
 def keyid(public_key: bytes) -> str:
@@ -60,11 +66,17 @@ def seal(payload: bytes, payload_type: str, signers: Mapping[str, Sign]) -> byte
 
 
 def unseal(envelope: bytes, payload_type: str, trusted: Mapping[str, Verify], *, limit: int) -> bytes:
-    """Return the payload if one trusted key signed it as a `payload_type`.
+    """Return the payload if one trusted key signed it as a `payload_type`. Raises as `unseal_by` does."""
+    return unseal_by(envelope, payload_type, trusted, limit=limit).payload
+
+
+def unseal_by(envelope: bytes, payload_type: str, trusted: Mapping[str, Verify], *, limit: int) -> Unsealed:
+    """Return the payload and who signed it, if one trusted key signed it as a `payload_type`.
 
     Raises:
         OversizeError, MalformedError: not an envelope of at most `limit` bytes.
-        SignatureError: other type, no signature by a trusted key, or one that does not hold.
+        UnknownSignerError: no trusted key is named in it.
+        SignatureError: other type, or a signature that does not hold.
     """
     document = decode(envelope, Envelope, limit=limit)
     if document.payloadType != payload_type:
@@ -74,10 +86,10 @@ def unseal(envelope: bytes, payload_type: str, trusted: Mapping[str, Verify], *,
     known = [signature for signature in document.signatures if signature.keyid in trusted]
     if not known:
         names = ", ".join(sorted({signature.keyid for signature in document.signatures}))
-        raise SignatureError(f"no trusted key signed this {payload_type} (signed by: {names})")
+        raise UnknownSignerError(f"no trusted key signed this {payload_type} (signed by: {names})")
     for signature in known:
         if trusted[signature.keyid](_unbase64(signature.sig, "signature"), message):
-            return payload
+            return Unsealed(payload, signature.keyid)
     raise SignatureError(f"the signature by key {known[0].keyid} does not match the {payload_type}")
 
 

@@ -17,5 +17,9 @@ class SignatureError(WireError):
     """No signature by a trusted key covers these bytes."""
 
 
+class UnknownSignerError(SignatureError):
+    """Only keys that are not trusted (yet) have signed these bytes."""
+
+
 class TopicError(WireError):
     """The topic is not part of the contract."""

@@ -35,10 +35,8 @@ class ClaimFile(Document, frozen=True, kw_only=True):
     token: Annotated[str, msgspec.Meta(min_length=20, max_length=200)]
     enrol_username: str
     enrol_password: str
-    director_keys: tuple[str, ...]
-    """Public ed25519 keys (64 hex digits) that may sign assignments."""
-    publisher_keys: tuple[str, ...]
-    """Public ed25519 keys (64 hex digits) that may sign releases."""
+    root: bytes
+    """The hub's newest root.json (TUF): where all trust of the device begins. It names the director's keys, too."""
 
 
 class EnrolRequest(Document, frozen=True, kw_only=True, tag="enrol"):

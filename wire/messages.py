@@ -62,6 +62,10 @@ class InstallFigures(Document, frozen=True, kw_only=True):
     download_s: float = 0.0
     canary_s: float = 0.0
     canary_rss_bytes: int = 0
+    by_delta: bool = False
+    """The model was unpacked from a delta; its bytes are those downloaded."""
+    delta_refused: Annotated[str, msgspec.Meta(max_length=200)] = ""
+    """Why a delta that was offered was of no use, so that the whole model had to come."""
 
 
 class SlotReport(Document, frozen=True, kw_only=True):
@@ -93,7 +97,8 @@ class Capabilities(Document, frozen=True, kw_only=True):
     accelerators: tuple[str, ...] = ()
     """What the engines can compute on beside the CPU, e.g. ("cuda",)."""
     operators: tuple[str, ...] | None = None
-    """Operators of a reduced runtime build ("Conv", "com.microsoft:QLinearAdd"); None = everything of its opset."""
+    """Operators of a reduced runtime build ("Conv", "com.microsoft::QLinearAdd"), or of one with custom operators.
+    None = a full build; `wire.compatibility` says what that contains."""
     modules: dict[str, bool] = {}
     """Can these be imported here? Answers whether torch or flwr are present."""
 
@@ -129,6 +134,8 @@ class Reported(Document, frozen=True, kw_only=True):
     speaks: tuple[int, int] = SPEAKS
     capabilities: Capabilities
     slots: Annotated[tuple[SlotReport, ...], msgspec.Meta(max_length=16)] = ()
+    finished: Annotated[tuple[SlotReport, ...], msgspec.Meta(max_length=16)] = ()
+    """How executions ended that a slot has left for a newer one: told until the hub has receipted them."""
     trust: TrustReport = TrustReport()
     certificate_expires_ns: int = 0
     """End of its certificate's life; 0 = it logs in with a password."""
@@ -155,6 +162,9 @@ class Telemetry(Document, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     seq: int
+    after: int = 0
+    """Set when it is sent: the message before it, while that one has no receipt yet. The hub takes no message whose
+    predecessor it lacks, so that a receipt can mean everything up to it. 0 = the oldest that the device still has."""
     at_ns: int = 0
     dropped: int = 0
     """Messages that the full outbox had to drop, oldest first, since the device began to count."""

@@ -56,6 +56,10 @@ class LinkError(Exception):
     """The message did not reach the broker: not connected, refused, or cut while waiting."""
 
 
+class LoginRefusedError(LinkError):
+    """The broker answered, and does not accept these credentials."""
+
+
 class Link(Protocol):
     """An MQTT connection that reconnects by itself, with QoS 1 throughout.
 

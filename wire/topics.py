@@ -107,6 +107,10 @@ class Topics:
         """Topic on which the cloud sends chunk `index` to the one device that asked for it."""
         return f"{self.root}/dn/{_checked(device)}/blob/{sha256}/{index}"
 
+    def all_dn_chunks(self, device: str) -> str:
+        """Filter for the chunks that are sent to `device` alone."""
+        return f"{self.root}/dn/{_checked(device)}/blob/+/+"
+
     def blob(self, sha256: str, index: int) -> str:
         """Topic of one retained chunk."""
         return f"{self.root}/blob/{sha256}/{index}"

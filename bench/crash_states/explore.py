@@ -76,7 +76,7 @@ def live_through(stage: Stage, start: Start) -> Course:
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
         disk.cut_at = stage.cut_at
-        died = _live(Life(disk, cloud, stage.hazards, judge, start.seed + number))
+        died = Life(disk, cloud, stage.hazards, judge, start.seed + number).run()
         disk.note("end")
         course.moments += disk.moments
         files = strictest(disk.unsettled())
@@ -139,14 +139,6 @@ def _recover(scenario: Scenario, state: State, start: Start, nested: int) -> Ite
         broken = live_through(scenario.last, start).broken
         place = f"{where}, again {_place(moment)}"
         yield Recovery(_digest(again.left), moment.operation, [f"{place}: {one}" for one in broken], nested=True)
-
-
-def _live(life: Life) -> bool:
-    try:
-        return life.run()
-    except Exception as error:  # whatever it is: the device did not come through
-        life.judge.broken.append(f"fails: {type(error).__name__}: {error}")
-        return False
 
 
 def _possible(disk: Unsettled) -> Iterator[dict[str, Left]]:

@@ -27,7 +27,7 @@ from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_
 from edge_agent.service.inference import Inference
 from edge_agent.service.tasks import Tasks
 from simulator.core.clock import VirtualClock
-from simulator.core.loop import VirtualLoop
+from simulator.core.loop import SimulationError, VirtualLoop
 from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
@@ -107,7 +107,7 @@ class WatchedRuntime:
         """Load the object at `path`. Raises ModelError."""
         sha256 = path.rpartition("/")[2]
         if sha256 in self._hazards.deadly:
-            raise PowerCutError("the model took the device down")
+            self._disk.die()
         try:
             data = await self._disk.read(path)
         except DiskError as error:
@@ -140,30 +140,30 @@ class Life:
     def run(self) -> bool:
         """Live; was the device taken down?"""
         loop = VirtualLoop(Rng(1))
-        clock = VirtualClock(loop)
         try:
-            loop.run(self._live(clock))
+            loop.run(self._live(VirtualClock(loop), Tasks(loop.fail)))
         except PowerCutError:
             return True
+        except SimulationError as error:
+            if isinstance(error.__cause__, PowerCutError):
+                return True
+            self.judge.broken.append(f"fails: {error}")
         except AgentError as error:
             self.judge.broken.append(f"does not start: {type(error).__name__}: {error}")
         return False
 
-    async def _live(self, clock: Clock) -> None:
-        crashes: list[BaseException] = []
+    async def _live(self, clock: Clock, tasks: Tasks) -> None:
         identity = await self._identify(clock)
-        agent, api = self._assemble(clock, identity, Tasks(crashes.append))
+        agent, api = self._assemble(clock, identity, tasks)
         await agent.start()
         device = Device(self.disk, agent, api.inference)
         self.judge.started(device)
-        await self._until_rest(device, clock, crashes)
+        await self._until_rest(device, clock)
 
-    async def _until_rest(self, device: Device, clock: Clock, crashes: list[BaseException]) -> None:
+    async def _until_rest(self, device: Device, clock: Clock) -> None:
         for _ in range(MAX_LOOKS):
             operations = self.disk.operations
             await clock.sleep(LOOK_NS)
-            for error in crashes:
-                raise error
             if not self.judge.settled(device):
                 self.judge.answered(device, await _ask(device.inference))
             elif self.disk.operations == operations:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from bench.crash_states.cloud import Promises
 from simulator.core.power import Unsettled
-from simulator.memory_disk import MemoryDisk
+from simulator.memory_disk import MemoryDisk, PowerCutError
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,6 +29,7 @@ class RecordingDisk(MemoryDisk):
         self.moments: list[Moment] = []
         self._promises = promises
         self._last = ("start", "")
+        self._dead = False
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
@@ -66,12 +67,21 @@ class RecordingDisk(MemoryDisk):
 
     def note(self, operation: str, path: str = "") -> None:
         """`operation` comes next: keep the moment before it."""
-        self.moments.append(Moment(*self._last, self.unsettled(), self._promises()))
+        if not self._dead:
+            self.moments.append(Moment(*self._last, self.unsettled(), self._promises()))
         self._last = (operation, path)
+
+    def die(self) -> None:
+        """The power goes: this is the last moment. Raises PowerCutError, now and for whoever goes on."""
+        self.note("death")
+        self._dead = True
+        raise PowerCutError("power cut")
 
     async def _step(self) -> None:
         """No turn of the loop: a recovery is quicker without, and power cuts are explored from the moments."""
         self.operations += 1
+        if self._dead or self.operations == self.cut_at:
+            self.die()
 
 
 @lru_cache(maxsize=256)

@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 from functools import cache
-from typing import Any
 
-import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from simulator.core.rng import Rng
@@ -17,9 +15,10 @@ from wire.release import Companions, Golden, ObjectRef, Release, RuntimeNeeds, T
 DEVICE, MODEL, SLOT = "p01-left", "watch", "main"
 DIRECTOR, PUBLISHER, STRANGER = (SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3))
 FEATURES = 4
+"""Values of one input."""
 SMALL_BYTES = 130_000
 """Three chunks."""
-LARGE_BYTES = 1_300_000
+LARGE_BYTES = 1_100_000
 """More than one group of chunks that is made durable at once."""
 
 
@@ -41,8 +40,12 @@ class Shipped:
 def ship(version: int, size: int = SMALL_BYTES, key: SigningKey = PUBLISHER) -> Shipped:
     """Version `version` with a model of `size` random bytes."""
     rng = Rng(version, "model")
-    model, golden = rng.bytes(size), rng.bytes(1_000)
-    release = Release(
+    return release(version, rng.bytes(size), rng.bytes(1_000), key)
+
+
+def release(version: int, model: bytes, golden: bytes, key: SigningKey = PUBLISHER) -> Shipped:
+    """Version `version` of these files."""
+    document = Release(
         model=MODEL,
         version=version,
         counter=version,
@@ -61,14 +64,14 @@ def ship(version: int, size: int = SMALL_BYTES, key: SigningKey = PUBLISHER) -> 
         companions=Companions(golden=object_ref(golden), parameters=object_ref(b"parameters")),
         card=object_ref(b"card"),
     )
-    envelope = seal(encode(release), RELEASE_TYPE, key.signers())
-    return Shipped(release, envelope, {object_ref(data).sha256: data for data in (model, golden, envelope)})
+    envelope = seal(encode(document), RELEASE_TYPE, key.signers())
+    return Shipped(document, envelope, {object_ref(data).sha256: data for data in (model, golden, envelope)})
 
 
-def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, **more: Any) -> SlotAssignment:
+def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_window_s: float = 1.0) -> SlotAssignment:
     """What an assignment says of a slot."""
     variant = shipped.release.variants[0]
-    timing = {"step_timeout_s": 30.0, "total_timeout_s": 300.0, "health_window_s": 1.0}
+    timing = {"step_timeout_s": 30.0, "total_timeout_s": 300.0, "health_window_s": health_window_s}
     return SlotAssignment(
         slot=slot,
         model=MODEL,
@@ -77,12 +80,16 @@ def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, **more: Any)
         sha256=variant.file.sha256,
         release=object_ref(shipped.envelope).brief(),
         execution=Execution(id=f"{slot}-{shipped.release.version}", attempt=attempt, **timing),
-        **more,
     )
 
 
-def assign(sequence: int, *slots: SlotAssignment, **more: Any) -> bytes:
+def assign(sequence: int, *slots: SlotAssignment, device: str = DEVICE) -> bytes:
     """A signed assignment."""
-    assignment = Assignment(device=DEVICE, sequence=sequence, issued_ns=sequence, slots=slots)
-    assignment = msgspec.structs.replace(assignment, federated=FederatedPolicy(enabled=True), **more)
+    assignment = Assignment(
+        device=device,
+        sequence=sequence,
+        issued_ns=sequence,
+        slots=slots,
+        federated=FederatedPolicy(enabled=True),
+    )
     return seal(encode(assignment), ASSIGNMENT_TYPE, DIRECTOR.signers())

@@ -4,7 +4,7 @@ To add one, add it to `SCENARIOS`: everything else follows from the record of wh
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 from bench.crash_states.cloud import TOPICS
@@ -81,6 +81,8 @@ ONE, TWO, THREE = ship(1), ship(2), ship(3)
 LARGE = ship(4, LARGE_BYTES)
 FORGED = ship(5, key=STRANGER)
 _TWO = {TWO.model.sha256}
+CUT = replace(_to(LARGE, 2, previous=1), cut_at=80)
+"""Some chunks of the large version are durable, and most are not."""
 
 SCENARIOS = (
     Scenario("first install", _to(ONE, 1)),
@@ -92,6 +94,13 @@ SCENARIOS = (
         (_to(ONE, 1), _to(TWO, 2, previous=1)),
     ),
     Scenario("large update", _to(LARGE, 2, previous=1), (_to(ONE, 1),)),
+    Scenario("resume of a cut transfer", _to(LARGE, 2, previous=1), (_to(ONE, 1), CUT)),
+    Scenario("another update instead of a cut one", _to(THREE, 3, previous=1), (_to(ONE, 1), CUT)),
+    Scenario(
+        "cut update that is wanted no longer",
+        Stage(_retained(assign(3)), _rules({SLOT: Ending(1, outcomes=(Outcome.CANCELLED,))})),
+        (_to(ONE, 1), CUT),
+    ),
     _failing("bad canary", TWO, Hazards(unfit=_TWO), Outcome.REJECTED),
     _failing("failed health window", TWO, Hazards(sick=_TWO), Outcome.ROLLED_BACK),
     _failing("trial cannot be loaded", TWO, Hazards(unloadable=_TWO), Outcome.ROLLED_BACK),

@@ -125,6 +125,13 @@ class _FleetBroker(amqtt.broker.Broker):  # type: ignore[misc]
         if any(holder.client_id == session.client_id for holder, _ in holders):
             await super()._publish_retained_messages_for_subscription(subscription, session)
 
+    async def end_unknown(self) -> None:
+        """End the connections whose login is not (or no longer) valid."""
+        for session, handler in list(self._sessions.values()):
+            known = logins.login(session.client_id or "", session.username or "", session.password or "")
+            if known is None and session.transitions.is_connected():
+                await handler.handle_connection_closed()
+
     def port(self) -> int:
         """The port that the listener got."""
         server: Any = self._servers["default"].instance
@@ -156,6 +163,7 @@ async def _serve() -> None:
     while line := await lines.readline():
         change = msgspec.json.decode(line, type=Users)
         logins.replace(change.users)
+        await broker.end_unknown()
         _tell(Told(broker.port(), change.number))
     os._exit(0)
 

@@ -1,4 +1,8 @@
-"""The hub's own certificate authority and server certificate, made at the first start (P-256, `cryptography`)."""
+"""The hub's own certificate authority and server certificate, made at the first start (P-256, `cryptography`).
+
+A server's certificate is good for servers only and a device's (`device_certificates`) for clients only, so none of the
+fleet can pose as its broker.
+"""
 
 import datetime
 import ipaddress
@@ -15,6 +19,7 @@ CA_LIFE = datetime.timedelta(days=3650)
 SERVER_LIFE = datetime.timedelta(days=825)
 BACKDATE = datetime.timedelta(days=1)
 """Devices' clocks may be behind."""
+AUTHORITY_FILE, AUTHORITY_KEY_FILE = "ca.pem", "ca.key"
 
 
 @dataclass(frozen=True)
@@ -23,6 +28,7 @@ class TlsFiles:
 
     certificate: Path
     key: Path
+    authority: Path
     ca_pem: str
 
 
@@ -32,10 +38,10 @@ def ensure(directory: Path, hosts: tuple[str, ...], now: datetime.datetime) -> T
     Only the server certificate is ever replaced: the authority stays, so devices keep trusting it.
     """
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
-    ca_path, ca_key_path = directory / "ca.pem", directory / "ca.key"
+    ca_path, ca_key_path = directory / AUTHORITY_FILE, directory / AUTHORITY_KEY_FILE
     if not ca_path.exists():
         _make_authority(ca_path, ca_key_path, now)
-    files = TlsFiles(directory / "server.pem", directory / "server.key", ca_path.read_text())
+    files = TlsFiles(directory / "server.pem", directory / "server.key", ca_path, ca_path.read_text())
     if not _still_good(files.certificate, hosts, now):
         _make_server(files, ca_key_path, hosts, now)
     return files
@@ -54,14 +60,14 @@ def _make_authority(path: Path, key_path: Path, now: datetime.datetime) -> None:
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Fleetloop hub CA")])
     usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
     certificate = (
-        _builder(name, name, key, now, CA_LIFE)
+        builder(name, name, key.public_key(), now, CA_LIFE)
         .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
         .add_extension(usage, critical=True)
         .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
         .sign(key, hashes.SHA256())
     )
-    _write(key_path, _pem(key), 0o600)
-    _write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    write(key_path, pem(key), 0o600)
+    write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
 def _make_server(files: TlsFiles, ca_key_path: Path, hosts: tuple[str, ...], now: datetime.datetime) -> None:
@@ -72,29 +78,30 @@ def _make_server(files: TlsFiles, ca_key_path: Path, hosts: tuple[str, ...], now
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     certificate = (
-        _builder(subject, authority.subject, key, now, SERVER_LIFE)
+        builder(subject, authority.subject, key.public_key(), now, SERVER_LIFE)
         .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
         .add_extension(issuer_id, critical=False)
         .sign(ca_key, hashes.SHA256())
     )
-    _write(files.key, _pem(key), 0o600)
-    _write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
+    write(files.key, pem(key), 0o600)
+    write(files.certificate, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
-def _builder(
+def builder(
     subject: x509.Name,
     issuer: x509.Name,
-    key: ec.EllipticCurvePrivateKey,
+    key: ec.EllipticCurvePublicKey,
     now: datetime.datetime,
     life: datetime.timedelta,
 ) -> x509.CertificateBuilder:
+    """What every certificate has."""
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
-        .public_key(key.public_key())
+        .public_key(key)
         .serial_number(x509.random_serial_number())
         .not_valid_before(now - BACKDATE)
         .not_valid_after(now + life)
@@ -112,13 +119,15 @@ def _general_name(host: str) -> x509.GeneralName:
         return x509.DNSName(host)
 
 
-def _pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+def pem(key: ec.EllipticCurvePrivateKey) -> bytes:
+    """PKCS #8, not encrypted."""
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()
     )
 
 
-def _write(path: Path, content: bytes, mode: int) -> None:
+def write(path: Path, content: bytes, mode: int) -> None:
+    """Replace a file as a whole."""
     temporary = path.with_name(path.name + ".tmp")
     descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
     with os.fdopen(descriptor, "wb") as file:

@@ -4,14 +4,14 @@ import asyncio
 import contextlib
 import logging
 import sys
-from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import msgspec
 
 from cloud.adapters.broker_child import Start, Told, Users
-from cloud.ports import BrokerError, BrokerUser
+from cloud.ports import BrokerError, BrokerUser, Roster
 from wire.identity import Broker
 
 log = logging.getLogger(__name__)
@@ -39,6 +39,9 @@ class Listener:
 
 class EmbeddedBroker:
     """The `cloud.ports.BrokerControl` for amqtt in a child process of the hub."""
+
+    credential: Literal["password"] = "password"
+    enrolment: None = None
 
     def __init__(self, listener: Listener, log_file: Path) -> None:
         self._listener = listener
@@ -85,9 +88,12 @@ class EmbeddedBroker:
             await asyncio.gather(self._keeper, return_exceptions=True)
         await self._end()
 
-    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
-        """Make exactly these users known and wait until the broker says so. Raises BrokerError."""
-        self._users = dict(users)
+    async def admit(self, roster: Roster) -> None:
+        """Make exactly these users known, end the connections of others, and wait until the broker says so.
+
+        Raises BrokerError.
+        """
+        self._users = dict(roster.users)
         self._number += 1
         number = self._number
         self._tell_users()

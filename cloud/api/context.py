@@ -13,6 +13,7 @@ from cloud.errors import ForbiddenError, UnauthorisedError
 from cloud.ports import BrokerControl, Objects, Store
 from cloud.service.effects import Effects
 from cloud.service.outbox import Outbox
+from cloud.service.trust.service import Trust
 from cloud.tables import api_keys
 from wire.ports import Clock, Ids, Link
 from wire.topics import Topics
@@ -25,7 +26,6 @@ _bearer = HTTPBearer(auto_error=False, description="an API key of the hub (flk_.
 class FleetIdentity:
     """What a claim file says of the fleet itself."""
 
-    director_key: str
     enrol_username: str
     enrol_password: str
 
@@ -43,6 +43,7 @@ class Context:
     ids: Ids
     topics: Topics
     fleet: FleetIdentity
+    trust: Trust
 
     async def change(self, call: Callable[[Connection, int], Effects]) -> None:
         """Commit `call(connection, now)` and have its effects performed."""

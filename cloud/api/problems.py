@@ -23,7 +23,8 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     UnauthorisedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
 }
-MAX_BODY_BYTES = 1024 * 1024
+MAX_BODY_BYTES = 3 * 1024 * 1024
+"""Room for the largest trust metadata (`wire.trust.MAX_TARGETS_BYTES`) in base64."""
 
 
 def problem(status: int, detail: str) -> JSONResponse:

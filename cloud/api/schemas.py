@@ -2,7 +2,7 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 VersionNumber = Annotated[int, Field(ge=1, lt=2**31)]
@@ -10,6 +10,9 @@ Count = Annotated[int, Field(ge=1, lt=2**31)]
 Label = Annotated[str, Field(max_length=63)]
 Labels = Annotated[dict[Label, Label], Field(max_length=32)]
 Role = Literal["viewer", "operator", "publisher", "admin"]
+
+
+MAX_CLAIMS = 10_000
 
 
 class Request(BaseModel):
@@ -35,13 +38,35 @@ class Health(BaseModel):
     version: str
 
 
-class ClaimRequest(Request):
+class ClaimTerms(Request):
+    """What a claim says of a device. What is left out stays as it is for a device that is known."""
+
+    labels: Labels | None = None
+    federated: bool | None = None
+    """May it take part in federated learning?"""
+    replaces: bool = False
+    """Give the name of an enrolled device to new hardware; the old hardware is out when the new one enrols."""
+
+
+class ClaimRequest(ClaimTerms):
     """Announce a device. The answer is its claim file (wire.identity.ClaimFile), shown once."""
 
     device: Name
-    labels: Labels = {}
-    federated: bool = False
-    """May it take part in federated learning?"""
+
+
+class ClaimsRequest(ClaimTerms):
+    """Announce many devices: those named, or `count` devices called prefix-0001, prefix-0002... from `first` on."""
+
+    devices: Annotated[list[Name], Field(min_length=1, max_length=MAX_CLAIMS)] | None = None
+    prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,52}$")] | None = None
+    count: Annotated[int, Field(ge=1, le=MAX_CLAIMS)] = 1
+    first: Annotated[int, Field(ge=0, lt=10**9)] = 1
+
+
+class RevocationRequest(Request):
+    """Why a device is to be put out of the fleet."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=200)]
 
 
 class SlotView(BaseModel):
@@ -65,6 +90,12 @@ class DeviceView(BaseModel):
     labels: dict[str, str]
     federated: bool
     enrolled: bool
+    """Is it of the fleet now: enrolled, and not revoked since?"""
+    revoked_ns: int | None
+    clone_suspected_ns: int | None
+    """Since when two devices seem to speak under this name."""
+    certificate_expires_ns: int | None
+    """End of its newest certificate; none where devices log in with passwords."""
     online: bool
     seen_ns: int | None
     desired_sequence: int
@@ -145,10 +176,61 @@ class SigningRequestView(BaseModel):
     created_ns: int
 
 
-class SignatureRequest(Request):
-    """The DSSE envelope (JSON object, wire.dsse.Envelope) over the payload of the signing request."""
+class MetadataRequest(Request):
+    """TUF metadata by role ("targets", "bin-0" to "bin-f"): base64 of the signed files."""
 
-    envelope: dict[str, Any]
+    metadata: Annotated[dict[str, Base64Bytes], Field(min_length=1, max_length=17)]
+
+    def files(self) -> dict[str, bytes]:
+        """The files themselves."""
+        return dict(self.metadata)
+
+
+class DeliveryRequest(MetadataRequest):
+    """What was signed anew. `restored`: this hub came back from a backup and takes what was signed since, too."""
+
+    restored: bool = False
+
+
+class RootRequest(Request):
+    """A root of trust: base64 of a signed root.json."""
+
+    root: Base64Bytes
+
+
+class RoleView(BaseModel):
+    """The newest metadata of a role."""
+
+    version: int
+    expires_ns: int
+    sha256: str
+
+
+class TrustKeys(BaseModel):
+    """Public ed25519 keys (hex) by role; `threshold` of the root keys must sign a root."""
+
+    root: list[str]
+    threshold: int
+    targets: list[str]
+    online: list[str]
+    director: list[str]
+
+
+class HeldKeys(BaseModel):
+    """Public keys (hex) whose private halves this hub holds."""
+
+    online: list[str]
+    director: list[str]
+
+
+class TrustView(BaseModel):
+    """What devices can trust today. `ready`: there is a root, and the publisher has signed everything under it."""
+
+    ready: bool
+    keys: TrustKeys | None
+    """As the newest root says; null while there is none."""
+    held: HeldKeys
+    roles: dict[str, RoleView]
 
 
 class RefusalRequest(Request):
@@ -170,13 +252,6 @@ class KeyView(BaseModel):
     name: str
     role: Role
     key: str
-
-
-class PublisherKeyRequest(Request):
-    """An ed25519 public key (64 hex digits) that may sign releases from now on."""
-
-    name: Name
-    public_key: Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
 
 
 class WaveRequest(Request):

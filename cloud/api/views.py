@@ -140,7 +140,7 @@ def _device(row: Row[Any], found: list[SlotView], *, full: bool) -> DeviceView:
     view: DeviceView = _pick(
         DeviceView,
         row,
-        enrolled=row.verifier is not None,
+        enrolled=row.enrolled_ns is not None and row.revoked_ns is None,
         desired_sequence=row.sequence or 0,
         accepted_sequence=row.reported_sequence,
         slots=found,

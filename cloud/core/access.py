@@ -19,6 +19,9 @@ class Access:
 DEVICE: Final = Access(("up/{client}/#",), ("dn/{client}/#", "blob/*/*"))
 ENROLMENT: Final = Access(("enrol/up/{client}",), ("enrol/dn/{client}",))
 HUB: Final = Access(("#",), ("#",))
+HUB_USER, AGGREGATOR_USER, ENROL_USER, PROBE_USER = "hub", "aggregator", "enrol", "probe"
+RESERVED_NAMES: Final = frozenset({HUB_USER, AGGREGATOR_USER, ENROL_USER, PROBE_USER})
+"""Logins of the hub itself, of its programs and of the enrolment: no device can have these names."""
 AGGREGATOR: Final = Access(
     ("dn/*/fed", "dn/*/want", "blob/*/*"), ("up/+/status", "up/+/fed", "up/+/blob/#", "up/*/blob/*/*")
 )

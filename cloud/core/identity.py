@@ -1,4 +1,4 @@
-"""Who may do what: roles of API keys, and when a claim token turns into an identity.
+"""Who may do what: roles of API keys, when a claim token turns into an identity, and how long that one lasts.
 
 Secrets are compared and kept as SHA-256 digests only: they are 256 random bits, so a slow hash would add nothing.
 """
@@ -60,7 +60,9 @@ class Claim:
     device: str
     expires_ns: int
     used_with: str | None
-    """The verifier that it was used with, if it was."""
+    """The digest of the secret's public side that it was used with, if it was."""
+    replaces: bool = False
+    """May it give the name of an enrolled device to new hardware?"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,14 +80,45 @@ class Denied:
     reason: str
 
 
-def enrol(claim: Claim | None, verifier: str, now_ns: int) -> Enrolled | Denied:
-    """Decide on an enrolment: a token works once; repeating the same request repeats the answer, even after expiry."""
+def enrol(claim: Claim | None, secret: str, holder: str | None, now_ns: int) -> Enrolled | Denied:
+    """Decide on an enrolment: a token works once; repeating the same request repeats the answer, even after expiry.
+
+    `secret` is the digest of the secret's public side; `holder` that of the device which has the name now, if one has.
+    A name in use changes hands only by a claim that says so.
+    """
     if claim is None:
         return Denied("unknown claim token: ask the operator for a new claim file")
     if claim.used_with is not None:
-        if hmac.compare_digest(claim.used_with, verifier):
+        if hmac.compare_digest(claim.used_with, secret):
             return Enrolled(claim.device, first=False)
         return Denied("claim token was already used by another device: ask the operator for a new claim file")
     if now_ns >= claim.expires_ns:
         return Denied("claim token has expired: ask the operator for a new claim file")
+    if holder not in (None, secret) and not claim.replaces:
+        return Denied(
+            f"{claim.device} is enrolled already: to give its name to new hardware, the operator makes a claim that "
+            "replaces it"
+        )
     return Enrolled(claim.device, first=True)
+
+
+MAX_LIVE_CERTIFICATES: Final = 8
+"""Most valid certificates of one device: the present one, its successor, and a few whose answers got lost."""
+RECOVERY_GRACE_NS: Final = 365 * 24 * 3600 * 1_000_000_000
+"""How long after its end a certificate still proves who its holder is."""
+
+
+def renew(live_count: int) -> Denied | None:
+    """Decide on one more certificate for an enrolled device that has `live_count` valid ones."""
+    if live_count >= MAX_LIVE_CERTIFICATES:
+        return Denied(f"{live_count} certificates are valid already: wait until some of them expire")
+    return None
+
+
+def recover(expires_ns: int, revoked: bool, now_ns: int) -> Denied | None:
+    """Decide on a new certificate for who proves to hold the key of this one."""
+    if revoked:
+        return Denied("this certificate was revoked: ask the operator for a new claim file")
+    if now_ns >= expires_ns + RECOVERY_GRACE_NS:
+        return Denied("this certificate ended more than a year ago: ask the operator for a new claim file")
+    return None

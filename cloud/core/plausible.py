@@ -31,13 +31,15 @@ def check_reported(reported: Reported) -> None:
     """Raises MalformedError."""
     _within("seq", reported.seq, MAX_SEQ)
     _within("sequence", reported.sequence, MAX_COUNT)
-    for slot in reported.slots:
+    for slot in (*reported.slots, *reported.finished):
         _check_slot(slot)
 
 
 def check_telemetry(telemetry: Telemetry) -> None:
     """Raises MalformedError."""
     _within("seq", telemetry.seq, MAX_SEQ)
+    _within("at_ns", telemetry.at_ns, MAX_SEQ)
+    _within("dropped", telemetry.dropped, MAX_COUNT)
     for one in telemetry.stats:
         _check_stats(one)
 

@@ -1,4 +1,4 @@
-"""Starts the publisher: its own keys and ledger, one loop over the hub's signing desk, or one command of a person."""
+"""Starts the publisher: its own key and book, one loop over the hub's signing desk, or one command of a person."""
 
 import logging
 import signal
@@ -7,17 +7,21 @@ import threading
 from pathlib import Path
 
 from cloud.publisher.adapters.hub_http import HttpHub
-from cloud.publisher.adapters.ledger_file import LedgerFile
+from cloud.publisher.adapters.metadata_files import MetadataFiles
+from cloud.publisher.book import Book, ForeignRootError, NotNamedError
 from cloud.publisher.core import Policy, Verdict
 from cloud.publisher.ports import HubRefusalError, HubUnreachableError
-from cloud.publisher.service import Desk, NotApprovableError, UnknownRequestError
+from cloud.publisher.service import Desk, DisagreementError, NoRootError, NotApprovableError, UnknownRequestError
 from cloud.publisher.settings import Settings
-from wire.adapters.keys import SigningKey, load_or_create
+from wire.adapters.key_ring import Ring, key_files
+from wire.adapters.system import SystemClock
 from wire.errors import MalformedError
 
 _log = logging.getLogger(__name__)
 
-KEY, PUBLIC, LEDGER = "publisher.key", "publisher.pub", "ledger.json"
+KEY, BOOK = "publisher", "metadata"
+CANNOT_SIGN = (NoRootError, NotNamedError, ForeignRootError, DisagreementError)
+"""Nothing can be signed until a person has done something; the message says what."""
 
 
 def run(settings: Settings) -> int:
@@ -25,33 +29,32 @@ def run(settings: Settings) -> int:
     data = Path(settings.key_dir)
     try:
         data.mkdir(parents=True, exist_ok=True, mode=0o700)
-        key = load_or_create(data / KEY)
-        (data / PUBLIC).write_text(f"{key.public_hex}\n")
+        ring = key_files(data, KEY)
     except OSError as error:
         raise MalformedError(f"key_dir {data}: {error.strerror}; name a directory that can be written") from error
     if settings.action == "key":
-        print(key.public_hex)
+        print("\n".join(key.public_hex for key in ring()))
         return 0
     hub = HttpHub(settings.hub_url, _api_key(settings))
     try:
-        return _act(settings, _desk(settings, hub, key, data), key)
-    except (HubUnreachableError, HubRefusalError, UnknownRequestError, NotApprovableError) as error:
+        return _act(settings, _desk(settings, hub, ring, data), ring)
+    except (HubUnreachableError, HubRefusalError, UnknownRequestError, NotApprovableError, *CANNOT_SIGN) as error:
         print(f"fleetloop publisher: {error}", file=sys.stderr)
         return 1
     finally:
         hub.close()
 
 
-def _desk(settings: Settings, hub: HttpHub, key: SigningKey, data: Path) -> Desk:
+def _desk(settings: Settings, hub: HttpHub, ring: Ring, data: Path) -> Desk:
     policy = Policy(
         max_accuracy_drop=settings.max_accuracy_drop,
         min_agreement=settings.min_agreement,
         max_bytes_ratio=settings.max_bytes_ratio,
     )
-    return Desk(hub, LedgerFile(data / LEDGER), key.signers(), policy)
+    return Desk(hub, Book(MetadataFiles(data / BOOK), ring, SystemClock().now_ns), policy)
 
 
-def _act(settings: Settings, desk: Desk, key: SigningKey) -> int:
+def _act(settings: Settings, desk: Desk, ring: Ring) -> int:
     match settings.action:
         case "list":
             for request, verdict in desk.review():
@@ -60,10 +63,11 @@ def _act(settings: Settings, desk: Desk, key: SigningKey) -> int:
             desk.approve(settings.request)
         case "refuse":
             desk.refuse(settings.request, settings.reason)
+        case "renew":
+            desk.agree(restart=settings.restart_versions, restored=settings.hub_restored)
         case _:
-            _log.info(
-                "publisher serves %s with key %s, approval by %s", settings.hub_url, key.public_hex, settings.approve
-            )
+            keys = ", ".join(key.public_hex for key in ring())
+            _log.info("publisher serves %s with key %s, approval by %s", settings.hub_url, keys, settings.approve)
             _serve(settings, desk)
     return 0
 
@@ -72,19 +76,27 @@ def _serve(settings: Settings, desk: Desk) -> None:
     stop = threading.Event()
     for name in (signal.SIGTERM, signal.SIGINT):
         signal.signal(name, lambda *_: stop.set())
-    reachable = True
+    said = ""
     while not stop.is_set():
-        try:
-            desk.work(by_policy=settings.approve == "policy")
-            reachable = True
-        except HubUnreachableError as error:
-            if reachable:
-                _log.warning("the hub does not answer, trying again: %s", error)
-            reachable = False
-        except HubRefusalError as error:
-            _log.error("the hub did not take it: %s", error)
+        trouble = _pass(desk, by_policy=settings.approve == "policy")
+        if trouble and trouble != said:
+            _log.warning("nothing is signed for now: %s", trouble)
+        said = trouble
         stop.wait(settings.poll_s)
     _log.info("publisher stopped")
+
+
+def _pass(desk: Desk, *, by_policy: bool) -> str:
+    """One pass; what was in its way, if anything was."""
+    try:
+        desk.work(by_policy=by_policy)
+    except HubUnreachableError as error:
+        return f"the hub does not answer, trying again: {error}"
+    except HubRefusalError as error:
+        return f"the hub did not take it: {error}"
+    except CANNOT_SIGN as error:
+        return str(error)
+    return ""
 
 
 def _opinion(verdict: Verdict) -> str:

@@ -10,12 +10,15 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the publisher needs to know."""
 
     action: Annotated[
-        Literal["serve", "list", "approve", "refuse", "key"],
-        Meta(description="serve until stopped; list what waits; approve or refuse one request; show the public key"),
+        Literal["serve", "list", "approve", "refuse", "renew", "key"],
+        Meta(
+            description="serve until stopped; list what waits; approve or refuse one request; renew what is due; "
+            "show the public key"
+        ),
     ] = "serve"
-    key_dir: Annotated[str, Meta(description="directory of the signing key and the ledger; created with mode 0700")] = (
-        "publisher-data"
-    )
+    key_dir: Annotated[
+        str, Meta(description="directory of the signing key and of everything it signed; created with mode 0700")
+    ] = "publisher-data"
     hub_url: Annotated[str, Meta(description="URL of the hub")] = "http://127.0.0.1:8600"
     api_key_file: Annotated[str, Meta(description="file that holds the hub API key (role publisher)")] = ""
     approve: Annotated[
@@ -33,4 +36,10 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, Meta(gt=0, description="policy: largest size of a variant as a share of the fp32 parent")
     ] = 1.0
     request: Annotated[str, Meta(description="id of the signing request to approve or refuse")] = ""
+    restart_versions: Annotated[
+        bool, Meta(description="renew: sign everything, with versions from 1 on (docs/security.md says when)")
+    ] = False
+    hub_restored: Annotated[
+        bool, Meta(description="renew: the hub came back from a backup; hand in all that it has lost")
+    ] = False
     reason: Annotated[str, Meta(description="why it is refused; shown on the hub")] = "refused by a person"

@@ -13,7 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, select
 
 from cloud.ports import Store
-from cloud.tables import devices
+from cloud.tables import ENROLLED, devices
 from wire.asks import Answer, Ask, MetadataPiece, Refused, Renewed, TimeTold
 from wire.codec import decode, encode
 from wire.errors import WireError
@@ -24,6 +24,7 @@ log = logging.getLogger(__name__)
 
 MAX_ASK_BYTES = 16 * 1024
 MAX_WAITING = 2_000
+WORKERS = 16
 MAX_WAITING_PER_DEVICE = 16
 
 Reply = MetadataPiece | TimeTold | Renewed | Refused | None
@@ -32,7 +33,7 @@ Handler = Callable[[str, Any], Awaitable[Reply]]
 
 
 class Asks:
-    """Answers questions, one after the other, in order of arrival."""
+    """Answers questions, WORKERS at a time: an answer that the broker is slow to take holds up few others."""
 
     def __init__(self, store: Store, link: Link, topics: Topics, handlers: Mapping[type, Handler]) -> None:
         self._store = store
@@ -55,6 +56,11 @@ class Asks:
 
     async def run(self) -> None:
         """Answer for ever."""
+        async with asyncio.TaskGroup() as group:
+            for number in range(WORKERS):
+                group.create_task(self._work(), name=f"asks-{number}")
+
+    async def _work(self) -> None:
         while True:
             device, payload = await self._queue.get()
             self._waiting[device] -= 1
@@ -93,5 +99,4 @@ def is_ask(topics: Topics, topic: str) -> str | None:
 
 def _may_ask(conn: Connection, device: str) -> bool:
     """Enrolled and not revoked."""
-    here = (devices.c.name == device) & devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
-    return conn.execute(select(devices.c.name).where(here)).first() is not None
+    return conn.execute(select(devices.c.name).where(devices.c.name == device, ENROLLED)).first() is not None

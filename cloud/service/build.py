@@ -25,6 +25,7 @@ from wire.release import (
 )
 
 ENGINE = "onnxruntime"
+MIB = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,7 +111,7 @@ def release(
         input=Tensor(name="x", shape=(-1, *result.input_shape)),
         classes=result.classes,
         parent=refs[parent.model.file],
-        variants=tuple(_variant(one, refs) for one in shipped(result)),
+        variants=tuple(_variant(one, refs, refs[companions.golden.file]) for one in shipped(result)),
         companions=Companions(
             golden=refs[companions.golden.file],
             parameters=refs[companions.parameters.file],
@@ -137,13 +138,21 @@ def gate_report(result: Result, origin: Origin) -> dict[str, Any]:
     return report
 
 
-def _variant(report: CandidateReport, refs: Mapping[str, ObjectRef]) -> Variant:
+def _variant(report: CandidateReport, refs: Mapping[str, ObjectRef], golden: ObjectRef) -> Variant:
+    """What it needs of RAM is what a process with nothing but the model took when it was measured."""
     assert report.model is not None
+    needs = RuntimeNeeds(
+        engine=ENGINE,
+        opset=report.opset,
+        operators=report.operators,
+        ram_bytes=int(report.metrics.rss_mb * MIB) if report.metrics is not None else 0,
+        flash_bytes=report.model.bytes + golden.bytes,
+    )
     return Variant(
         name=report.name,
         precision=report.precision,
         file=refs[report.model.file],
-        needs=RuntimeNeeds(engine=ENGINE, opset=report.opset, operators=report.operators),
+        needs=needs,
         golden=Golden(logits=report.golden_logits, tolerance=report.golden_tolerance),
         metrics=_metrics(report),
     )

@@ -13,6 +13,7 @@ from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
+from wire.dsse import Envelope, keyid
 from wire.topics import Topics
 
 Seal = Callable[[bytes], bytes]
@@ -40,6 +41,14 @@ def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
         .order_by(desired.c.device)
     )
     for device in conn.execute(ahead).scalars().all():
+        before = _current(conn, device)
+        _issue(conn, device, before.slots if before else (), seal, now_ns)
+
+
+def reissue_foreign(conn: Connection, director: str, seal: Seal, now_ns: int) -> None:
+    """Issue anew what another key than this director's (public, hex) has signed: the root has replaced that key."""
+    foreign = select(desired.c.device).where(desired.c.signer != keyid(bytes.fromhex(director)))
+    for device in conn.execute(foreign.order_by(desired.c.device)).scalars().all():
         before = _current(conn, device)
         _issue(conn, device, before.slots if before else (), seal, now_ns)
 
@@ -94,10 +103,12 @@ def _issue(conn: Connection, device: str, slots: tuple[SlotAssignment, ...], sea
     payload = encode(document)
     if len(payload) > MAX_ASSIGNMENT_BYTES:
         raise DirectorError(f"the assignment of {device} has {len(payload)} bytes; {MAX_ASSIGNMENT_BYTES} are allowed")
+    envelope = seal(payload)
     values = {
         "sequence": document.sequence,
         "assignment": payload,
-        "envelope": seal(payload),
+        "envelope": envelope,
+        "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": now_ns,
     }
     statement = insert(desired).values(device=device, **values)

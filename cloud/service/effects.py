@@ -18,6 +18,7 @@ class Wake(StrEnum):
 
     USERS = "users"
     BLOBS = "blobs"
+    DELTAS = "deltas"
     ROLLOUTS = "rollouts"
     JOBS = "jobs"
 

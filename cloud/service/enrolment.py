@@ -1,86 +1,167 @@
 """How devices come to the fleet: an operator announces one (claim), it turns its token into an identity (enrol).
 
+The identity is the digest of a password, or a certificate for the device's key.
+
 The database row is written before the broker learns of the login, and the device is answered after that, so a device
 that has its answer can log in. Repeating either step is harmless.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any, Final
 
 from sqlalchemy import Connection, delete, insert, select, update
 
-from cloud.core.identity import Claim, Denied, Enrolled, digest, enrol
+from cloud.core.access import RESERVED_NAMES
+from cloud.core.identity import Claim, Denied, digest, enrol
 from cloud.errors import InvalidError
-from cloud.service import audit
+from cloud.ports import Authority, SigningRequestError
+from cloud.service import audit, certificates, director
 from cloud.service.effects import NOTHING, Effects, Publish, Wake
 from cloud.tables import claims, devices
 from wire.codec import decode, encode
-from wire.errors import WireError
-from wire.identity import EnrolReply, EnrolRequest
+from wire.errors import MalformedError, WireError
+from wire.identity import EnrolReply, EnrolRequest, RecoverRequest
 from wire.topics import Topics, valid_name
 
 CLAIM_LIFE_NS = 24 * 3600 * 1_000_000_000
-RESERVED_NAMES = frozenset({"hub", "enrol", "aggregator"})
-"""Logins of the hub's own programs on the broker."""
+MAX_REQUEST_BYTES = 24 * 1024
+NO_CERTIFICATES = "devices of this fleet log in with passwords: send a verifier"
+FRESH: Final[Mapping[str, Any]] = {
+    "boot": 0,
+    "sessions": None,
+    "clone_suspected_ns": None,
+    "reported_seq": 0,
+    "reported_sequence": 0,
+    "telemetry_seq": 0,
+    "certificate_serial": None,
+    "certificate_expires_ns": None,
+}
+"""What the hub knows of hardware that it has never heard of."""
+_Request: type[EnrolRequest | RecoverRequest] = EnrolRequest | RecoverRequest  # type: ignore[assignment]
 
 
 @dataclass(frozen=True, slots=True)
 class NewClaim:
-    """What the operator says of a device."""
+    """What the operator says of a device. None = as it is, for a device that is known."""
 
     device: str
-    labels: Mapping[str, str]
-    federated: bool
+    labels: Mapping[str, str] | None
+    federated: bool | None
     token: str
+    replaces: bool = False
+    """The name may change over to new hardware while the old one is enrolled."""
+
+
+def check_name(device: str) -> None:
+    """Raises InvalidError when no device can have this name."""
+    if not valid_name(device):
+        raise InvalidError(f"{device!r} cannot be a name: lower-case letters, digits, '.', '_' and '-', at most 63")
+    if device in RESERVED_NAMES:
+        raise InvalidError(f"a device cannot be called {device!r}: that name is reserved")
 
 
 def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
-    """Announce a device, or renew the claim of a known one (replaced hardware keeps its history).
+    """Announce a device, or make a new claim for a known one, which keeps its history.
 
     Of the claim files of a device only the newest is good, so one that was lost can be made worthless.
     """
-    if new.device in RESERVED_NAMES or not valid_name(new.device):
-        raise InvalidError(f"a device cannot be called {new.device!r}: that name is reserved")
-    values = {"labels": dict(new.labels), "federated": new.federated, "claimed_ns": now_ns}
+    check_name(new.device)
+    said = {"labels": None if new.labels is None else dict(new.labels), "federated": new.federated}
+    values = {name: value for name, value in said.items() if value is not None} | {"claimed_ns": now_ns}
     known = conn.execute(update(devices).where(devices.c.name == new.device).values(values)).rowcount
     if not known:
-        conn.execute(insert(devices).values(name=new.device, **values))
+        conn.execute(insert(devices).values(name=new.device, **{"labels": {}, "federated": False} | values))
     conn.execute(delete(claims).where(claims.c.device == new.device, claims.c.used_ns.is_(None)))
-    token = digest(new.token)
-    conn.execute(insert(claims).values(token_sha256=token, device=new.device, expires_ns=now_ns + CLAIM_LIFE_NS))
-    audit.record(conn, now_ns, actor, ("device.claim", new.device), labels=dict(new.labels))
+    row = {"token_sha256": digest(new.token), "device": new.device, "replaces": new.replaces}
+    conn.execute(insert(claims).values(row | {"expires_ns": now_ns + CLAIM_LIFE_NS}))
+    audit.record(conn, now_ns, actor, ("device.claim", new.device), **said, replaces=new.replaces)
 
 
-def handle(conn: Connection, client: str, payload: bytes, now_ns: int, topics: Topics) -> Effects:
-    """Answer an enrolment request of the client `client`."""
-    try:
-        request = decode(payload, EnrolRequest, limit=4096)
-    except WireError as error:
-        return _answer(topics, client, EnrolReply(ok=False, reason=str(error)[:500]))
-    if request.verifier is None:
-        return _answer(topics, client, EnrolReply(ok=False, reason="this broker wants a verifier"))
-    verdict = enrol(_find(conn, request.token), request.verifier, now_ns)
-    if isinstance(verdict, Denied):
-        return _answer(topics, client, EnrolReply(ok=False, reason=verdict.reason))
-    if verdict.first:
-        _accept(conn, verdict, request, now_ns)
-    reply = _answer(topics, client, EnrolReply(ok=True, username=verdict.device))
-    return reply + (Effects(wakes=frozenset({Wake.USERS, Wake.ROLLOUTS})) if verdict.first else NOTHING)
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Where devices come in. `authority` issues their certificates; None = they log in with passwords."""
+
+    topics: Topics
+    authority: Authority | None = None
+
+    def answer(self, conn: Connection, client: str, payload: bytes, now_ns: int) -> Effects:
+        """Answer a request of the client `client`."""
+        try:
+            request = decode(payload, _Request, limit=MAX_REQUEST_BYTES)
+            with conn.begin_nested():
+                effects, reply = self._judge(conn, request, now_ns)
+        except (WireError, SigningRequestError) as error:
+            effects, reply = NOTHING, _no(str(error))
+        return Effects((Publish(self.topics.enrol("dn", client), encode(reply)),)) + effects
+
+    def _judge(
+        self, conn: Connection, request: EnrolRequest | RecoverRequest, now_ns: int
+    ) -> tuple[Effects, EnrolReply]:
+        if isinstance(request, EnrolRequest):
+            return self._enrol(conn, request, now_ns)
+        if self.authority is None:
+            return NOTHING, _no(NO_CERTIFICATES)
+        issued = certificates.recovered(conn, self.authority, request, now_ns)
+        if isinstance(issued, Denied):
+            return NOTHING, _no(issued.reason)
+        return NOTHING, EnrolReply(ok=True, username=issued.device, certificate=issued.pem)
+
+    def _enrol(self, conn: Connection, request: EnrolRequest, now_ns: int) -> tuple[Effects, EnrolReply]:
+        secret = self._secret(request)
+        known = _find(conn, request.token)
+        verdict = enrol(known, secret, _holder(conn, known, secret, now_ns), now_ns)
+        if isinstance(verdict, Denied):
+            return NOTHING, _no(verdict.reason)
+        device = verdict.device
+        effects = self._accept(conn, device, (request.token, secret), now_ns) if verdict.first else NOTHING
+        if self.authority is None:
+            return effects, EnrolReply(ok=True, username=device)
+        issued = certificates.issue(conn, self.authority, device, request.csr, now_ns)
+        return effects, EnrolReply(ok=True, username=device, certificate=issued.pem)
+
+    def _secret(self, request: EnrolRequest) -> str:
+        """The digest that stands for the device's secret: of its password, or of its public key."""
+        if bool(request.csr) == (request.verifier is not None):
+            raise MalformedError("give either a verifier or a signing request")
+        if self.authority is None:
+            if request.verifier is None:
+                raise MalformedError(NO_CERTIFICATES)
+            return request.verifier
+        if request.verifier is not None:
+            raise MalformedError("devices of this fleet log in with certificates: send a signing request")
+        return self.authority.key_of(request.csr)
+
+    def _accept(self, conn: Connection, device: str, proof: tuple[str, str], now_ns: int) -> Effects:
+        """The new identity starts its own count of reports, so the high-water marks start again.
+
+        Whatever the name's last holder logged in with counts no more from this transaction on.
+        """
+        token, secret = digest(proof[0]), proof[1]
+        conn.execute(delete(claims).where(claims.c.device == device, claims.c.token_sha256 != token))
+        conn.execute(update(claims).where(claims.c.token_sha256 == token).values(used_ns=now_ns, verifier=secret))
+        certificates.revoke_all(conn, device, now_ns)
+        fresh = {"verifier": None if self.authority else secret, "enrolled_ns": now_ns, "revoked_ns": None, **FRESH}
+        conn.execute(update(devices).where(devices.c.name == device).values(fresh))
+        audit.record(conn, now_ns, f"device:{device}", ("device.enrol", device))
+        told = director.of_devices(conn, [device], self.topics)
+        return told + Effects(wakes=frozenset({Wake.USERS, Wake.ROLLOUTS}))
 
 
 def _find(conn: Connection, token: str) -> Claim | None:
     row = conn.execute(select(claims).where(claims.c.token_sha256 == digest(token))).one_or_none()
-    return None if row is None else Claim(row.device, row.expires_ns, row.verifier)
+    return None if row is None else Claim(row.device, row.expires_ns, row.verifier, row.replaces)
 
 
-def _accept(conn: Connection, verdict: Enrolled, request: EnrolRequest, now_ns: int) -> None:
-    """The new identity starts its own count of reports, so the high-water marks start again."""
-    used = update(claims).where(claims.c.token_sha256 == digest(request.token))
-    conn.execute(used.values(used_ns=now_ns, verifier=request.verifier))
-    fresh = {"verifier": request.verifier, "enrolled_ns": now_ns, "boot": 0, "reported_seq": 0, "telemetry_seq": 0}
-    conn.execute(update(devices).where(devices.c.name == verdict.device).values(fresh))
-    audit.record(conn, now_ns, f"device:{verdict.device}", ("device.enrol", verdict.device))
+def _holder(conn: Connection, known: Claim | None, secret: str, now_ns: int) -> str | None:
+    """The secret that the name goes with now: one that was renewed since counts as well."""
+    if known is None:
+        return None
+    if certificates.is_for_key(conn, known.device, secret, now_ns):
+        return secret
+    used = select(claims.c.verifier).where(claims.c.device == known.device, claims.c.used_ns.is_not(None))
+    return conn.scalar(used.limit(1))
 
 
-def _answer(topics: Topics, client: str, reply: EnrolReply) -> Effects:
-    return Effects((Publish(topics.enrol("dn", client), encode(reply)),))
+def _no(reason: str) -> EnrolReply:
+    return EnrolReply(ok=False, reason=reason[:500])

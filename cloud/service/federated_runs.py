@@ -19,7 +19,7 @@ from cloud.service import audit, jobs
 from cloud.service.effects import Effects, Wake, wake
 from cloud.service.jobs import Event
 from cloud.service.rollouts import released
-from cloud.tables import devices, federated_rounds, federated_runs
+from cloud.tables import ENROLLED, devices, federated_rounds, federated_runs
 from federated.core.report import Result, RoundReport
 from federated.spec import Login, Participant, Spec
 from wire.codec import encode
@@ -46,10 +46,10 @@ class NewRun:
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """How the aggregator reaches the devices: broker, login and topics."""
+    """How the aggregator reaches the devices: broker, login (a new one for each start) and topics."""
 
     broker: Callable[[], Broker]
-    login: Login
+    login: Callable[[], Login]
     topics: Topics
 
 
@@ -122,7 +122,7 @@ class FederatedJobs:
             parameters=f"{directory}/{PARAMETERS_FILE}",
             order=tuple(tensor.name for tensor in release.learning.parameters),
             broker=self._access.broker(),
-            login=self._access.login,
+            login=self._access.login(),
             topic_root=self._access.topics.root,
             run_directory=directory,
         )
@@ -185,7 +185,7 @@ def _refuse_if_running(conn: Connection, model: str) -> None:
 
 
 def _eligible(conn: Connection, selector: Mapping[str, str]) -> dict[str, dict[str, str]]:
-    may = select(devices.c.name, devices.c.labels).where(devices.c.federated, devices.c.verifier.is_not(None))
+    may = select(devices.c.name, devices.c.labels).where(devices.c.federated, ENROLLED)
     rows = conn.execute(may.order_by(devices.c.name))
     return {row.name: row.labels for row in rows if matches(row.labels, selector)}
 

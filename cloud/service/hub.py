@@ -7,15 +7,17 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, rollouts
+from cloud.service import director, rollouts, telemetry
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
-from cloud.service.director import Seal
+from cloud.service.chunk_answers import ChunkAnswers
+from cloud.service.deltas import Deltas
 from cloud.service.effects import Wake, wake
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
+from cloud.service.trust.service import Trust
 from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
@@ -29,8 +31,12 @@ class Intervals:
     rollouts_s: float = 1.0
     republish_s: float = 5.0
     presence_s: float = 5.0
+    trust_s: float = 60.0
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
+    prune_s: float = 60.0
+    keep_telemetry_s: float = 7 * 24 * 3600.0
+    """Points older than this are removed. Counters stay: they are the newest of each variant, not a history."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,23 +52,30 @@ class Parts:
     inbox: Inbox
     asks: Asks
     blobs: Blobs
+    chunk_answers: ChunkAnswers
+    deltas: Deltas
     jobs: Jobs
+    trust: Trust
 
 
 class Hub:
     """Runs until it is cancelled. Everything it knows it finds in the database when it starts."""
 
-    def __init__(self, parts: Parts, seal: Seal, scheduler: Scheduler, intervals: Intervals) -> None:
+    def __init__(self, parts: Parts, scheduler: Scheduler, intervals: Intervals) -> None:
         self._parts = parts
-        self._seal = seal
+        self._seal = parts.trust.seal
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
         self._silence_ns = int(intervals.silence_s * SECOND)
+        self._keep_telemetry_ns = int(intervals.keep_telemetry_s * SECOND)
+        self._prune_now = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
         scheduler.every(intervals.republish_s, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
+        scheduler.every(intervals.trust_s, parts.trust.wake)
+        scheduler.every(intervals.prune_s, self._prune_now.set)
 
     async def run(self) -> None:
         """Serve the fleet."""
@@ -70,6 +83,7 @@ class Hub:
         parts.link.on_message = self._on_message
         parts.link.on_up = self._on_up
         parts.link.on_down = self._on_down
+        await parts.trust.look()  # before anything is signed: which keys does the root name?
         await parts.inbox.presume_all_gone()
         await parts.link.subscribe(*parts.inbox.filters(), *parts.asks.filters())
         await parts.link.start()
@@ -86,12 +100,16 @@ class Hub:
                 ("outbox", parts.outbox.run()),
                 ("inbox", parts.inbox.run()),
                 ("asks", parts.asks.run()),
+                ("chunks", parts.chunk_answers.run()),
+                ("deltas", _repeat("deltas", lambda: wakes(Wake.DELTAS), self._decide_deltas)),
                 ("jobs", parts.jobs.run()),
                 ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
                 ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
+                ("trust", _repeat("trust metadata", parts.trust.woken, parts.trust.look)),
                 ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
                 ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
                 ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
+                ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
             ):
                 group.create_task(loop, name=name)
 
@@ -117,10 +135,22 @@ class Hub:
     async def _presume_silent_gone(self) -> None:
         await self._parts.inbox.presume_silent_gone(self._silence_ns)
 
+    async def _prune(self) -> None:
+        """In small transactions: what devices say goes on being taken in between."""
+        parts = self._parts
+        before_ns = parts.clock.now_ns() - self._keep_telemetry_ns
+        while await parts.store.write(functools.partial(telemetry.prune, before_ns=before_ns)):
+            pass
+
     async def _advance_rollouts(self) -> None:
         parts = self._parts
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
         await parts.outbox.change(functools.partial(rollouts.tick, means=means))
+
+    async def _decide_deltas(self) -> None:
+        """Rollouts wait for it."""
+        await self._parts.deltas.sync()
+        self._parts.outbox.post(wake(Wake.ROLLOUTS))
 
     async def _publish_desired(self) -> None:
         """What devices have not accepted yet, or everything after the broker was away; then the chunks.

@@ -7,11 +7,11 @@ import logging
 from sqlalchemy import update
 
 from cloud.ports import Store
+from cloud.service.enrolment import Door
 from cloud.service.ingest import Received, apply
 from cloud.service.outbox import Outbox
 from cloud.tables import devices
 from wire.ports import Clock, Inbound
-from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
@@ -22,16 +22,17 @@ CHANNELS = ("status", "reported", "telemetry")
 class Inbox:
     """Takes what devices say, in order of arrival."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, topics: Topics) -> None:
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock, door: Door) -> None:
         self._store = store
         self._outbox = outbox
         self._clock = clock
-        self._topics = topics
+        self._door = door
         self._queue: asyncio.Queue[Inbound] = asyncio.Queue()
 
     def filters(self) -> tuple[str, ...]:
         """What the hub subscribes to."""
-        return (*(self._topics.all_up(channel) for channel in CHANNELS), f"{self._topics.root}/enrol/up/+")
+        topics = self._door.topics
+        return (*(topics.all_up(channel) for channel in CHANNELS), f"{topics.root}/enrol/up/+")
 
     def take(self, message: Inbound) -> None:
         """The link's callback."""
@@ -58,7 +59,7 @@ class Inbox:
 
     async def _take(self, batch: list[Inbound]) -> None:
         received = [Received(message.topic, message.payload) for message in batch]
-        call = functools.partial(apply, batch=received, now_ns=self._clock.now_ns(), topics=self._topics)
+        call = functools.partial(apply, batch=received, now_ns=self._clock.now_ns(), door=self._door)
         try:
             effects = await self._store.write(call)
         except Exception:

@@ -1,26 +1,29 @@
 """What devices say, taken in batches: one transaction, then receipts, then MQTT acknowledgements.
 
-Reports are state. `seq` per device and channel tells new from old: an equal one is a repetition (its receipt was lost)
-and is receipted again, a lower one is stale. What is refused changes nothing but the device's `last_refusal`.
+Reports are state. `seq` tells new from old: what is not above the mark is receipted again, with the mark, and changes
+nothing. What is refused changes nothing but the device's `last_refusal`. Telemetry has rules and a module of its own.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
 from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core import presence
-from cloud.core.plausible import check_reported, check_status, check_telemetry
-from cloud.service import enrolment
+from cloud.core.clones import Session
+from cloud.core.plausible import check_reported, check_status
+from cloud.service import clones, telemetry
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
-from cloud.tables import devices, members, rollouts, slots, stats, versions
-from wire.codec import MAX_RELEASE_BYTES, decode, encode
+from cloud.service.enrolment import Door
+from cloud.service.senders import heard
+from cloud.tables import devices, members, rollouts, slots
+from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
-from wire.messages import ModelStats, Outcome, Receipt, Reported, SlotReport, Status, Telemetry
-from wire.release import Release
-from wire.topics import Enrolment, Topics, Upward
+from wire.messages import Outcome, Receipt, Reported, SlotReport, Status
+from wire.topics import Enrolment, Parsed, Topics, Upward
 
 MAX_REASON = 500
 
@@ -46,33 +49,50 @@ class _Sender:
         """Update the device's row."""
         self.conn.execute(update(devices).where(devices.c.name == self.row.name).values(values))
 
+    def refuse(self, reason: str) -> None:
+        """Note why a message was not taken."""
+        count = self.row.refusal_count + 1
+        self.change(last_refusal=reason[:MAX_REASON], last_refusal_ns=self.now_ns, refusal_count=count)
+
     def receipt(self, channel: str, seq: int) -> Effects:
         """Tell the device that everything up to `seq` is durable here (once the transaction is)."""
         topic = self.topics.dn(self.row.name, "receipt")
         return Effects((Publish(topic, encode(Receipt(channel=channel, seq=seq))),))
 
 
-def apply(conn: Connection, batch: Sequence[Received], now_ns: int, topics: Topics) -> Effects:
-    """Take a batch. Never raises on what a device sent."""
+def apply(conn: Connection, batch: Sequence[Received], now_ns: int, door: Door) -> Effects:
+    """Take a batch in order, runs of telemetry together. Never raises on what a device sent."""
     effects = NOTHING
-    for message in batch:
-        effects += _one(conn, message, now_ns, topics)
+    parsed = [(_parse(door.topics, message.topic), message.payload) for message in batch]
+    for together, run in groupby(parsed, key=lambda one: _is_telemetry(one[0])):
+        if together:
+            told = [(topic.device, payload) for topic, payload in run if isinstance(topic, Upward)]
+            effects += telemetry.take(conn, told, now_ns, door.topics)
+        else:
+            for topic, payload in run:
+                effects += _one(conn, topic, payload, now_ns, door)
     return effects
 
 
-def _one(conn: Connection, message: Received, now_ns: int, topics: Topics) -> Effects:
+def _parse(topics: Topics, topic: str) -> Parsed | None:
+    """None: it is not of this contract, and there is nobody to blame it on."""
     try:
-        parsed = topics.parse(message.topic)
+        return topics.parse(topic)
     except WireError:
-        return NOTHING  # not of this contract: nobody to blame it on
-    if isinstance(parsed, Enrolment) and parsed.direction == "up":
-        return enrolment.handle(conn, parsed.client, message.payload, now_ns, topics)
-    if not isinstance(parsed, Upward):
+        return None
+
+
+def _is_telemetry(topic: Parsed | None) -> bool:
+    return isinstance(topic, Upward) and topic.channel == "telemetry"
+
+
+def _one(conn: Connection, topic: Parsed | None, payload: bytes, now_ns: int, door: Door) -> Effects:
+    if isinstance(topic, Enrolment) and topic.direction == "up":
+        return door.answer(conn, topic.client, payload, now_ns)
+    if not isinstance(topic, Upward):
         return NOTHING
-    row = conn.execute(select(devices).where(devices.c.name == parsed.device)).one_or_none()
-    if row is None or row.verifier is None:
-        return NOTHING  # the broker lets only enrolled devices in; one that was removed meanwhile is not heard
-    return _from_device(_Sender(conn, row, now_ns, topics), parsed.channel, message.payload)
+    row = heard(conn, [topic.device]).get(topic.device)
+    return NOTHING if row is None else _from_device(_Sender(conn, row, now_ns, door.topics), topic.channel, payload)
 
 
 def _from_device(sender: _Sender, channel: str, payload: bytes) -> Effects:
@@ -81,9 +101,7 @@ def _from_device(sender: _Sender, channel: str, payload: bytes) -> Effects:
         with sender.conn.begin_nested():
             return _on_channel(sender, channel, payload)
     except WireError as error:
-        count = sender.row.refusal_count + 1
-        reason = f"{channel}: {error}"[:MAX_REASON]
-        sender.change(last_refusal=reason, last_refusal_ns=sender.now_ns, refusal_count=count)
+        sender.refuse(f"{channel}: {error}")
         return NOTHING
 
 
@@ -93,8 +111,6 @@ def _on_channel(sender: _Sender, channel: str, payload: bytes) -> Effects:
             return _status(sender, payload)
         case "reported":
             return _reported(sender, decode(payload, Reported), payload)
-        case "telemetry":
-            return _telemetry(sender, decode(payload, Telemetry), payload)
         case _:
             return NOTHING  # federated traffic belongs to the aggregator
 
@@ -105,6 +121,8 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     status = decode(payload, Status)
     check_status(status)
     row = sender.row
+    if status.online:
+        clones.notice(sender.conn, row, Session(status.session, status.boot), sender.now_ns)
     before = presence.Presence(row.online, row.boot, row.seen_ns)
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=sender.now_ns)
     if after == before:
@@ -113,20 +131,17 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     return wake(Wake.ROLLOUTS)
 
 
-def _is_new(channel: str, seq: int, mark: int) -> bool:
-    if seq < mark:
-        raise MalformedError(f"stale {channel}: sequence {seq}, but {mark} was taken already")
-    return seq > mark
-
-
 def _reported(sender: _Sender, reported: Reported, payload: bytes) -> Effects:
     check_reported(reported)
-    receipt = sender.receipt("reported", reported.seq)
-    if not _is_new("report", reported.seq, sender.row.reported_seq):
-        return receipt
-    effects = NOTHING
-    for slot in reported.slots:
+    mark = sender.row.reported_seq
+    if reported.seq < mark:
+        sender.refuse(f"stale report: sequence {reported.seq}, but {mark} was taken already")
+    if reported.seq <= mark:
+        return sender.receipt("reported", mark)
+    effects = sender.receipt("reported", reported.seq)
+    for slot in (*reported.finished, *reported.slots):
         effects += _member(sender, slot)
+    for slot in reported.slots:
         _slot(sender, slot)
     _forget_other_slots(sender, reported.slots)
     sender.change(
@@ -137,7 +152,7 @@ def _reported(sender: _Sender, reported: Reported, payload: bytes) -> Effects:
         online=True,
         seen_ns=sender.now_ns,
     )
-    return receipt + effects
+    return effects
 
 
 def _slot(sender: _Sender, slot: SlotReport) -> None:
@@ -200,41 +215,3 @@ def _member(sender: _Sender, slot: SlotReport) -> Effects:
         )
     )
     return wake(Wake.ROLLOUTS, Wake.BLOBS)
-
-
-def _telemetry(sender: _Sender, telemetry: Telemetry, payload: bytes) -> Effects:
-    check_telemetry(telemetry)
-    receipt = sender.receipt("telemetry", telemetry.seq)
-    if not _is_new("telemetry", telemetry.seq, sender.row.telemetry_seq):
-        return receipt
-    for one in telemetry.stats:
-        if _is_ours(sender.conn, one):
-            _count(sender, one)
-    sender.change(
-        telemetry=payload,
-        telemetry_seq=telemetry.seq,
-        telemetry_ns=sender.now_ns,
-        online=True,
-        seen_ns=sender.now_ns,
-    )
-    return receipt
-
-
-def _is_ours(conn: Connection, one: ModelStats) -> bool:
-    """Is it a variant of a version in the registry? Counters of anything else would pile up for nobody."""
-    here = (versions.c.model == one.model) & (versions.c.version == one.version)
-    release = conn.execute(select(versions.c.release).where(here)).scalar_one_or_none()
-    return release is not None and decode(release, Release, limit=MAX_RELEASE_BYTES).variant(one.variant) is not None
-
-
-def _count(sender: _Sender, one: ModelStats) -> None:
-    values = {
-        "predictions": one.predictions,
-        "feedback": one.feedback,
-        "correct": one.correct,
-        "confidence_sum": one.confidence_sum,
-        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
-    }
-    keys = {"device": sender.row.name, "model": one.model, "version": one.version, "variant": one.variant}
-    row = insert(stats).values(**keys, **values)
-    sender.conn.execute(row.on_conflict_do_update(index_elements=list(keys), set_=values))

@@ -5,6 +5,7 @@ first, because the answer to an enrolment must not reach the device before the b
 """
 
 import asyncio
+import dataclasses
 import logging
 from collections.abc import Callable, Mapping
 from typing import TypeVar
@@ -12,21 +13,25 @@ from typing import TypeVar
 from sqlalchemy import Connection, select
 
 from cloud.core.access import DEVICE, under
-from cloud.ports import BrokerControl, BrokerError, BrokerUser, Store
-from cloud.service.effects import NOTHING, Effects, Wake
-from cloud.tables import devices
-from wire.ports import Link, LinkError
+from cloud.ports import BrokerControl, BrokerError, BrokerUser, Roster, Store
+from cloud.service import certificates
+from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.tables import ENROLLED, devices
+from wire.ports import SECOND, Clock, Link, LinkError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 T = TypeVar("T")
 
+TELL_AGAIN_NS = 2 * SECOND
+
 
 class Outbox:
     """The one place from which the hub's services speak to the broker."""
 
-    def __init__(self, store: Store, link: Link, control: BrokerControl, topics: Topics) -> None:
+    def __init__(self, store: Store, link: Link, control: BrokerControl, topics: Topics, clock: Clock) -> None:
         self._store = store
+        self._clock = clock
         self._link = link
         self._control = control
         self._topics = topics
@@ -55,15 +60,18 @@ class Outbox:
             effects = await self._queue.get()
             try:
                 await self._perform(effects)
-            except (LinkError, BrokerError) as error:
+            except LinkError as error:
                 log.info("not published, will be repeated: %s", error)
+            except BrokerError as error:
+                log.warning("the broker does not know who may come in, it will be told again: %s", error)
+                self._clock.call_later(TELL_AGAIN_NS, lambda: self.post(wake(Wake.USERS)))
 
     async def users(self) -> None:
-        """Tell the broker every valid login. Raises BrokerError."""
-        verifiers = await self._store.read(_verifiers)
-        publish, receive = under(self._topics.root, DEVICE.publish), under(self._topics.root, DEVICE.receive)
-        known = {name: BrokerUser(name, verifier, publish, receive) for name, verifier in verifiers.items()}
-        await self._control.set_users({**known, **self.own_users})
+        """Tell the broker who may come in. Raises BrokerError."""
+        now_ns = self._clock.now_ns()
+        roster = await self._store.read(lambda conn: _roster(conn, self._topics.root, now_ns))
+        users = {**roster.users, **self.own_users}
+        await self._control.admit(dataclasses.replace(roster, users=users))
 
     async def _perform(self, effects: Effects) -> None:
         if Wake.USERS in effects.wakes:
@@ -74,6 +82,12 @@ class Outbox:
             await self._link.publish(publish.topic, publish.payload, retain=publish.retain)
 
 
-def _verifiers(conn: Connection) -> dict[str, str]:
-    known = select(devices.c.name, devices.c.verifier).where(devices.c.verifier.is_not(None)).order_by(devices.c.name)
-    return {row.name: row.verifier for row in conn.execute(known)}
+def _roster(conn: Connection, root: str, now_ns: int) -> Roster:
+    """The devices' part of it."""
+    publish, receive = under(root, DEVICE.publish), under(root, DEVICE.receive)
+    known = select(devices.c.name, devices.c.verifier).where(ENROLLED, devices.c.verifier.is_not(None))
+    rows = conn.execute(known.order_by(devices.c.name))
+    users = {row.name: BrokerUser(row.name, row.verifier, publish, receive) for row in rows}
+    gone = frozenset(conn.execute(select(devices.c.name).where(devices.c.revoked_ns.is_not(None))).scalars())
+    revoked = certificates.revoked(conn, now_ns)
+    return Roster(users, revoked, gone & {one.device for one in revoked})

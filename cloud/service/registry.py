@@ -1,6 +1,7 @@
 """Models and versions: what a job built gets the next number and counter, and waits for the publisher.
 
-The publisher's signature releases it, its refusal ends it. The hub can build releases; it cannot vouch for them.
+The publisher releases it by listing it among its targets, its refusal ends it. The hub can build releases; it cannot
+vouch for them.
 """
 
 from collections.abc import Mapping
@@ -12,17 +13,15 @@ from sqlalchemy import Connection, Row, insert, select, update
 from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cloud.core.registry import DECISIONS, SigningDecision, VersionState
-from cloud.errors import ConflictError, InvalidError, UnknownError
+from cloud.errors import ConflictError, UnknownError
+from cloud.ports import Notary
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects
-from cloud.tables import models, objects, publisher_keys, signing_requests, version_objects, versions
-from wire.codec import MAX_RELEASE_BYTES, encode
-from wire.dsse import RELEASE_TYPE, Verify, unseal
-from wire.errors import WireError
-from wire.release import ModelCard, ObjectRef, Release
-
-MAX_ENVELOPE_BYTES = 2 * MAX_RELEASE_BYTES
-"""Base64 in JSON is a third longer than the release."""
+from cloud.service.trust import deliveries
+from cloud.tables import models, objects, signing_requests, version_objects, versions
+from wire.codec import MAX_RELEASE_BYTES, decode, encode
+from wire.release import ModelCard, ObjectRef, Release, object_ref
+from wire.trust import Target, target_path
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +113,7 @@ def enter(conn: Connection, built: Built, now_ns: int) -> bool:
 
 
 def references(release: Release) -> tuple[ObjectRef, ...]:
-    """Every object that a version consists of, the envelope excepted."""
+    """Every object that a version consists of, the release document excepted."""
     companions = release.companions
     optional = (companions.train_step, companions.eval)
     return (
@@ -127,18 +126,6 @@ def references(release: Release) -> tuple[ObjectRef, ...]:
     )
 
 
-def check_signature(row: Row[Any], envelope: bytes, trusted: Mapping[str, Verify]) -> None:
-    """Is `envelope` a trusted publisher's signature over exactly the payload of the request? Raises InvalidError."""
-    if not trusted:
-        raise InvalidError("the hub trusts no publisher key yet: an administrator has to add one first")
-    try:
-        payload = unseal(envelope, RELEASE_TYPE, trusted, limit=MAX_ENVELOPE_BYTES)
-    except WireError as error:
-        raise InvalidError(f"signature refused: {error}") from error
-    if payload != row.payload:
-        raise InvalidError("signature refused: the envelope holds another document than the signing request")
-
-
 def request_row(conn: Connection, request: str) -> Row[Any]:
     """The signing request. Raises UnknownError."""
     row = conn.execute(select(signing_requests).where(signing_requests.c.id == request)).one_or_none()
@@ -147,18 +134,26 @@ def request_row(conn: Connection, request: str) -> Row[Any]:
     return row
 
 
-def accept(conn: Connection, request: str, envelope: ObjectRef, actor: str, now_ns: int) -> Effects:
-    """The checked envelope is stored as an object: the version is released. Raises ConflictError after a refusal."""
+def accept(
+    conn: Connection, notary: Notary, request: str, files: Mapping[str, bytes], actor: str, now_ns: int
+) -> Effects:
+    """The publisher lists the release, which is stored as an object: the version is released. Repeating is harmless.
+
+    Raises InvalidError, and ConflictError after a refusal.
+    """
     row = request_row(conn, request)
     state = _decide(conn, row, SigningDecision.SIGNED)
     if row.state == "signed":
         return NOTHING
-    _enter_object(conn, row.model, row.version, envelope, now_ns)
-    values = {"state": state, "envelope_ref": msgspec.to_builtins(envelope), "released_ns": now_ns}
-    _update_version(conn, row, values)
+    ref = object_ref(row.payload)
+    counter = decode(row.payload, Release, limit=MAX_RELEASE_BYTES).counter
+    target = Target(ref.bytes, ref.sha256, counter)
+    deliveries.release(conn, notary, files, (target_path(row.model, row.version), target), now_ns)
+    _enter_object(conn, row.model, row.version, ref, now_ns)
+    _update_version(conn, row, {"state": state, "release_ref": msgspec.to_builtins(ref), "released_ns": now_ns})
     decided = update(signing_requests).where(signing_requests.c.id == request)
     conn.execute(decided.values(state="signed", decided_ns=now_ns))
-    audit.record(conn, now_ns, actor, ("version.release", f"{row.model}/{row.version}"), envelope=envelope.sha256)
+    audit.record(conn, now_ns, actor, ("version.release", f"{row.model}/{row.version}"), release=ref.sha256)
     return NOTHING
 
 
@@ -173,18 +168,6 @@ def refuse(conn: Connection, request: str, reason: str, actor: str, now_ns: int)
     conn.execute(decided.values(state="refused", reason=reason, decided_ns=now_ns))
     audit.record(conn, now_ns, actor, ("version.refuse", f"{row.model}/{row.version}"), reason=reason)
     return NOTHING
-
-
-def trust(conn: Connection, public_key: str, name: str, actor: str, now_ns: int) -> None:
-    """Let this key sign releases."""
-    statement = upsert(publisher_keys).values(public_key=public_key, name=name, added_ns=now_ns)
-    if conn.execute(statement.on_conflict_do_nothing()).rowcount:
-        audit.record(conn, now_ns, actor, ("publisher.trust", name), public_key=public_key)
-
-
-def trusted_keys(conn: Connection) -> tuple[str, ...]:
-    """Public keys that may sign releases (hex)."""
-    return tuple(conn.execute(select(publisher_keys.c.public_key).order_by(publisher_keys.c.public_key)).scalars())
 
 
 def _decide(conn: Connection, row: Row[Any], decision: SigningDecision) -> VersionState:

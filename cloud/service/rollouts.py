@@ -12,15 +12,15 @@ from cloud.core.federated_gate import matches
 from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, COMMANDS, Command, Plan, RolloutState
 from cloud.errors import ConflictError, InvalidError, UnknownError
-from cloud.service import audit, director
+from cloud.service import audit, deltas, director, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
-from cloud.tables import devices, members, rollouts, versions
+from cloud.tables import ENROLLED, devices, members, rollouts, versions
 from wire.assignment import Execution, SlotAssignment
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.messages import Outcome
 from wire.ports import Ids
-from wire.release import ObjectRef, Release
+from wire.release import ObjectRef, Release, Variant
 from wire.topics import Topics
 
 MAX_DECISIONS = 100
@@ -91,7 +91,7 @@ def control(conn: Connection, rollout: str, command: Command, actor: str, now_ns
         failed = here & members.c.outcome.is_not(None) & (members.c.outcome != Outcome.SUCCEEDED)
         conn.execute(update(members).where(failed).values(acknowledged=True))
     if command is Command.ABORT:
-        waiting = here & members.c.assigned_ns.is_(None)
+        waiting = here & members.c.assigned_ns.is_(None) & members.c.outcome.is_(None)
         conn.execute(update(members).where(waiting).values(outcome=Outcome.CANCELLED, finished_ns=now_ns))
     _set_state(conn, row.id, target, "" if command is Command.RESUME else f"{command} by {actor}", now_ns)
     audit.record(conn, now_ns, actor, (f"rollout.{command}", rollout))
@@ -105,7 +105,9 @@ def tick(conn: Connection, means: Means) -> Effects:
     open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
     query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
     for row in conn.execute(query).all():
-        if row.state == RolloutState.RUNNING:
+        if row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
+            effects += wake(Wake.DELTAS)  # which wakes us again
+        elif row.state == RolloutState.RUNNING:
             effects += _advance(conn, row, means)
         else:
             _expire(conn, row, means.now_ns)
@@ -124,7 +126,7 @@ def released(conn: Connection, model: str, version: int) -> Release:
 
 
 def _selected(conn: Connection, selector: Mapping[str, str]) -> list[str]:
-    enrolled = select(devices.c.name, devices.c.labels).where(devices.c.verifier.is_not(None)).order_by(devices.c.name)
+    enrolled = select(devices.c.name, devices.c.labels).where(ENROLLED).order_by(devices.c.name)
     return [row.name for row in conn.execute(enrolled) if matches(row.labels, selector)]
 
 
@@ -153,6 +155,7 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     plan = plan_of(row)
     wave, effects = row.wave, NOTHING
     _join_late(conn, row, plan)
+    suitability.reconsider(conn, row, means.now_ns)
     for _ in range(MAX_DECISIONS):
         facts = facts_of(conn, row.id)
         _note_evidence(conn, row.id, plan, facts, wave)
@@ -169,9 +172,13 @@ def _carry_out(conn: Connection, row: Row[Any], decision: core.Decision, means: 
     now_ns = means.now_ns
     match decision:
         case core.Assign(wave, names):
-            _assign(conn, row, names, means)
-            audit.record(conn, now_ns, audit.HUB, ("rollout.assign", row.id), wave=wave, devices=list(names))
-            return director.of_devices(conn, list(names), means.topics) + wake(Wake.BLOBS)
+            variants = suitability.variants_for(conn, row, names, now_ns)
+            unsuited = [name for name in names if name not in variants]
+            if unsuited:
+                audit.record(conn, now_ns, audit.HUB, ("rollout.reject", row.id), wave=wave, devices=unsuited)
+            _assign(conn, row, variants, means)
+            audit.record(conn, now_ns, audit.HUB, ("rollout.assign", row.id), wave=wave, devices=list(variants))
+            return director.of_devices(conn, list(variants), means.topics) + wake(Wake.BLOBS)
         case core.Expire(names):
             _time_out(conn, row.id, names, now_ns)
         case core.StartWave(wave):
@@ -187,15 +194,12 @@ def _carry_out(conn: Connection, row: Row[Any], decision: core.Decision, means: 
     return NOTHING
 
 
-def _assign(conn: Connection, row: Row[Any], names: tuple[str, ...], means: Means) -> None:
+def _assign(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], means: Means) -> None:
     version = conn.execute(
-        select(versions).where(versions.c.model == row.model, versions.c.version == row.version)
+        select(versions.c.release_ref).where(versions.c.model == row.model, versions.c.version == row.version)
     ).one()
-    release = decode(version.release, Release, limit=MAX_RELEASE_BYTES)
-    variant = release.variant(row.plan["variant"] or version.chosen)
-    assert variant is not None
     plan = plan_of(row)
-    for name in names:
+    for name, variant in variants.items():
         execution = Execution(
             id=means.ids.new(),
             step_timeout_s=plan.step_timeout_s,
@@ -208,7 +212,8 @@ def _assign(conn: Connection, row: Row[Any], names: tuple[str, ...], means: Mean
             version=row.version,
             variant=variant.name,
             sha256=variant.file.sha256,
-            release=msgspec.convert(version.envelope_ref, ObjectRef),
+            release=msgspec.convert(version.release_ref, ObjectRef),
+            deltas=deltas.offered(conn, name, row.slot, variant.file.sha256),
             execution=execution,
         )
         director.assign(conn, name, slot, means.seal, means.now_ns)

@@ -1,26 +1,24 @@
-"""Runs the installer child. Whatever becomes of it is a verdict: crash, time-out and nonsense are reasons."""
+"""Tries models and unpacks deltas in the installer child. Whatever becomes of it is a verdict with its reason."""
 
-import asyncio
-import contextlib
-import os
-import signal
-import sys
 import time
 from collections.abc import Callable
-from pathlib import Path
+from typing import TypeVar
 
-from edge_agent.installer import Request, Verdict
-from edge_agent.ports import CanaryRequest, CanaryVerdict
-from wire.codec import MAX_CONTROL_BYTES, decode, encode
+from edge_agent.adapters.child import COMMAND, NoVerdictError, run_child
+from edge_agent.canary import CanaryOrder, Verdict
+from edge_agent.installer import Limits, Order
+from edge_agent.ports import CanaryRequest, CanaryVerdict, UnpackRequest
+from edge_agent.unpack import Unpacked, UnpackOrder, address_space_bytes
+from wire.codec import MAX_CONTROL_BYTES, decode
 from wire.errors import WireError
 
-MODULE = "edge_agent.installer"
+Told = TypeVar("Told", Verdict, Unpacked)
 
 
 class ChildInstaller:
     """Implements `edge_agent.ports.Installer`."""
 
-    def __init__(self, locate: Callable[[str], str], command: tuple[str, ...] = (sys.executable, "-m", MODULE)) -> None:
+    def __init__(self, locate: Callable[[str], str], command: tuple[str, ...] = COMMAND) -> None:
         self._locate = locate
         self._command = command
 
@@ -28,9 +26,9 @@ class ChildInstaller:
         """Try the model in a fresh process."""
         began = time.monotonic()
         try:
-            verdict = await self._run(request)
-        except OSError as error:
-            verdict = Verdict(reason=f"the installer child cannot be started: {error}")
+            verdict = await self._try(request)
+        except NoVerdictError as error:
+            verdict = Verdict(reason=str(error))
         return CanaryVerdict(
             reason=verdict.reason,
             golden=verdict.golden,
@@ -39,75 +37,46 @@ class ChildInstaller:
             seconds=time.monotonic() - began,
         )
 
-    async def _run(self, request: CanaryRequest) -> Verdict:
-        child = await asyncio.create_subprocess_exec(
-            *self._command,
-            stdin=asyncio.subprocess.PIPE,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.DEVNULL,
-            env=_environment(),
-            start_new_session=True,
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Unpack a delta in a fresh process."""
+        what = UnpackOrder(
+            base=self._locate(request.base),
+            delta=self._locate(request.delta),
+            target=self._locate(request.target),
+            length=request.length,
         )
-        order = encode(
-            Request(
-                model=self._locate(request.model),
-                golden=self._locate(request.golden),
-                logits=request.logits,
-                tolerance=request.tolerance,
-                cpu_s=max(1, int(request.time_limit_s)),
-            )
+        limits = Limits(
+            cpu_s=max(1, int(request.time_limit_s)),
+            address_space_bytes=address_space_bytes(request.base_bytes, request.length),
+            file_bytes=request.length,
         )
         try:
-            output = await asyncio.wait_for(_ask(child, order), request.time_limit_s)
-        except TimeoutError:
-            return Verdict(reason=f"the installer child was not done after {request.time_limit_s:g} s")
-        finally:
-            if child.returncode is None:
-                child.kill()
-                await child.communicate()  # `wait` alone would wait for ever while unread output blocks the pipe
-        return _verdict(child.returncode, output)
+            unpacked = await self._verdict(Order(limits=limits, what=what), request.time_limit_s, Unpacked)
+        except NoVerdictError as error:
+            return str(error)
+        return unpacked.reason
 
+    async def _try(self, request: CanaryRequest) -> Verdict:
+        what = CanaryOrder(
+            model=self._locate(request.model),
+            golden=self._locate(request.golden),
+            logits=request.logits,
+            tolerance=request.tolerance,
+        )
+        order = Order(limits=Limits(cpu_s=max(1, int(request.time_limit_s))), what=what)
+        verdict = await self._verdict(order, request.time_limit_s, Verdict)
+        if not verdict.reason and verdict.golden is None:
+            raise NoVerdictError("the installer child gave no golden result")
+        return verdict
 
-async def _ask(child: asyncio.subprocess.Process, order: bytes) -> bytes:
-    """What the child says until it ends, or the beginning of it when it says more than a verdict can have."""
-    assert child.stdin is not None
-    assert child.stdout is not None
-    with contextlib.suppress(ConnectionError):  # it ended before it read its order
-        child.stdin.write(order)
-        await child.stdin.drain()
-    child.stdin.close()
-    try:
-        return await child.stdout.readexactly(MAX_CONTROL_BYTES + 1)
-    except asyncio.IncompleteReadError as error:
-        await child.wait()
-        return error.partial
+    async def _verdict(self, order: Order, time_limit_s: float, kind: type[Told]) -> Told:
+        said: list[bytes] = []
 
+        async def take(line: bytes) -> None:
+            said.append(line)
 
-def _signal_name(number: int) -> str:
-    try:
-        return signal.Signals(number).name
-    except ValueError:  # most real-time signals have no name
-        return f"signal {number}"
-
-
-def _verdict(returncode: int | None, output: bytes) -> Verdict:
-    if len(output) > MAX_CONTROL_BYTES:
-        return Verdict(reason=f"the installer child wrote more than {MAX_CONTROL_BYTES} bytes")
-    if returncode is not None and returncode < 0:
-        return Verdict(reason=f"the installer child was killed by {_signal_name(-returncode)}")
-    if returncode != 0:
-        return Verdict(reason=f"the installer child failed with exit code {returncode}")
-    try:
-        verdict = decode(output, Verdict)
-    except WireError as error:
-        return Verdict(reason=f"the installer child gave no verdict: {error}")
-    if not verdict.reason and verdict.golden is None:
-        return Verdict(reason="the installer child gave no golden result")
-    return verdict
-
-
-def _environment() -> dict[str, str]:
-    """The child imports the very code that this process runs, and starts no thread pools."""
-    here = str(Path(__file__).resolve().parents[2])
-    path = os.pathsep.join(part for part in (here, os.environ.get("PYTHONPATH", "")) if part)
-    return {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
+        await run_child(self._command, order, time_limit_s, take, MAX_CONTROL_BYTES)
+        try:
+            return decode(said[0], kind)
+        except WireError as error:
+            raise NoVerdictError(f"the installer child gave no verdict: {error}") from error

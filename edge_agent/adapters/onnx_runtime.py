@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING, Any
 
+from edge_agent.adapters.code_pages import give_back
 from edge_agent.errors import ModelError
 from wire.ports import Offload
 
@@ -9,6 +10,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from edge_agent.ports import Floats
+
+
+PROVIDERS = ("CUDAExecutionProvider", "OpenVINOExecutionProvider", "QNNExecutionProvider", "CPUExecutionProvider")
+"""What a session may compute on, the first there is; `edge_agent.adapters.machine` names the same."""
 
 
 def open_session(path: str) -> Any:
@@ -22,7 +27,9 @@ def open_session(path: str) -> Any:
     options.enable_cpu_mem_arena = False
     options.log_severity_level = 4
     options.add_session_config_entry("session.intra_op.allow_spinning", "0")
-    return onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    available = onnxruntime.get_available_providers()
+    providers = [provider for provider in PROVIDERS if provider in available]
+    return onnxruntime.InferenceSession(path, options, providers=providers)
 
 
 class OnnxSession:
@@ -51,10 +58,16 @@ class OnnxRuntime:
     async def load(self, path: str) -> OnnxSession:
         """Load the model. Raises ModelError."""
         try:
-            session = await self._offload.run(lambda: open_session(self._locate(path)))
+            session = await self._offload.run(lambda: _open_and_settle(self._locate(path)))
         except Exception as error:  # as above
             raise ModelError(_brief(error)) from error
         return OnnxSession(session, self._offload)
+
+
+def _open_and_settle(path: str) -> Any:
+    session = open_session(path)
+    give_back()
+    return session
 
 
 def _brief(error: Exception) -> str:

@@ -12,7 +12,7 @@ from wire.ports import Offload
 
 T = TypeVar("T")
 
-FOLDERS = ("identity", "objects", "capture", "federated")
+FOLDERS = ("identity", "trust", "objects", "capture", "federated", "outbox")
 PIECE_BYTES = 1024 * 1024
 
 

@@ -1,7 +1,8 @@
 """The pointer record `state.json`: the one small file that says what this device runs and how far it may go back.
 
 It carries its own checksum, so a torn or altered copy is told from a good one; `choose` picks among the copies kept.
-Floors in it never fall: `accepting` and `with_floor` refuse to lower them.
+Floors in it never fall: `accepting` and `with_floor` refuse to lower them. Sequence and time are floors of the director
+key that signed them: a key that replaces a stolen one starts anew, and what the stolen one signed counts no more.
 """
 
 import hashlib
@@ -11,8 +12,9 @@ from typing import Final
 import msgspec
 
 from edge_agent.core.slot import State
+from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
 from edge_agent.errors import DamagedRecordError
-from wire.assignment import Assignment, CapturePolicy, FederatedPolicy
+from wire.assignment import Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 from wire.release import Name, Sha256
@@ -26,17 +28,33 @@ class Record(Document, frozen=True, kw_only=True):
 
     schema: int = RECORD_SCHEMA
     boot: int = 0
-    sequence: int = 0
-    """Highest assignment sequence ever accepted."""
-    time_floor_ns: int = 0
-    """Latest time that the director has signed: the clock cannot be right below it."""
+    trust: Trusted = Trusted()
+    heard: dict[str, Heard] = {}
+    """Id of a director key -> the newest it has signed."""
+    director: str = ""
+    """Id of the director key that signed the newest assignment."""
     floors: dict[Name, int] = {}
     """Model -> lowest release counter that may still be installed."""
     slots: dict[Name, State] = {}
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()
+    transfer: TransferPolicy = TransferPolicy()
     updates_accepted: int = 0
     """Federated updates that the cloud took."""
+
+    @property
+    def sequence(self) -> int:
+        """Sequence of the newest assignment accepted."""
+        return self.heard_of(self.director).sequence
+
+    @property
+    def time_floor_ns(self) -> int:
+        """Latest time that a present director key has signed: the clock cannot be right below it."""
+        return max((self.heard_of(key).time_ns for key in key_ids(self.trust.directors)), default=0)
+
+    def heard_of(self, key: str) -> Heard:
+        """The newest that the director key with this id has signed."""
+        return self.heard.get(key, Heard())
 
     def slot(self, name: str) -> State:
         """The state of slot `name`; an idle one if it was never assigned."""
@@ -52,21 +70,50 @@ class Record(Document, frozen=True, kw_only=True):
             return self
         return msgspec.structs.replace(self, floors={**self.floors, model: counter})
 
-    def accepting(self, assignment: Assignment) -> "Record":
-        """The record with the sequence and policies of `assignment`, not yet with what it wants of the slots."""
-        if assignment.sequence < self.sequence:
-            raise ValueError(f"sequence {assignment.sequence} is below {self.sequence}")
+    def accepting(self, assignment: Assignment, key: str) -> "Record":
+        """The record with the policies of `assignment`, signed by director key `key`, not yet with what it wants."""
+        if assignment.sequence < self.heard_of(key).sequence:
+            raise ValueError(f"sequence {assignment.sequence} is below {self.heard_of(key).sequence}")
         return msgspec.structs.replace(
-            self,
-            sequence=assignment.sequence,
-            time_floor_ns=max(self.time_floor_ns, assignment.issued_ns),
+            self._hearing(key, Heard(sequence=assignment.sequence, time_ns=assignment.issued_ns)),
+            director=key,
             capture=assignment.capture,
             federated=assignment.federated,
+            transfer=assignment.transfer,
         )
+
+    def with_time(self, key: str, now_ns: int) -> "Record":
+        """The record after director key `key` told the time."""
+        return self._hearing(key, Heard(time_ns=now_ns))
+
+    def with_judgement(self, judgement: Judgement, now_ns: int) -> "Record":
+        """The record with what a judgement of the trust metadata found, by the time `now_ns`."""
+        return msgspec.structs.replace(self, trust=self.trust.learning(judgement, now_ns))
+
+    def founded_on(self, claim: Trusted) -> "Record":
+        """The record by the root of the present claim, where that is newer than every root seen so far."""
+        return msgspec.structs.replace(self, trust=self.trust.founded(claim))
+
+    def _hearing(self, key: str, said: Heard) -> "Record":
+        before = self.heard_of(key)
+        newest = Heard(
+            sequence=max(before.sequence, said.sequence), time_ns=max(before.time_ns, said.time_ns)
+        )  # fmt: skip
+        return msgspec.structs.replace(self, heard={**self.heard, key: newest})
 
     def with_update_accepted(self) -> "Record":
         """The record after the cloud took one more federated update."""
         return msgspec.structs.replace(self, updates_accepted=self.updates_accepted + 1)
+
+    def without_finished(self, taken: frozenset[str]) -> "Record":
+        """The record without what it remembers of these executions, because the hub has taken it."""
+        slots = {
+            name: msgspec.structs.replace(
+                state, finished=tuple(one for one in state.finished if one.execution not in taken)
+            )
+            for name, state in self.slots.items()
+        }
+        return msgspec.structs.replace(self, slots=slots)
 
     def next_boot(self) -> "Record":
         """The record of one more start."""

@@ -1,47 +1,64 @@
-"""Which desired documents a device accepts: signed by its director, addressed to it, never older than the newest."""
+"""Which documents of the cloud a device accepts, and the variant on which director and publisher agree."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
-from edge_agent.errors import RefusedError
+from edge_agent.core.trust import Heard, Listed
+from edge_agent.errors import RefusedError, UnknownDirectorError
+from wire.asks import SignedTime
 from wire.assignment import Assignment, SlotAssignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, SCHEMA, decode
-from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, Verify, unseal
-from wire.errors import WireError
+from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, MAX_RELEASE_BYTES, SCHEMA, decode
+from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Unsealed, Verify, unseal_by
+from wire.errors import UnknownSignerError, WireError
 from wire.release import Release, Variant
 
+T = TypeVar("T")
 
-def read_assignment(envelope: bytes, director: Mapping[str, Verify], device: str, floor: int) -> Assignment:
-    """The assignment in `envelope`. One with sequence `floor` is the newest again, which the caller may skip.
+
+def read_assignment(
+    envelope: bytes, director: Mapping[str, Verify], device: str, heard: Callable[[str], Heard], newest: str
+) -> tuple[Assignment, str]:
+    """The assignment in `envelope` and the id of the director key that signed it.
+
+    `heard` says what a key signed before; `newest` is the key that signed the newest assignment. The very newest one
+    may come again. One of another key must be newer than everything of that key: where two keys are good, what the
+    former one signed cannot undo what the present one says.
 
     Raises:
-        RefusedError: malformed, oversize, not signed by the director, for another device, or older than `floor`.
+        UnknownDirectorError: signed by no key in `director`.
+        RefusedError: malformed, oversize, forged, for another device, or older than what was accepted.
     """
-    try:
-        payload = unseal(envelope, ASSIGNMENT_TYPE, director, limit=2 * MAX_ASSIGNMENT_BYTES)
-        assignment = decode(payload, Assignment, limit=MAX_ASSIGNMENT_BYTES)
-    except WireError as error:
-        raise RefusedError(f"assignment: {error}") from error
+    assignment, key = _signed(envelope, Assignment, ASSIGNMENT_TYPE, MAX_ASSIGNMENT_BYTES, director)
     if assignment.schema != SCHEMA:
         raise RefusedError(f"assignment: schema {assignment.schema}, this agent speaks {SCHEMA}")
     if assignment.device != device:
         raise RefusedError(f"assignment: meant for device {assignment.device!r}, this is {device!r}")
-    if assignment.sequence < floor:
+    floor = heard(key).sequence
+    if assignment.sequence < floor or (assignment.sequence == floor and key != newest):
         raise RefusedError(f"assignment: sequence {assignment.sequence} is older than {floor}, accepted before")
     names = [slot.slot for slot in assignment.slots]
     if len(set(names)) != len(names):
         raise RefusedError("assignment: names a slot twice")
-    return assignment
+    return assignment, key
 
 
-def read_release(envelope: bytes, publisher: Mapping[str, Verify]) -> Release:
-    """The release in `envelope`.
+def read_time(envelope: bytes, director: Mapping[str, Verify], device: str, nonce: str) -> tuple[int, str]:
+    """The director's time (ns) in answer to `nonce`, and the id of the key that signed it.
 
     Raises:
-        RefusedError: malformed, oversize, or not signed by the publisher.
+        UnknownDirectorError: signed by no key in `director`.
+        RefusedError: malformed, forged, or an answer to another question.
     """
+    told, key = _signed(envelope, SignedTime, TIME_TYPE, MAX_CONTROL_BYTES, director)
+    if (told.device, told.nonce) != (device, nonce):
+        raise RefusedError("time: the answer is to another question")
+    return told.now_ns, key
+
+
+def read_release(document: bytes) -> Release:
+    """The release in `document`, whose digest was checked. Raises RefusedError: malformed or oversize."""
     try:
-        payload = unseal(envelope, RELEASE_TYPE, publisher, limit=2 * MAX_RELEASE_BYTES)
-        release = decode(payload, Release, limit=MAX_RELEASE_BYTES)
+        release = decode(document, Release, limit=MAX_RELEASE_BYTES)
     except WireError as error:
         raise RefusedError(f"release: {error}") from error
     if release.schema != SCHEMA:
@@ -49,21 +66,48 @@ def read_release(envelope: bytes, publisher: Mapping[str, Verify]) -> Release:
     return release
 
 
-def agreed_variant(release: Release, desired: SlotAssignment, floor: int) -> Variant:
-    """The variant on which director and publisher agree.
+def agree(listed: Listed, desired: SlotAssignment, floor: int) -> None:
+    """See that director and publisher mean the same release, and that it is not below the floor.
 
     Raises:
-        RefusedError: the release is another model's or version's, below the floor, or lacks that very file.
+        RefusedError: they mean other files, or the counter that the publisher signed is too low.
+    """
+    if desired.release.bytes > MAX_RELEASE_BYTES:
+        raise RefusedError(f"release: {desired.release.bytes} bytes, at most {MAX_RELEASE_BYTES} allowed")
+    if not listed.vouches_for(desired.release):
+        raise RefusedError(f"release: {listed.path} is another file for the publisher than for the director")
+    lowest = max(floor, desired.min_counter)
+    if listed.counter < lowest:
+        raise RefusedError(f"release: counter {listed.counter} is below the floor {lowest}")
+
+
+def agreed_variant(release: Release, desired: SlotAssignment, counter: int) -> Variant:
+    """The variant on which director and publisher agree; `counter` is the publisher's word.
+
+    Raises:
+        RefusedError: the release is another model's or version's, has another counter, or lacks that very file.
     """
     if (release.model, release.version) != (desired.model, desired.version):
         named = f"{release.model} {release.version}"
         raise RefusedError(f"release: is {named}, the assignment names {desired.model} {desired.version}")
-    lowest = max(floor, desired.min_counter)
-    if release.counter < lowest:
-        raise RefusedError(f"release: counter {release.counter} is below the floor {lowest}")
+    if release.counter != counter:
+        raise RefusedError(f"release: has counter {release.counter}, the publisher's metadata says {counter}")
     variant = release.variant(desired.variant)
     if variant is None:
         raise RefusedError(f"release: has no variant {desired.variant!r}")
     if variant.file.sha256 != desired.sha256:
         raise RefusedError(f"release: variant {desired.variant!r} is another file than the one assigned")
     return variant
+
+
+def _signed(
+    envelope: bytes, kind: type[T], payload_type: str, limit: int, director: Mapping[str, Verify]
+) -> tuple[T, str]:
+    name = kind.__name__.lower()
+    try:
+        unsealed: Unsealed = unseal_by(envelope, payload_type, director, limit=2 * limit)
+        return decode(unsealed.payload, kind, limit=limit), unsealed.keyid
+    except UnknownSignerError as error:
+        raise UnknownDirectorError(f"{name}: {error}") from error
+    except WireError as error:
+        raise RefusedError(f"{name}: {error}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from wire.assignment import SlotAssignment
 from wire.codec import Document
-from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase
+from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase, SlotReport
 from wire.release import ObjectRef, Sha256
 
 
@@ -30,10 +30,34 @@ class State(Document, frozen=True, kw_only=True):
     previous: Deployed | None = None
     trial: Deployed | None = None
     tries: int = 0
+    """Starts of the agent that the model under test has taken part in, in the canary or on trial."""
     outcome: Outcome | None = None
     reason: str = ""
     golden: GoldenResult | None = None
     figures: InstallFigures = InstallFigures()
+    finished: tuple[SlotReport, ...] = ()
+    """How earlier executions ended, the newest last, until the hub has taken it."""
+
+    def told(self, slot: str) -> SlotReport:
+        """The state as it is reported."""
+        execution = self.desired.execution if self.desired else None
+        return SlotReport(
+            slot=slot,
+            phase=self.phase,
+            current=_installed(self.current),
+            previous=_installed(self.previous),
+            trial=_installed(self.trial),
+            execution=execution.id if execution else "",
+            attempt=execution.attempt if execution else 0,
+            outcome=self.outcome,
+            reason=self.reason,
+            golden=self.golden,
+            figures=self.figures,
+        )
+
+
+def _installed(deployed: Deployed | None) -> Installed | None:
+    return deployed.installed if deployed else None
 
 
 @dataclass(frozen=True, slots=True)

@@ -42,11 +42,13 @@ from edge_agent.core.slot import (
     WatchHealth,
 )  # fmt: skip
 from wire.assignment import SlotAssignment
-from wire.messages import Installed, InstallFigures, Outcome, Phase
+from wire.messages import Installed, InstallFigures, Outcome, Phase, SlotReport
 
 MAX_TRIES: Final = 2
-"""Starts of the agent that a trial model may take part in before it counts as what kills the agent."""
+"""Restarts that a model may live through, in the canary or on trial, before it counts as what causes them."""
 MAX_REASON: Final = 500
+MAX_FINISHED: Final = 4
+"""Ended executions that a slot remembers for the hub; more only pile up while it takes no report at all."""
 
 
 class IllegalEventError(Exception):
@@ -97,8 +99,9 @@ def _assigned(state: State, event: Assigned) -> Decision:
     desired = event.desired
     if _ticket(desired) == ticket_of(state):
         return Ignored("this attempt is known")
+    finished = _finished(state, desired)
     if _runs(state, desired):
-        done = _ended(state, Outcome.SUCCEEDED, "", phase=Phase.COMMITTED)
+        done = _with(_ended(state, Outcome.SUCCEEDED, "", phase=Phase.COMMITTED), finished=finished)
         golden = state.current.golden if state.current else None
         return Moved(_with(done, desired=desired, golden=golden), (Abandon(), Serve(state.current)))
     begun = _with(
@@ -111,6 +114,7 @@ def _assigned(state: State, event: Assigned) -> Decision:
         reason="",
         golden=None,
         figures=InstallFigures(),
+        finished=finished,
     )
     back = (Serve(state.current),) if state.trial else ()
     return Moved(begun, (Abandon(), *back, CollectGarbage(), FetchRelease(_ticket(desired), desired)))
@@ -125,7 +129,7 @@ def _release_verified(state: State, event: ReleaseVerified) -> Decision:
 
 
 def _files_stored(state: State, event: FilesStored) -> Decision:
-    moved = _with(state, phase=Phase.VERIFYING, figures=event.figures)
+    moved = _with(state, phase=Phase.VERIFYING, tries=state.tries + 1, figures=event.figures)
     return Moved(moved, (RunCanary(event.ticket, _wanted(state), event.verified, event.figures),))
 
 
@@ -195,7 +199,17 @@ def _booted(state: State, event: Booted) -> Decision:
         desired = _wanted(state)
         again = _with(whole, phase=Phase.FETCHING_RELEASE, outcome=None)
         return Moved(again, (Serve(whole.current), FetchRelease(_ticket(desired), desired)))
-    return Moved(whole, (Serve(whole.current),))
+    return Moved(whole, (Serve(whole.current), CollectGarbage()))
+
+
+def _booted_in_canary(state: State, event: Booted) -> Decision:
+    """The child cannot take the daemon with it, but it can take all memory, or bring a watchdog to reset the device."""
+    if state.tries <= MAX_TRIES:
+        return _booted(state, event)
+    whole = _undamaged(state, event.intact)
+    reason = f"the agent was restarted {state.tries} times while the model was tried in the canary"
+    failed = _fail(whole, Outcome.FAILED_NO_CHANGE, reason)
+    return Moved(failed.state, (Abandon(), Serve(whole.current), CollectGarbage()))
 
 
 def _booted_in_trial(state: State, event: Booted) -> Decision:
@@ -211,7 +225,7 @@ def _booted_in_trial(state: State, event: Booted) -> Decision:
 
 def _back_at_boot(state: State, reason: str) -> Decision:
     failed = _fail(state, Outcome.ROLLED_BACK, reason)
-    return Moved(failed.state, (Abandon(), Serve(state.current)))
+    return Moved(failed.state, (Abandon(), Serve(state.current), CollectGarbage()))
 
 
 def _undamaged(state: State, intact: frozenset[str]) -> State:
@@ -240,6 +254,16 @@ def _fail(state: State, outcome: Outcome, reason: str) -> Moved:
 
 def _ended(state: State, outcome: Outcome, reason: str, *, phase: Phase) -> State:
     return _with(state, phase=phase, trial=None, tries=0, outcome=outcome, reason=reason[:MAX_REASON])
+
+
+def _finished(state: State, desired: SlotAssignment) -> tuple[SlotReport, ...]:
+    """What there is to tell of ended executions once `desired` begins: of the one it replaces, too."""
+    before = state.desired
+    if before is None or before.execution.id == desired.execution.id:
+        return state.finished
+    if state.outcome is None:
+        state = _ended(state, Outcome.CANCELLED, "replaced by a newer assignment", phase=Phase.FAILED)
+    return (*state.finished, state.told(before.slot))[-MAX_FINISHED:]
 
 
 def _runs(state: State, desired: SlotAssignment) -> bool:
@@ -292,7 +316,8 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
         ReleaseVerified, FilesStored, CanaryPassed, TrialServing, HealthWindowPassed, StepFailed, TimedOut)},
     **{(phase, RuntimeFailed): _runtime_failed for phase in (*ACTIVE, *_AT_REST)},
     (Phase.TRIAL, RuntimeFailed): _trial_failed,
-    **{(phase, Booted): _booted for phase in (*ACTIVE, *_AT_REST)},
+    **{(phase, Booted): _booted for phase in (Phase.FETCHING_RELEASE, Phase.FETCHING, *_AT_REST)},
+    (Phase.VERIFYING, Booted): _booted_in_canary,
     (Phase.TRIAL, Booted): _booted_in_trial,
 }  # fmt: skip
 """(phase, kind of event) -> handler. A missing key is an illegal event. `Booted` rows are the resume table."""

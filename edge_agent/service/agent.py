@@ -8,14 +8,16 @@ from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Courier, Uplink
 from edge_agent.service.downloads import Downloads
+from edge_agent.service.freshness import Freshness
+from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
-from edge_agent.service.reports import build_reported
+from edge_agent.service.reports import Reports
 from edge_agent.service.telemetry import TelemetryReporter
 from wire.codec import decode, encode
 from wire.errors import TopicError, WireError
 from wire.messages import Receipt, Status
 from wire.ports import Inbound, LinkError
-from wire.topics import DOWN_CHANNELS, Chunk, Downward
+from wire.topics import DOWN_CHANNELS, Chunk, Downward, DownwardChunk
 
 
 class Learner(Protocol):
@@ -43,6 +45,8 @@ class Parts:
     asking: Asking
     learner: Learner
     telemetry: TelemetryReporter
+    freshness: Freshness
+    membership: Membership | Settled
 
 
 def offline_status() -> bytes:
@@ -60,26 +64,33 @@ class Agent:
         self._asking = parts.asking
         self._learner = parts.learner
         self._telemetry = parts.telemetry
-        self._reports = Courier(uplink, "reported", lambda seq: build_reported(ports, parts.reconciler, seq))
+        self._freshness = parts.freshness
+        self.membership = parts.membership
+        self._session = ports.ids.new()
+        reports = Reports(ports, parts.reconciler, parts.membership)
+        self._reports = Courier(uplink, reports.build, reports.on_taken)
         parts.reconciler.on_changed = self._on_changed
+        parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
+        parts.membership.on_changed = self._reports.changed
 
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
         await self.reconciler.boot()
-        boot = self.reconciler.record.boot
-        self._reports.start(boot)
-        self._telemetry.start(boot)
+        self._reports.start(self.reconciler.record.boot)
+        await self._telemetry.start()
         link, topics, device = self._uplink.link, self._uplink.topics, self._uplink.device
         link.on_message = self._on_message
         link.on_up = self._on_up
-        await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS))
+        await link.subscribe(*(topics.dn(device, channel) for channel in DOWN_CHANNELS), topics.all_dn_chunks(device))
         await link.start()
+        self.membership.start()
 
     async def stop(self) -> None:
-        """Say goodbye and end everything in order; what is not receipted is reported at the next start."""
+        """Say goodbye and end everything in order; what is not receipted is told after the next start."""
+        self._freshness.stop()
         self.reconciler.stop()
-        self._telemetry.stop()
         self._reports.stop()
+        await self._telemetry.stop()
         if self._uplink.link.connected:
             with contextlib.suppress(LinkError):  # the will says the same
                 topic = self._uplink.topics.up(self._uplink.device, "status")
@@ -91,11 +102,13 @@ class Agent:
     def _on_up(self) -> None:
         self._uplink.tasks.spawn(self._greet(), "greet")
         self._reports.on_up()
-        self._telemetry.courier.on_up()
+        self._telemetry.delivery.on_up()
+        self._telemetry.changed()
         self._learner.on_up()
+        self._freshness.on_up()
 
     async def _greet(self) -> None:
-        status = encode(Status(online=True, boot=self.reconciler.record.boot))
+        status = encode(Status(online=True, boot=self.reconciler.record.boot, session=self._session))
         with contextlib.suppress(LinkError):  # said again when the link is up again
             topic = self._uplink.topics.up(self._uplink.device, "status")
             await self._uplink.link.publish(topic, status, retain=True)
@@ -113,6 +126,9 @@ class Agent:
         match parsed:
             case Chunk(sha256, index):
                 self._downloads.on_chunk(sha256, index, message.payload)
+                message.ack()
+            case DownwardChunk(device, sha256, index) if device == self._uplink.device:
+                self._downloads.on_chunk(sha256, index, message.payload, direct=True)
                 message.ack()
             case Downward(device, channel) if device == self._uplink.device:
                 self._on_downward(channel, message)
@@ -137,6 +153,7 @@ class Agent:
     def _on_receipt(self, payload: bytes) -> None:
         with contextlib.suppress(WireError):  # a receipt that cannot be read is none; the report is sent again
             receipt = decode(payload, Receipt)
-            courier = {"reported": self._reports, "telemetry": self._telemetry.courier}.get(receipt.channel)
-            if courier is not None:
-                courier.on_receipt(receipt.seq)
+            if receipt.channel == "reported":
+                self._reports.on_receipt(receipt.seq)
+            elif receipt.channel == "telemetry":
+                self._telemetry.delivery.on_receipt(receipt.seq)

@@ -60,7 +60,7 @@ class Asking:
                 if left_ns <= 0:
                     state = "did not answer" if self._uplink.link.connected else "cannot be reached"
                     raise UnansweredError(f"the hub {state} within {timeout_s:g} s")
-                await self.send(ask)
+                self._uplink.tasks.spawn(self.send(ask), "ask")  # it may wait long for a broker that is silent
                 await self._wait(waiting, min(ASK_AGAIN_NS, left_ns))
         finally:
             del self._open[ask.id]

@@ -1,5 +1,6 @@
 """Which claim a device goes by: the one it was given, kept in the data directory from its first use on."""
 
+from edge_agent.core.trust import founded_on
 from edge_agent.errors import DamagedRecordError, EnrolmentError
 from edge_agent.ports import Disk
 from edge_agent.service.durable import read_if_there, write_atomic
@@ -13,9 +14,11 @@ CLAIM = "identity/claim.json"
 def parse_claim(data: bytes, name: str) -> ClaimFile:
     """Read a claim file. Raises EnrolmentError naming the file and what is wrong with it."""
     try:
-        return decode(data, ClaimFile)
+        claim = decode(data, ClaimFile)
+        founded_on(claim.root)
     except WireError as error:
         raise EnrolmentError(f"{name} is not a claim file: {error}; download it from the hub again") from error
+    return claim
 
 
 async def stored_claim(disk: Disk) -> ClaimFile | None:
@@ -33,7 +36,12 @@ async def adopt_claim(disk: Disk, given: ClaimFile | None) -> ClaimFile:
     Raises:
         EnrolmentError: there is none, or it is another device's.
     """
-    stored = await stored_claim(disk)
+    try:
+        stored = await stored_claim(disk)
+    except DamagedRecordError:
+        if given is None:
+            raise
+        stored = None
     if given is None:
         if stored is None:
             raise EnrolmentError(

@@ -1,4 +1,4 @@
-"""Telling the hub how things stand: the newest state of a channel is sent until the hub says that it has it.
+"""Telling the hub how things stand: the newest report is sent until the hub says that it has it.
 
 A report replaces the one before, so nothing piles up while the device is offline. At rest there is no task; a timer
 exists only while a receipt is outstanding. What cannot be measured or sent now is tried again, and stops nobody.
@@ -7,7 +7,6 @@ exists only while a receipt is outstanding. What cannot be measured or sent now 
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Literal
 
 from edge_agent.errors import DiskError
 from edge_agent.service.tasks import Tasks
@@ -34,14 +33,15 @@ class Uplink:
 
 
 class Courier:
-    """Delivers one channel. `build(seq)` makes the payload from how things stand at that moment."""
+    """Delivers reports. `build(seq)` makes one from how things stand at that moment; `on_taken` follows its receipt."""
 
     def __init__(
-        self, uplink: Uplink, channel: Literal["reported", "telemetry"], build: Callable[[int], Awaitable[bytes]]
+        self, uplink: Uplink, build: Callable[[int], Awaitable[bytes]], on_taken: Callable[[], None] = lambda: None
     ) -> None:
         self._uplink = uplink
-        self._channel: Literal["reported", "telemetry"] = channel
         self._build = build
+        self._on_taken = on_taken
+        self._boot = 0
         self._seq = 0
         self._dirty = False
         self._outstanding = False
@@ -51,6 +51,7 @@ class Courier:
 
     def start(self, boot: int) -> None:
         """Number reports from here on."""
+        self._boot = boot
         self._seq = boot << BOOT_SHIFT
 
     def changed(self) -> None:
@@ -64,10 +65,18 @@ class Courier:
         self.changed()
 
     def on_receipt(self, seq: int) -> None:
-        """The hub has everything up to `seq`."""
-        if seq >= self._seq:
+        """The hub has everything up to `seq`.
+
+        If that is more than was sent since this start, an earlier one could not write its boot number down and used the
+        same numbers: they go on above, or the hub would take every report for a stale one.
+        """
+        if seq == self._seq and self._outstanding:
             self._outstanding = False
             self._disarm()
+            self._on_taken()
+        elif seq > self._seq and seq >> BOOT_SHIFT == self._boot:
+            self._seq = seq
+            self.changed()
 
     def stop(self) -> None:
         """No more sending."""
@@ -77,7 +86,7 @@ class Courier:
     def _kick(self) -> None:
         if self._dirty and not self._sending and self._uplink.link.connected:
             self._sending = True
-            self._uplink.tasks.spawn(self._send(), f"send-{self._channel}")
+            self._uplink.tasks.spawn(self._send(), "send-report")
 
     async def _send(self) -> None:
         try:
@@ -86,10 +95,10 @@ class Courier:
                 self._outstanding = True
                 self._seq += 1
                 payload = await self._build(self._seq)
-                topic = self._uplink.topics.up(self._uplink.device, self._channel)
+                topic = self._uplink.topics.up(self._uplink.device, "reported")
                 await self._uplink.link.publish(topic, payload)
         except (LinkError, DiskError) as error:
-            log.debug("%s is sent later: %s", self._channel, error)
+            log.debug("the report is sent later: %s", error)
             self._dirty = True  # the timer below, or the next `on_up`, sends it again
         finally:
             self._sending = False

@@ -1,53 +1,33 @@
-"""How a new device gets its identity: it makes its own secret, keeps it, and has the hub admit the secret's digest.
+"""The enrolment desk: where a device without a (good) identity asks the hub for one.
 
-The secret is durable before the first request, so a request lost, repeated or cut off by a restart is always the same
-request, which the hub answers the same way.
+A request lost, repeated or cut off by a restart is always the same request, which the hub answers the same way.
 """
 
 import asyncio
 import contextlib
 import hashlib
 
-from edge_agent.errors import DamagedRecordError, EnrolmentError
-from edge_agent.ports import Disk
-from edge_agent.service.durable import read_if_there, write_atomic
-from wire.codec import Document, decode, encode
+from edge_agent.errors import EnrolmentError, RefusedError, UnansweredError
+from edge_agent.ports import Disk, Keys
+from edge_agent.service.identity import (
+    Identity,
+    claim_digest,
+    granted,
+    load_candidate,
+    new_candidate,
+    promote,
+    save_candidate,
+)
+from wire.codec import decode, encode
 from wire.errors import WireError
-from wire.identity import ClaimFile, EnrolReply, EnrolRequest
+from wire.identity import PROOF_CONTEXT, ClaimFile, EnrolReply, EnrolRequest, RecoverRequest
 from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
-IDENTITY = "identity/identity.json"
 ASK_AGAIN_NS = 3 * SECOND
 
 
-class Identity(Document, frozen=True, kw_only=True):
-    """What the device logs in with. `enrolled`: the hub has admitted it."""
-
-    username: str
-    password: str
-    enrolled: bool = False
-
-
-async def load_identity(disk: Disk) -> Identity | None:
-    """The stored identity, if there is one. Raises DamagedRecordError."""
-    data = await read_if_there(disk, IDENTITY)
-    try:
-        return decode(data, Identity) if data is not None else None
-    except WireError as error:
-        raise DamagedRecordError(f"{IDENTITY}: {error}; remove it and enrol again with a new claim") from error
-
-
-async def prepare_identity(disk: Disk, ids: Ids, claim: ClaimFile) -> Identity:
-    """The stored identity, or a new one that is stored before anybody hears of it."""
-    identity = await load_identity(disk)
-    if identity is None:
-        identity = Identity(username=claim.device, password=ids.secret())
-        await write_atomic(disk, IDENTITY, encode(identity))
-    return identity
-
-
-class Enrolment:
+class Desk:
     """One exchange over a link that logs in with the claim's enrolment credential as client `client`."""
 
     def __init__(self, link: Link, clock: Clock, topics: Topics, client: str) -> None:
@@ -58,30 +38,30 @@ class Enrolment:
         self._reply: EnrolReply | None = None
         self._woken = asyncio.Event()
 
-    async def run(self, claim: ClaimFile, identity: Identity, timeout_s: float) -> Identity:
-        """Ask until the hub answers. The result is to be stored by the caller.
+    async def ask(self, request: EnrolRequest | RecoverRequest, timeout_s: float) -> EnrolReply:
+        """Ask until the hub answers, and return its yes.
 
         Raises:
-            EnrolmentError: refused, or no answer within `timeout_s`; says what to do.
+            RefusedError: the hub says no. UnansweredError: no answer within `timeout_s`.
         """
         self._link.on_message = self._on_message
         self._link.on_up = self._woken.set
         await self._link.subscribe(self._topics.enrol("dn", self._client))
         await self._link.start()
         try:
-            reply = await self._ask(_request(claim, identity), timeout_s)
+            reply = await self._ask(encode(request), timeout_s)
         finally:
             await self._link.stop()
         if not reply.ok:
-            raise EnrolmentError(f"the hub refused: {reply.reason}; ask for a new claim file")
-        return Identity(username=reply.username, password=identity.password, enrolled=True)
+            raise RefusedError(f"the hub refused: {reply.reason}")
+        return reply
 
     async def _ask(self, request: bytes, timeout_s: float) -> EnrolReply:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * SECOND)
         while self._reply is None:
             if self._clock.monotonic_ns() >= deadline_ns:
                 state = "the hub did not answer" if self._link.connected else "the broker cannot be reached"
-                raise EnrolmentError(f"{state} within {timeout_s:g} s; see `fleetloop agent doctor`")
+                raise UnansweredError(f"{state} within {timeout_s:g} s; see `fleetloop agent doctor`")
             await self._ask_once(request)
         return self._reply
 
@@ -104,6 +84,53 @@ class Enrolment:
         self._woken.set()
 
 
-def _request(claim: ClaimFile, identity: Identity) -> bytes:
-    verifier = hashlib.sha256(identity.password.encode()).hexdigest()
-    return encode(EnrolRequest(token=claim.token, verifier=verifier))
+class Enrolment:
+    """Turns claims into identities. All of it may be cut off anywhere and begun again."""
+
+    def __init__(self, disk: Disk, keys: Keys, ids: Ids, timeout_s: float) -> None:
+        self._disk = disk
+        self._keys = keys
+        self._ids = ids
+        self._timeout_s = timeout_s
+
+    async def candidate(self, claim: ClaimFile) -> Identity:
+        """The candidate for this claim: what a start before this one has left, or a new one."""
+        left = await load_candidate(self._disk, claim_digest(claim))
+        return left or await new_candidate(self._disk, self._keys, self._ids, claim)
+
+    async def enrol(self, claim: ClaimFile, desk: Desk) -> Identity:
+        """What the hub grants for the claim, durable, not yet in force. Raises RefusedError, UnansweredError."""
+        candidate = await self.candidate(claim)
+        if candidate.enrolled:
+            return candidate
+        return await self.grant(candidate, await desk.ask(_request(claim, candidate), self._timeout_s))
+
+    async def recover(self, claim: ClaimFile, old: Identity, desk: Desk) -> Identity:
+        """What the hub grants to who holds the old key. Raises RefusedError, UnansweredError."""
+        candidate = await self.candidate(claim)
+        proof = self._keys.proof(old.key, PROOF_CONTEXT + candidate.csr.encode())
+        request = RecoverRequest(certificate=old.certificate, csr=candidate.csr, proof=proof)
+        return await self.grant(candidate, await desk.ask(request, self._timeout_s))
+
+    async def grant(self, candidate: Identity, reply: EnrolReply) -> Identity:
+        """Keep what the hub granted. Raises RefusedError: it does not fit."""
+        identity = granted(candidate, reply, self._keys)
+        await save_candidate(self._disk, identity)
+        return identity
+
+    async def enrol_first(self, claim: ClaimFile, desk: Desk) -> Identity:
+        """The first identity of a device. Raises EnrolmentError, which says what to do."""
+        try:
+            identity = await self.enrol(claim, desk)
+        except RefusedError as error:
+            raise EnrolmentError(f"{error}; ask for a new claim file") from error
+        except UnansweredError as error:
+            raise EnrolmentError(str(error)) from error
+        await promote(self._disk)
+        return identity
+
+
+def _request(claim: ClaimFile, candidate: Identity) -> EnrolRequest:
+    if candidate.csr:
+        return EnrolRequest(token=claim.token, csr=candidate.csr)
+    return EnrolRequest(token=claim.token, verifier=hashlib.sha256(candidate.password.encode()).hexdigest())

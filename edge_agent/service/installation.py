@@ -8,8 +8,8 @@ from typing import assert_never
 
 import msgspec
 
-from edge_agent.core.compatibility import unmet_need
-from edge_agent.core.reading import agreed_variant
+from edge_agent.core.patience import Patience
+from edge_agent.core.reading import agree, agreed_variant, read_release
 from edge_agent.core.slot import (
     CanaryPassed,
     Event,
@@ -20,14 +20,18 @@ from edge_agent.core.slot import (
     RunCanary,
     StepFailed,
 )
-from edge_agent.errors import DiskError, RefusedError, TransferStalledError
+from edge_agent.core.trust import Listed
+from edge_agent.errors import DiskError, RefusedError, TransferStalledError, UnansweredError, UnjudgedError
 from edge_agent.ports import CanaryRequest, Ports
-from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.deltas import Deltas
+from edge_agent.service.downloads import Downloads
 from edge_agent.service.objects import Objects, path_of
+from edge_agent.service.trusting import Trusting
 from wire.assignment import SlotAssignment
-from wire.codec import MAX_RELEASE_BYTES
+from wire.compatibility import unmet_need
 from wire.messages import InstallFigures, Outcome
 from wire.ports import SECOND
+from wire.trust import target_path
 
 Step = FetchRelease | FetchFiles | RunCanary
 
@@ -35,10 +39,12 @@ Step = FetchRelease | FetchFiles | RunCanary
 class Installation:
     """Performs the steps; knows no state."""
 
-    def __init__(self, ports: Ports, objects: Objects, downloads: Downloads) -> None:
+    def __init__(self, ports: Ports, objects: Objects, downloads: Downloads, trusting: Trusting) -> None:
+        self.trusting = trusting
         self._ports = ports
         self._objects = objects
         self._downloads = downloads
+        self._deltas = Deltas(ports, objects, downloads)
 
     async def perform(self, step: Step, floor: int) -> Event:
         """Do one step. `floor` is the lowest release counter that may be installed."""
@@ -54,36 +60,50 @@ class Installation:
                     assert_never(step)
         except RefusedError as error:
             return StepFailed(step.ticket, Outcome.REJECTED, str(error))
-        except TransferStalledError as error:
+        except (TransferStalledError, UnansweredError) as error:
             return StepFailed(step.ticket, Outcome.TIMED_OUT, str(error))
-        except DiskError as error:
+        except (DiskError, UnjudgedError) as error:
             return StepFailed(step.ticket, Outcome.FAILED_NO_CHANGE, str(error))
 
     async def _release(self, effect: FetchRelease, floor: int) -> Event:
-        """Fetch the release envelope; check who signed it, what it says, and whether its variant can run here."""
+        """See that the publisher vouches for the release, then fetch it, and check whether its variant can run here."""
         desired = effect.desired
-        if desired.release.bytes > 2 * MAX_RELEASE_BYTES:
-            raise RefusedError(f"release: {desired.release.bytes} bytes, at most {2 * MAX_RELEASE_BYTES} allowed")
+        listed = await self._vouched(desired)
+        agree(listed, desired, floor)
         await self._downloads.fetch(desired.release, _patience(desired))
-        release = self._ports.trust.verify_release(await self._objects.read(desired.release.sha256))
-        variant = agreed_variant(release, desired, floor)
-        free_bytes = await self._ports.disk.free_bytes()
-        need = unmet_need(variant.needs, self._ports.machine.capabilities(free_bytes))
+        release = read_release(await self._objects.read(desired.release.sha256))
+        variant = agreed_variant(release, desired, listed.counter)
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        held_bytes = await self._objects.room_taken(variant.file, release.companions.golden)
+        need = unmet_need(variant.needs, capabilities, held_bytes)
         if need:
             raise RefusedError(f"variant {variant.name}: {need}")
         golden = variant.golden
         return ReleaseVerified(effect.ticket, variant.file, release.companions.golden, golden.logits, golden.tolerance)
 
+    async def _vouched(self, desired: SlotAssignment) -> Listed:
+        """What the publisher says of the release. While the link is down, only the execution's total time ends this."""
+        while True:
+            try:
+                path = target_path(desired.model, desired.version)
+                return await self.trusting.vouch(path, desired.execution.step_timeout_s)
+            except UnansweredError:
+                if self._ports.link.connected:
+                    raise
+
     async def _files(self, effect: FetchFiles) -> Event:
         """Fetch model and golden vectors."""
         began_ns = self._ports.clock.monotonic_ns()
         patience = _patience(effect.desired)
-        received = await self._downloads.fetch(effect.verified.file, patience)
-        received += await self._downloads.fetch(effect.verified.golden, patience)
-        seconds = (self._ports.clock.monotonic_ns() - began_ns) / SECOND
-        return FilesStored(
-            effect.ticket, effect.verified, InstallFigures(downloaded_bytes=received, download_s=seconds)
+        model = await self._deltas.obtain(effect.verified.file, effect.desired.deltas, patience)
+        golden_bytes = await self._downloads.fetch(effect.verified.golden, patience)
+        figures = InstallFigures(
+            downloaded_bytes=model.downloaded_bytes + golden_bytes,
+            download_s=(self._ports.clock.monotonic_ns() - began_ns) / SECOND,
+            by_delta=model.by_delta,
+            delta_refused=model.refused,
         )
+        return FilesStored(effect.ticket, effect.verified, figures)
 
     async def _canary(self, effect: RunCanary) -> Event:
         """Have the child load the model and compare it with its golden vectors."""

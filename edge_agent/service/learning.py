@@ -9,10 +9,11 @@ import struct
 from collections.abc import Callable
 from typing import Final
 
+from edge_agent.core.patience import Patience
 from edge_agent.core.pointer import Record
 from edge_agent.errors import AgentError, DiskError, FileMissingError
 from edge_agent.ports import Ports
-from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.downloads import Downloads
 from edge_agent.service.durable import read_if_there, write_atomic
 from edge_agent.service.objects import Objects, path_of
 from edge_agent.service.reconciler import Reconciler

@@ -1,15 +1,17 @@
 """Content-addressed files: `objects/<sha256>` exists only once its bytes were verified and made durable."""
 
-from collections.abc import Iterable
+import contextlib
+import hashlib
+from collections import Counter
+from collections.abc import Iterator
 
 from edge_agent.core.pointer import Record
+from edge_agent.core.reading import read_release
 from edge_agent.core.slot import Deployed
-from edge_agent.errors import DiskError, FileMissingError, RefusedError
-from edge_agent.ports import Disk, Trust
+from edge_agent.errors import DiskError, DiskFullError, FileMissingError, RefusedError
+from edge_agent.ports import Disk
 from edge_agent.service.durable import read_if_there, write_atomic
 from wire.release import ObjectRef, Release
-from wire.transfer.chunks import count
-from wire.transfer.receiver import Write
 
 FOLDER = "objects"
 SPARE_BYTES = 4 * 1024 * 1024
@@ -24,11 +26,9 @@ def path_of(sha256: str) -> str:
 class Objects:
     """The verified files of this device."""
 
-    def __init__(self, disk: Disk, trust: Trust) -> None:
+    def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._trust = trust
-        self.arriving: set[str] = set()
-        """Objects that are being fetched; what is there of them is no garbage."""
+        self._kept: Counter[str] = Counter()
 
     async def holds(self, sha256: str) -> bool:
         """Is it here, with the content it should have? Reads the whole file; one that cannot be read is not here."""
@@ -37,13 +37,25 @@ class Objects:
         except DiskError:
             return False
 
+    async def room_taken(self, *refs: ObjectRef) -> int:
+        """Bytes of the disk that these take already: they are here, or their space is reserved."""
+        names = {_object_of(name) for name in await self._disk.list(FOLDER)}
+        return sum(ref.bytes for ref in refs if ref.sha256 in names)
+
     async def read(self, sha256: str) -> bytes:
         """Its content."""
         return await self._disk.read(path_of(sha256))
 
     async def release(self, deployed: Deployed) -> Release:
-        """The signed release that vouches for `deployed`, verified again. Raises RefusedError, DiskError."""
-        return self._trust.verify_release(await self.read(deployed.release))
+        """The release that `deployed` belongs to. It was vouched for when that was installed; its digest still says so.
+
+        Raises:
+            RefusedError: it is damaged. DiskError: it is gone.
+        """
+        document = await self.read(deployed.release)
+        if hashlib.sha256(document).hexdigest() != deployed.release:
+            raise RefusedError(f"object {deployed.release[:12]}: was damaged on the disk")
+        return read_release(document)
 
     async def intact(self, record: Record) -> frozenset[str]:
         """Of all models that the record names: the digests whose model and release files are whole."""
@@ -60,16 +72,32 @@ class Objects:
         """
         wanted = [state.desired for state in record.slots.values() if state.desired is not None]
         keep = {sha256 for desired in wanted for sha256 in (desired.sha256, desired.release.sha256)}
+        keep |= {delta.file.sha256 for desired in wanted for delta in desired.deltas}
         for deployed in _deployed(record):
             keep |= {deployed.installed.sha256, deployed.release}
             keep |= await self._companions(deployed)
-        keep |= self.arriving
+        keep |= set(self._kept)
         doomed = [name for name in await self._disk.list(FOLDER) if _object_of(name) not in keep]
         for name in doomed:
             await self._disk.unlink(f"{FOLDER}/{name}")
         if doomed:
             await self._disk.fsync_dir(FOLDER)
         return len(doomed)
+
+    @contextlib.contextmanager
+    def kept(self, sha256: str) -> Iterator[None]:
+        """While an object is being fetched or used, what is there of it is no garbage."""
+        self._kept[sha256] += 1
+        try:
+            yield
+        finally:
+            self._kept[sha256] -= 1
+            self._kept += Counter()  # without those that nobody holds
+
+    async def drop(self, sha256: str) -> None:
+        """Remove an object that has served its purpose, if it is there."""
+        with contextlib.suppress(FileMissingError):
+            await self._disk.unlink(path_of(sha256))
 
     async def _companions(self, deployed: Deployed) -> set[str]:
         try:
@@ -81,64 +109,68 @@ class Objects:
 
 
 class PartFile:
-    """An object on its way: a file of full size, and beside it the record of the chunks that are durable in it."""
+    """An object on its way: a file of full size, and beside it the bitmap of the chunks that are durable in it.
+
+    An object of a single group has no bitmap: it is complete before one would be due.
+    """
 
     def __init__(self, disk: Disk, ref: ObjectRef) -> None:
         self._disk = disk
         self._ref = ref
-        self._part = f"{FOLDER}/.{ref.sha256}.part"
+        self.path = f"{FOLDER}/.{ref.sha256}.part"
         self._have_path = f"{FOLDER}/.{ref.sha256}.have"
-        self._have: set[int] = set()
 
     async def reserved(self) -> bool:
         """Did an earlier attempt reserve the space?"""
         try:
-            return await self._disk.size(self._part) == self._ref.bytes
+            return await self._disk.size(self.path) == self._ref.bytes
         except FileMissingError:
             return False
 
-    async def open(self) -> frozenset[int]:
-        """Reserve the space, or find what an earlier attempt left; returns the chunks that are held."""
-        have = await read_if_there(self._disk, self._have_path)
-        if have is not None and await self.reserved():
-            self._have = _parse_have(have)
-        else:
-            await self._forget()  # of an earlier file: it would vouch for chunks that are not in this one
-            await self._disk.create(self._part, self._ref.bytes)
-        return frozenset(self._have)
+    async def held(self) -> bytes:
+        """The bitmap that an earlier attempt left; empty when it left nothing."""
+        return await read_if_there(self._disk, self._have_path) or b"" if await self.reserved() else b""
 
-    async def store(self, writes: Iterable[Write]) -> None:
-        """Write a group of chunks and make it durable; once all are there, the record is not needed."""
-        for write in writes:
-            await self._disk.pwrite(self._part, write.offset, write.data)
-            self._have.add(write.index)
-        await self._disk.fsync(self._part)
-        if len(self._have) < count(self._ref.bytes):
-            await write_atomic(self._disk, self._have_path, _dump_have(self._have))
+    async def open(self) -> bytes:
+        """Reserve the space, or find what an earlier attempt left; returns the bitmap of the chunks that are held.
+
+        Raises DiskFullError.
+        """
+        reserved = await self.reserved()
+        free, needed = await self._disk.free_bytes(), 0 if reserved else self._ref.bytes
+        if free < needed + SPARE_BYTES:
+            raise DiskFullError(f"needs {needed} bytes and {SPARE_BYTES} to spare, {free} are free")
+        if not reserved:
+            await self.forget()  # of an earlier file: it would vouch for chunks that are not in this one
+            await self._disk.create(self.path, self._ref.bytes)
+        return await self.held()
+
+    async def write(self, offset: int, data: bytes) -> None:
+        """Put chunks in their place."""
+        await self._disk.pwrite(self.path, offset, data)
+
+    async def sync(self, have: bytes) -> None:
+        """Make what was written durable, then the record of it."""
+        await self._disk.fsync(self.path)
+        await write_atomic(self._disk, self._have_path, have)
 
     async def finish(self) -> None:
         """Verify the whole object and give it its name. Raises RefusedError on another digest, starting over then."""
-        digest = await self._disk.digest(self._part)
+        digest = await self._disk.digest(self.path)
         if digest != self._ref.sha256:
-            await self._forget()
-            await self._disk.unlink(self._part)
+            await self.forget()
+            await self._disk.unlink(self.path)
             raise RefusedError(f"object {self._ref.sha256[:12]}: what arrived has digest {digest[:12]}")
-        await self._disk.fsync(self._part)
-        await self._disk.rename(self._part, path_of(self._ref.sha256))
+        await self._disk.fsync(self.path)
+        await self._disk.rename(self.path, path_of(self._ref.sha256))
         await self._disk.fsync_dir(FOLDER)
-        await self._forget()
+        await self.forget()
 
-    async def _forget(self) -> None:
+    async def forget(self) -> None:
+        """What is in the file counts for nothing any more, durably."""
         if self._have_path.rpartition("/")[2] in await self._disk.list(FOLDER):
             await self._disk.unlink(self._have_path)
-
-
-def _dump_have(have: set[int]) -> bytes:
-    return ",".join(map(str, sorted(have))).encode()
-
-
-def _parse_have(data: bytes) -> set[int]:
-    return {int(part) for part in data.split(b",") if part.isdigit()}
+            await self._disk.fsync_dir(FOLDER)
 
 
 def _object_of(name: str) -> str:

@@ -35,13 +35,14 @@ from edge_agent.core.slot import (
     WatchHealth,
 )
 from edge_agent.core.update import ACTIVE, Ignored, decide
-from edge_agent.errors import DiskError, ModelError, RefusedError
+from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation, Step
 from edge_agent.service.objects import Objects
 from edge_agent.service.tasks import Tasks
+from edge_agent.service.trusting import Change, Trusting
 from wire.messages import Phase
 from wire.ports import SECOND, Timer
 
@@ -72,7 +73,22 @@ class UpdateAccepted:
     """The cloud took a federated update of ours."""
 
 
-Item = Desired | Happened | UpdateAccepted
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """Something to be remembered. `done` is set once it is durable."""
+
+    change: Change
+    done: asyncio.Future[None]
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomesTaken:
+    """The hub has receipted how these executions ended."""
+
+    executions: frozenset[str] = frozenset()
+
+
+Item = Desired | Happened | UpdateAccepted | Learned | OutcomesTaken
 
 
 class Reconciler:
@@ -81,6 +97,7 @@ class Reconciler:
     def __init__(
         self, ports: Ports, objects: Objects, installation: Installation, inference: Inference, tasks: Tasks
     ) -> None:
+        self._trusting: Trusting = installation.trusting
         self._ports = ports
         self._journal = Journal(ports.disk)
         self._objects = objects
@@ -93,9 +110,16 @@ class Reconciler:
         self._timers: dict[str, list[Timer]] = {}
         self._retry: Timer | None = None
         self.record = Record()
+        self.durable_boot = 0
+        """Number of this start once it is written down; 0 until then."""
         self._refused = ""
         self._unwritten = ""
+        self._unheard: bytes | None = None
+        """Newest assignment by a director key that no root names so far."""
         self.on_changed: Callable[[], None] = lambda: None
+        self.on_unknown_director: Callable[[], None] = lambda: None
+        self._trusting.record = lambda: self.record
+        self._trusting.remember = self.remember
         inference.on_trial_failed = self._trial_failed
 
     @property
@@ -110,8 +134,9 @@ class Reconciler:
 
         Raises:
             DamagedRecordError: the record cannot be read.
+            MalformedError: the claim's root of trust cannot be.
         """
-        record = await self._journal.load()
+        record = (await self._journal.load()).founded_on(self._trusting.claimed())
         booted = Booted(await self._objects.intact(record))
         items = [Happened(slot, booted) for slot in sorted(record.slots)]
         try:
@@ -121,7 +146,7 @@ class Reconciler:
             self.record = record.next_boot()
             for slot, state in record.slots.items():
                 await self._serve(slot, Serve(state.current))
-            self._mailbox.extend(items)
+            self._mailbox.extend([*items, OutcomesTaken()])
             self._write_later(error)
 
     def on_desired(self, envelope: bytes, ack: Callable[[], None]) -> None:
@@ -131,6 +156,17 @@ class Reconciler:
     def on_update_accepted(self) -> None:
         """The cloud took a federated update."""
         self._put(UpdateAccepted())
+
+    async def remember(self, change: Change) -> None:
+        """Return once `change` of the record is durable."""
+        done = asyncio.get_running_loop().create_future()
+        self._put(Learned(change, done))
+        await done
+
+    def on_outcomes_taken(self, executions: frozenset[str]) -> None:
+        """The hub has receipted how these executions ended."""
+        if executions:
+            self._put(OutcomesTaken(executions))
 
     def stop(self) -> None:
         """No more timers; the owner of the tasks ends the tasks."""
@@ -179,6 +215,10 @@ class Reconciler:
                 await self._apply(self.record, [item])
             case UpdateAccepted():
                 await self._apply(self.record.with_update_accepted(), [])
+            case Learned():
+                await self._learn(item)
+            case OutcomesTaken():
+                await self._apply(self.record.without_finished(item.executions), [])
             case _:
                 assert_never(item)
 
@@ -187,22 +227,35 @@ class Reconciler:
     async def _reconcile(self, item: Desired) -> None:
         record = self.record
         try:
-            assignment = self._ports.trust.verify_assignment(item.envelope, record.sequence)
+            assignment, key = self._trusting.read_assignment(item.envelope)
         except RefusedError as error:
+            if isinstance(error, UnknownDirectorError):
+                self._unheard = item.envelope
+                self.on_unknown_director()
             self._refuse(str(error))
             item.ack()
             return
-        if assignment.sequence > record.sequence:
+        if key != record.director or assignment.sequence > record.sequence:
             wanted = {slot.slot: slot for slot in assignment.slots}
             events = [Happened(name, Assigned(slot)) for name, slot in wanted.items()]
             events += [Happened(name, Unassigned()) for name in sorted(record.slots) if name not in wanted]
-            accepted = record.accepting(assignment)
+            accepted = record.accepting(assignment, key)
             if accepted.capture != record.capture:
                 await self._ports.captures.set_policy(accepted.capture)
             await self._apply(accepted, events)
         self._refused = ""
         item.ack()
         self.on_changed()
+
+    async def _learn(self, item: Learned) -> None:
+        """With other director keys, the assignment that nobody vouched for is looked at once more."""
+        directors = self.record.trust.directors
+        await self._apply(item.change(self.record), [])
+        if not item.done.done():
+            item.done.set_result(None)
+        if self._unheard is not None and self.record.trust.directors != directors:
+            self._put(Desired(self._unheard, lambda: None))
+            self._unheard = None
 
     async def _apply(self, record: Record, items: Iterable[Happened]) -> None:
         """Decide on each item, write the outcome down, then perform the effects."""
@@ -219,7 +272,7 @@ class Reconciler:
             effects += [(item.slot, effect) for effect in decision.effects]
         if record != self.record or self._unwritten:
             await self._journal.save(record)
-            self._unwritten = ""
+            self._unwritten, self.durable_boot = "", record.boot
             self._log_moves(self.record, record)
             self.record = record
             self.on_changed()

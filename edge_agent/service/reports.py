@@ -1,19 +1,45 @@
 """The reported state: derived from the record whenever it is asked for, so a restart reports what is true."""
 
+from dataclasses import dataclass
+
+import msgspec
+
 from edge_agent import VERSION
 from edge_agent.core.pointer import Record
-from edge_agent.core.slot import Deployed, State
+from edge_agent.core.slot import Deployed
+from edge_agent.core.trust import Trusted
 from edge_agent.ports import Ports
 from edge_agent.service.courier import Uplink
+from edge_agent.service.freshness import Freshness
+from edge_agent.service.inference import Inference
+from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
-from wire.messages import Capabilities, Installed, Reported, SlotReport
+from wire.messages import Capabilities, Reported, SlotReport, TrustReport
+
+MAX_FINISHED = 16
+"""Ended executions in one report; further ones are told in the next, once these are taken."""
 
 
-async def build_reported(ports: Ports, reconciler: Reconciler, seq: int) -> bytes:
-    """The payload of `up/{device}/reported`."""
-    capabilities = ports.machine.capabilities(await ports.disk.free_bytes())
-    return encode(reported(reconciler.record, reconciler.refused, capabilities, seq))
+class Reports:
+    """What the hub is to know of the device, until it has taken it."""
+
+    def __init__(self, ports: Ports, reconciler: Reconciler, membership: Membership | Settled) -> None:
+        self._ports = ports
+        self._reconciler = reconciler
+        self._membership = membership
+        self._told: frozenset[str] = frozenset()
+
+    async def build(self, seq: int) -> bytes:
+        """The payload of `up/{device}/reported`."""
+        capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
+        report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
+        self._told = frozenset(one.execution for one in report.finished)
+        return encode(_with_membership(report, self._membership))
+
+    def on_taken(self) -> None:
+        """The hub has receipted the newest report: how those executions ended need not be told again."""
+        self._reconciler.on_outcomes_taken(self._told)
 
 
 class DeviceStatus(Document, frozen=True, kw_only=True):
@@ -23,26 +49,45 @@ class DeviceStatus(Document, frozen=True, kw_only=True):
     connected: bool
     boot: int
     reported: Reported
+    trust_problem: str
+    """Why there is no fresh trust metadata; empty while there is."""
     predictions: int
     captured: int
     federated_updates_sent: int
     peak_rss_bytes: int
+    serving: dict[str, str]
+    """Slot -> the model that answers for it."""
+    problem: str
+    """What is wrong with its login or its connection, and what to do."""
 
 
-async def build_status(ports: Ports, reconciler: Reconciler, uplink: Uplink) -> bytes:
+@dataclass(frozen=True, slots=True)
+class Told:
+    """The services whose state is told."""
+
+    reconciler: Reconciler
+    inference: Inference
+    freshness: Freshness
+    membership: Membership | Settled
+
+
+async def build_status(ports: Ports, uplink: Uplink, parts: Told) -> bytes:
     """The answer to `GET /v1/status`."""
-    record = reconciler.record
+    record, membership = parts.reconciler.record, parts.membership
     counts = await ports.captures.counts()
     capabilities = ports.machine.capabilities(await ports.disk.free_bytes())
     status = DeviceStatus(
         device=uplink.device,
         connected=uplink.link.connected,
         boot=record.boot,
-        reported=reported(record, reconciler.refused, capabilities, 0),
+        trust_problem=parts.freshness.problem,
+        reported=_with_membership(reported(record, parts.reconciler.refused, capabilities, 0), membership),
         predictions=sum(tally.predictions for tally in counts.tallies),
         captured=counts.captured,
         federated_updates_sent=record.updates_accepted,
         peak_rss_bytes=ports.machine.peak_rss_bytes(),
+        serving={slot: _name(parts.inference.live(slot)) for slot in parts.inference.slots},
+        problem=membership.problem(),
     )
     return encode(status)
 
@@ -54,27 +99,31 @@ def reported(record: Record, refused: str, capabilities: Capabilities, seq: int)
         sequence=record.sequence,
         agent=VERSION,
         capabilities=capabilities,
-        slots=tuple(_slot(name, record.slots[name]) for name in sorted(record.slots)),
+        trust=_trust(record.trust),
+        slots=tuple(record.slots[name].told(name) for name in sorted(record.slots)),
+        finished=finished(record),
         refused=refused,
     )
 
 
-def _slot(name: str, state: State) -> SlotReport:
-    execution = state.desired.execution if state.desired else None
-    return SlotReport(
-        slot=name,
-        phase=state.phase,
-        current=_installed(state.current),
-        previous=_installed(state.previous),
-        trial=_installed(state.trial),
-        execution=execution.id if execution else "",
-        attempt=execution.attempt if execution else 0,
-        outcome=state.outcome,
-        reason=state.reason,
-        golden=state.golden,
-        figures=state.figures,
+def finished(record: Record) -> tuple[SlotReport, ...]:
+    """How executions ended that their slots have left."""
+    return tuple(one for name in sorted(record.slots) for one in record.slots[name].finished)[:MAX_FINISHED]
+
+
+def _trust(trust: Trusted) -> TrustReport:
+    floors = trust.floors
+    return TrustReport(
+        root=floors.root,
+        timestamp=floors.timestamp.version,
+        snapshot=floors.snapshot.version,
+        verified_ns=trust.verified_ns,
     )
 
 
-def _installed(deployed: Deployed | None) -> Installed | None:
-    return deployed.installed if deployed else None
+def _with_membership(report: Reported, membership: Membership | Settled) -> Reported:
+    return msgspec.structs.replace(report, certificate_expires_ns=membership.certificate_expires_ns)
+
+
+def _name(deployed: Deployed | None) -> str:
+    return f"{deployed.installed.model} {deployed.installed.version} {deployed.installed.variant}" if deployed else ""

@@ -19,7 +19,7 @@ from wire.federated import Done, Reply, Task
 from wire.messages import Want
 from wire.ports import SECOND
 from wire.release import ObjectRef
-from wire.transfer.receiver import Complete, Output, Receiver, Rejected, Request, Write
+from wire.transfer.receiver import Complete, Output, Receiver, Rejected, Request, Sync, Write
 
 REMEMBERED: Final = 4096
 """Answered tasks that are remembered, to repeat Done to a device that missed it."""
@@ -193,7 +193,7 @@ class Collection:
         if flight.pull is not None and now_ns >= flight.pull.again_at_ns:
             flight.pull.again_at_ns = now_ns + self._pace.want_again_ns
             flight.pull.in_vain += 1
-            return self._apply(flight, flight.pull, flight.pull.receiver.on_timeout(), now_ns)
+            return self._apply(flight, flight.pull, flight.pull.receiver.on_silence(), now_ns)
         return self._resend(flight, now_ns) if now_ns >= flight.resend_at_ns else []
 
     def _resend(self, flight: _Flight, now_ns: int) -> list[Effect]:
@@ -223,13 +223,15 @@ class Collection:
         effects: list[Effect] = []
         for output in outputs:
             match output:
-                case Request(indices):
+                case Request(indices, _):
                     effects.append(SendWant(flight.instruction.device, Want(sha256=pull.ref.sha256, indices=indices)))
                 case Write(index, _, data):
                     pull.parts[index] = data
                     effects += self._apply(flight, pull, pull.receiver.on_written(index), now_ns)
                 case Rejected(reason):
                     return effects + self._end(flight, Verdict.REFUSED, reason) + self._start_pulls(now_ns)
+                case Sync():
+                    pass  # parts are in memory until the update is whole
                 case Complete():
                     return effects + self._judge(flight, pull) + self._start_pulls(now_ns)
                 case _:

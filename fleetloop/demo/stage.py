@@ -110,7 +110,7 @@ class Stage:
         return self.directory / "agents" / name
 
     def start_cloud(self) -> None:
-        """Hub and publisher; the hub learns the publisher's public key."""
+        """Hub and publisher, and a root of trust that names the keys of both, made as an operator makes it."""
         self.hub.start()
         self._wait_for(self._hub_answers, "the hub does not answer")
         key = self.client.create_key("publisher", "publisher")["key"]
@@ -121,7 +121,16 @@ class Stage:
         self.publisher.start()
         public = self._publisher_dir / "publisher.pub"
         self._wait_for(public.is_file, "the publisher does not start")
-        self.client.add_publisher_key("publisher", public.read_text().strip())
+        self._make_root(public)
+        self._wait_for(lambda: bool(self.client.trust()["ready"]), "the publisher does not sign")
+
+    def _make_root(self, publisher: Path) -> None:
+        url, admin = f"http://127.0.0.1:{self.port}", self._hub_dir / "admin.key"
+        options = ("--keys-dir", self.directory / "root-keys", "--publisher", publisher, "--hub-url", url)
+        command = self._fleetloop(self._interpreters.hub, "keys", "init", *options, "--api-key-file", admin)
+        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        if done.returncode:
+            raise ProcessError(f"no root of trust could be made: {done.stderr.strip()}")
 
     def start_agent(self, name: str, claim: dict[str, Any]) -> None:
         """Write the claim file and start the daemon."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import Literal, Protocol
 
 from cloud.core.access import permitted
-from cloud.ports import BrokerUser
+from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
 from simulator.core.topic_tree import TopicTree
 from simulator.core.trace import Trace
@@ -75,14 +75,22 @@ class MemoryBroker:
 
     # The hub's administrative side.
 
+    credential: Literal["password"] = "password"
+    enrolment: None = None
+
     @property
     def endpoint(self) -> Broker:
         """A name that nobody resolves."""
         return Broker(host="memory", port=1883)
 
-    async def set_users(self, users: Mapping[str, BrokerUser]) -> None:
-        """Only these may connect from now on."""
-        self._users = dict(users)
+    async def admit(self, roster: Roster) -> None:
+        """Only its users may be connected from now on."""
+        self._users = dict(roster.users)
+        for session in tuple(self._sessions.values()):
+            connection = session.connection
+            if connection is not None and not self._knows(connection):
+                self.detach(connection.client)
+                connection.broken("not authorized")
 
     def kill(self) -> None:
         """SIGKILL: connections break and nothing is remembered."""

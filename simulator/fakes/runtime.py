@@ -3,11 +3,13 @@
 A model is just bytes here. It passes its golden vectors unless its digest is one that this device cannot reproduce.
 """
 
+import io
 from collections.abc import Container
 from typing import TYPE_CHECKING
 
 from edge_agent.errors import DiskError, ModelError
-from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk
+from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk, UnpackRequest
+from wire.errors import MalformedError
 from wire.messages import GoldenResult
 from wire.ports import MILLISECOND, SECOND, Clock
 
@@ -43,6 +45,18 @@ class MemoryInstaller:
             return CanaryVerdict("12 of 32 golden inputs get another class", golden, seconds=seconds)
         golden = GoldenResult(matched=GOLDEN_INPUTS, total=GOLDEN_INPUTS, max_error=0.0)
         return CanaryVerdict("", golden, p50_ms=2.0, rss_bytes=RSS_BYTES, seconds=seconds)
+
+    async def unpack(self, request: UnpackRequest) -> str:
+        """Unpack inline, on the device's disk."""
+        from wire.adapters.zstd_delta import unpack
+
+        try:
+            base, delta = await self._disk.read(request.base), await self._disk.read(request.delta)
+            target = b"".join(unpack(base, io.BytesIO(delta), request.length))
+            await self._disk.pwrite(request.target, 0, target)
+        except (DiskError, MalformedError) as error:
+            return str(error)
+        return ""
 
 
 class LightSession:

@@ -70,7 +70,7 @@ HOSTILE = {
         MODEL,
         GOLDEN,
         {"command": ("/bin/sh", "-c", "exec yes"), "time_limit_s": 10.0},
-        "wrote more than",
+        "wrote more than its verdict",
     ),
     "golden vectors with NaN": (
         MODEL,

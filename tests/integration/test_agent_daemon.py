@@ -22,7 +22,6 @@ from edge_agent.client import AgentClient, AgentError, Answer
 from tests.agent_world import (
     DEVICE,
     DIRECTOR,
-    PUBLISHER,
     TOPICS,
     Shipped,
     assign,
@@ -32,7 +31,10 @@ from tests.agent_world import (
     wanted,
 )
 from tests.plain_broker import BrokerProcess
+from tests.trust_world import Cloud
+from tests.tuf_builder import TufRepository
 from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.asks import Ask
 from wire.codec import encode
 from wire.identity import ClaimFile, EnrolReply, EnrolRequest
 from wire.messages import Outcome, Phase, Receipt, Reported, SlotReport, Status
@@ -43,6 +45,7 @@ ROOT = Path(__file__).parents[2]
 PYTHON = os.environ.get("FLEETLOOP_AGENT_PYTHON", sys.executable)
 WAIT_S = 30.0
 
+REPOSITORY = TufRepository((DIRECTOR.public_hex,), time.time_ns())
 MODELS = {number: onnx_model(number, padding=150_000) for number in (1, 2)}
 RELEASES = {number: ship(number, model=model, golden=golden_vectors(model)) for number, model in MODELS.items()}
 
@@ -53,6 +56,7 @@ class MiniHub:
     def __init__(self, broker: BrokerProcess) -> None:
         self.link = MqttLink(broker.address, Credentials("hub", ""))
         self.link.on_message = self._on_message
+        self.cloud = Cloud(REPOSITORY)
         self.requests: list[EnrolRequest] = []
         self.reports: list[Reported] = []
         self.statuses: list[Status] = []
@@ -63,12 +67,14 @@ class MiniHub:
         """Connect and listen."""
         up = asyncio.Event()
         self.link.on_up = up.set
-        await self.link.subscribe(f"{TOPICS.root}/enrol/up/+", TOPICS.all_up("reported"), TOPICS.all_up("status"))
+        channels = (TOPICS.all_up("reported"), TOPICS.all_up("status"), TOPICS.all_up("ask"))
+        await self.link.subscribe(f"{TOPICS.root}/enrol/up/+", *channels)
         await self.link.start()
         await asyncio.wait_for(up.wait(), WAIT_S)
 
     async def retain(self, shipped: Shipped) -> None:
-        """Publish all chunks of a release."""
+        """Publish all chunks of a release, for which the publisher vouches."""
+        self.cloud.repository.publish(shipped.document)
         for sha256, data in shipped.files.items():
             for index, payload in enumerate(frames(data)):
                 await self.link.publish(TOPICS.blob(sha256, index), payload, retain=True)
@@ -104,6 +110,10 @@ class MiniHub:
             self.requests.append(msgspec.json.decode(payload, type=EnrolRequest))
             reply = encode(EnrolReply(ok=True, username=DEVICE))
             await self.link.publish(topic.replace("/enrol/up/", "/enrol/dn/"), reply)
+        elif topic.endswith("/ask"):
+            answer = self.cloud.answer(msgspec.json.decode(payload, type=Ask), DEVICE)
+            if answer is not None:
+                await self.link.publish(TOPICS.dn(DEVICE, "answer"), answer)
         elif topic.endswith("/status"):
             self.statuses.append(msgspec.json.decode(payload, type=Status))
         else:
@@ -127,8 +137,7 @@ class Daemon:
             token="t" * 32,
             enrol_username="enrol",
             enrol_password="enrol",
-            director_keys=(DIRECTOR.public_hex,),
-            publisher_keys=(PUBLISHER.public_hex,),
+            root=REPOSITORY.root,
         )
         self.claim.write_bytes(encode(claim))
         self.log = directory / "agent.log"
@@ -147,7 +156,7 @@ class Daemon:
         """Start it, without waiting."""
         words = ["--claim", str(self.claim)] if claim else []
         with self.log.open("ab") as log:
-            command = [*self.command(), *words, "--telemetry-interval-s", "0.2"]
+            command = [*self.command(), *words, "--telemetry-interval-s", "0.2", "--log-level", "debug"]
             self.process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log)
 
     def end(self, how: signal.Signals) -> int:
@@ -255,6 +264,8 @@ def test_a_new_device_enrols_installs_serves_and_comes_back_after_a_kill(broker:
             assert await asyncio.to_thread(daemon.end, signal.SIGTERM) == 0
             await hub.until(lambda: not hub.statuses[-1].online)
             assert "Traceback" not in daemon.log.read_text()
+            for secret in (identity["password"], "t" * 32):
+                assert secret not in daemon.log.read_text()
 
     run(scenario)
 
@@ -368,7 +379,7 @@ def test_doctor_and_status_say_what_is_wrong_and_what_to_do(broker: BrokerProces
                 await call(application.status)
             code, text = await asyncio.to_thread(ask, "doctor")
             assert code == 0, text
-            code, text = await asyncio.to_thread(ask, "status")
+            code, text = await asyncio.to_thread(ask, "status", "--json")
             assert json.loads(text)["device"] == DEVICE
             code, text = await asyncio.to_thread(ask)
             assert (code, "another agent runs" in text) == (1, True)
@@ -377,4 +388,4 @@ def test_doctor_and_status_say_what_is_wrong_and_what_to_do(broker: BrokerProces
     broker.kill()
     code, text = ask("doctor")
     broker.start()
-    assert (code, "see that the hub runs" in text) == (1, True)
+    assert (code, "see that hub and broker run" in text) == (1, True)

@@ -23,7 +23,6 @@ from wire.adapters.system import SystemClock
 from wire.codec import MAX_CONTROL_BYTES, decode
 from wire.messages import Outcome, Phase, SlotReport, Telemetry
 from wire.release import object_ref
-from wire.transfer.receiver import Write
 
 Floats = npt.NDArray[np.float32]
 
@@ -255,10 +254,12 @@ def test_a_part_begun_anew_does_not_trust_the_chunks_of_the_one_before() -> None
         disk, ref = MemoryDisk(), object_ref(bytes(200_000))
         part = PartFile(disk, ref)
         await part.open()
-        await part.store([Write(0, 0, b"x" * 61_428)])
-        await disk.unlink(f"objects/.{ref.sha256}.part")
-        assert await PartFile(disk, ref).open() == frozenset()
-        assert await PartFile(disk, ref).open() == frozenset()
+        await part.write(0, b"x" * 61_428)
+        await part.sync(b"\x01")
+        assert await PartFile(disk, ref).open() == b"\x01"
+        await disk.unlink(part.path)
+        assert await PartFile(disk, ref).open() == b""
+        assert await PartFile(disk, ref).open() == b""
 
     run(scenario)
 

@@ -47,12 +47,23 @@ async def models() -> dict[str, str]:
     return {"name": "watch"}
 
 
+@app.post("/api/v1/claims/batch")
+async def claims(request: Request) -> Response:
+    """Two claim files, or what is wrong."""
+    body = await request.json()
+    seen.append(("claims/batch", request.headers["authorization"], body))
+    if body.get("prefix") == "Bad":
+        return JSONResponse({"detail": "prefix: not a name"}, 422, media_type="application/problem+json")
+    lines = "<html>" if body.get("prefix") == "page" else '{"device": "p-0001"}\n{"device": "p-0002"}\n'
+    return PlainTextResponse(lines, 201)
+
+
 @app.post("/api/v1/{path:path}")
 async def take(path: str, request: Request) -> Response:
     """Remember what was posted."""
     body = await request.body()
     seen.append((path, request.headers["authorization"], await request.json() if body else None))
-    return Response(status_code=204) if path == "publisher-keys" else JSONResponse({"id": "x"}, 201)
+    return Response(status_code=204) if path.endswith("refusal") else JSONResponse({"id": "x"}, 201)
 
 
 @pytest.fixture(scope="module")
@@ -109,6 +120,8 @@ def test_no_answer_is_told_apart() -> None:
             "claims",
             {"device": "p01", "labels": {"arm": "left"}, "federated": True},
         ),
+        (lambda hub: hub.revoke_device("p01", "stolen"), "devices/p01/revoke", {"reason": "stolen"}),
+        (lambda hub: hub.call_off_clone_alarm("p01"), "devices/p01/clone-alarm/off", None),
         (
             lambda hub: hub.create_job("m", workload="watch", seed=3),
             "jobs",
@@ -134,10 +147,22 @@ def test_requests_are_what_the_api_takes(client: HubClient, call: Any, path: str
     assert seen[-1] == (path, "Bearer right", body)
 
 
+def test_many_claims_come_one_by_one(client: HubClient) -> None:
+    """As they are read; what is refused is refused before the first."""
+    found = [claim["device"] for claim in client.create_claims(prefix="p", count=2, labels={"arm": "left"})]
+    assert found == ["p-0001", "p-0002"]
+    assert seen[-1][2] == {"prefix": "p", "count": 2, "labels": {"arm": "left"}}
+    list(client.create_claims(["p01", "p02"]))
+    assert seen[-1][2] == {"devices": ["p01", "p02"]}
+    for prefix, why in (("Bad", "not a name"), ("page", "is this the hub")):
+        with pytest.raises(HubError, match=why):
+            list(client.create_claims(prefix=prefix))
+
+
 def test_empty_answer_is_fine_where_none_is_expected(client: HubClient) -> None:
     """204 has no body."""
-    client.add_publisher_key("p", "0" * 64)
-    assert seen[-1][0] == "publisher-keys"
+    client.refuse("s1", "because")
+    assert seen[-1][0] == "signing-requests/s1/refusal"
 
 
 def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None:
@@ -146,22 +171,26 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
 
     kinds = {
         "claims": schemas.ClaimRequest,
+        "claims/batch": schemas.ClaimsRequest,
+        "devices/p01/revoke": schemas.RevocationRequest,
         "jobs": schemas.JobRequest,
         "keys": schemas.KeyRequest,
-        "publisher-keys": schemas.PublisherKeyRequest,
+        "trust/roots": schemas.RootRequest,
         "rollouts": schemas.RolloutRequest,
         "federated-runs": schemas.FederatedRequest,
-        "signing-requests/s1/signature": schemas.SignatureRequest,
+        "signing-requests/s1/signature": schemas.MetadataRequest,
         "signing-requests/s1/refusal": schemas.RefusalRequest,
     }
     seen.clear()
     client.create_claim("p01")
+    list(client.create_claims(prefix="p", count=2, replaces=True))
+    client.revoke_device("p01", "stolen")
     client.create_job("m", workload="watch")
     client.create_key("p", "viewer")
-    client.add_publisher_key("p", "0" * 64)
+    client.adopt_root("e30=")
     client.create_rollout("m", 1, waves=[{"percent": 100}], selector={"arm": "left"}, gates={"commit_rate": 0.9})
     client.create_federated_run("m", version=1, non_inferiority={"selector": {"arm": "right"}, "margin": 0.1}, seed=1)
-    client.sign("s1", {"payload": "x"})
+    client.sign("s1", {"bin-0": "e30="})
     client.refuse("s1", "because")
     assert {path for path, _, _ in seen} == set(kinds)
     for path, _, body in seen:

@@ -1,78 +1,22 @@
 """The HTTP API as a client sees it: who gets in, what is refused and how, and the way of a version through it."""
 
-import asyncio
 import base64
 import json
-from collections.abc import Callable, Coroutine
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-import httpx
 import pytest
-from fastapi import FastAPI
 
-from cloud.api import problems, routes
-from cloud.api.context import Context, FleetIdentity
-from tests.hub_world import MODEL, ROOT, World, add_key
-from wire.codec import encode
-from wire.dsse import RELEASE_TYPE, seal
+from tests.api_world import Api, api
+from tests.hub_world import MODEL, ROOT
+from wire.codec import decode, encode
 from wire.identity import ClaimFile
-
-ROLES = ("viewer", "operator", "publisher", "admin")
-
-
-class Api:
-    """A client with one key per role."""
-
-    def __init__(self, world: World, http: httpx.AsyncClient) -> None:
-        self.world = world
-        self.http = http
-
-    async def __call__(self, role: str, method: str, path: str, body: Any = None, status: int = 200) -> Any:
-        """Call as `role`; the answer must have `status`."""
-        headers = {"Authorization": f"Bearer flk_{role}"} if role else {}
-        answer = await self.http.request(method, f"/api/v1{path}", json=body, headers=headers)
-        assert answer.status_code == status, answer.text
-        if status >= 400:
-            assert answer.headers["content-type"] == "application/problem+json"
-            return answer.json()["detail"]
-        return answer.json()
-
-    async def trust_and_claim(self, device: str) -> dict[str, Any]:
-        """A trusted publisher, and a claim file for the device."""
-        key = {"name": "publisher", "public_key": self.world.publisher.public_hex}
-        await self("admin", "POST", "/publisher-keys", key, 201)
-        claim: dict[str, Any] = await self("operator", "POST", "/claims", {"device": device}, 201)
-        return claim
+from wire.release import Release
 
 
-def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]]) -> None:
-    """Run a scenario against the app of a fresh hub."""
-
-    async def run() -> None:
-        async with World(tmp_path) as world:
-            fleet = FleetIdentity(world.director.public_hex, "enrol", "enrol-password")
-            app = FastAPI()
-            app.state.context = Context(
-                world.store,
-                world.objects,
-                world.outbox,
-                world.control,
-                world.link,
-                world.clock,
-                world.ids,
-                ROOT,
-                fleet,
-            )
-            problems.install(app)
-            app.include_router(routes.router())
-            for role in ROLES:
-                await add_key(world, f"flk_{role}", role)
-            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
-            async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
-                await scenario(Api(world, http))
-
-    asyncio.run(run())
+def as_text(files: Mapping[str, bytes]) -> dict[str, str]:
+    """Metadata as the API takes it."""
+    return {role: base64.b64encode(data).decode() for role, data in files.items()}
 
 
 def test_without_a_valid_key_only_health_answers(tmp_path: Path) -> None:
@@ -95,7 +39,9 @@ def test_without_a_valid_key_only_health_answers(tmp_path: Path) -> None:
         ("publisher", "/jobs"),
         ("publisher", "/federated-runs"),
         ("operator", "/keys"),
-        ("operator", "/publisher-keys"),
+        ("operator", "/trust/roots"),
+        ("operator", "/trust/metadata"),
+        ("publisher", "/trust/roots"),
         ("operator", "/signing-requests/x/signature"),
     ],
 )
@@ -121,7 +67,7 @@ def test_bad_bodies_are_problems_that_name_the_field(tmp_path: Path) -> None:
             assert word in await call("operator", "POST", "/claims", body, 422)
         rollout = {"model": MODEL, "version": 1, "waves": [{}]}
         assert "waves.0" in await call("operator", "POST", "/rollouts", rollout, 422)
-        assert "1048576" in await call("operator", "POST", "/claims", {"device": "x" * 1_100_000}, 413)
+        assert "3145728" in await call("operator", "POST", "/claims", {"device": "x" * 3_200_000}, 413)
         assert await call("operator", "GET", "/nothing", None, 404) == "Not Found"
 
     api(tmp_path, scenario)
@@ -145,20 +91,18 @@ def test_numbers_that_no_database_holds_are_the_callers_mistake(tmp_path: Path) 
 
 
 def test_a_claim_file_is_complete_and_strict(tmp_path: Path) -> None:
-    """It parses as the wire contract says; without a trusted publisher there is none; reserved names are refused."""
+    """It parses as the wire contract says; without a root there is none; reserved names are refused."""
 
     async def scenario(call: Api) -> None:
-        assert "publisher key" in await call("operator", "POST", "/claims", {"device": "p01"}, 409)
-        document = await call.trust_and_claim("p01")
-        from wire.codec import decode
-
+        assert "fleetloop keys init" in await call("operator", "POST", "/claims", {"device": "p01"}, 409)
+        await call.world.store.write(call.world.found)
+        document = await call("operator", "POST", "/claims", {"device": "p01"}, 201)
         claim = decode(json.dumps(document).encode(), ClaimFile)
-        assert claim.publisher_keys == (call.world.publisher.public_hex,)
-        assert claim.director_keys == (call.world.director.public_hex,)
+        assert claim.root == call.world.publisher.root
         assert "reserved" in await call("operator", "POST", "/claims", {"device": "hub"}, 422)
         assert (await call("viewer", "GET", "/devices/p01"))["enrolled"] is False
 
-    api(tmp_path, scenario)
+    api(tmp_path, scenario, rooted=False)
 
 
 def test_a_key_is_shown_once_and_kept_as_a_digest(tmp_path: Path) -> None:
@@ -180,7 +124,6 @@ def test_from_training_to_rollout(tmp_path: Path) -> None:
 
     async def scenario(call: Api) -> None:
         world = call.world
-        await call.trust_and_claim("p00")
         await world.enrol("p01")
         job = await call("operator", "POST", "/jobs", {"kind": "train", "model": MODEL, "workload": "watch"}, 201)
         await world.train()
@@ -191,15 +134,12 @@ def test_from_training_to_rollout(tmp_path: Path) -> None:
         assert "not signed" in await call("operator", "POST", "/rollouts", order, 409)
 
         (request,) = await call("publisher", "GET", "/signing-requests?state=pending")
-        payload = base64.b64decode(request["payload"])
-        forged = json.loads(seal(payload, RELEASE_TYPE, world.director.signers()))
+        release = decode(base64.b64decode(request["payload"]), Release)
         where = f"/signing-requests/{request['id']}/signature"
-        assert "no trusted key" in await call("publisher", "POST", where, {"envelope": forged}, 422)
-        other = json.loads(seal(payload + b" ", RELEASE_TYPE, world.publisher.signers()))
-        assert "another document" in await call("publisher", "POST", where, {"envelope": other}, 422)
-        signed = json.loads(seal(payload, RELEASE_TYPE, world.publisher.signers()))
+        assert "belongs into bin-a" in await call("publisher", "POST", where, {"metadata": {"bin-0": "e30="}}, 422)
         for _ in range(2):
-            assert (await call("publisher", "POST", where, {"envelope": signed}))["state"] == "signed"
+            signed = {"metadata": as_text(world.publisher.sign(release))}
+            assert (await call("publisher", "POST", where, signed))["state"] == "signed"
 
         rollout = await call("operator", "POST", "/rollouts", order, 201)
         assert rollout["id"] in await call("operator", "POST", "/rollouts", order, 409)

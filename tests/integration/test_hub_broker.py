@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import datetime
 import hashlib
 import os
@@ -18,7 +19,7 @@ import pytest
 from cloud.adapters.certificates import ensure
 from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
 from cloud.core.access import DEVICE, ENROLMENT, HUB, Access, under
-from cloud.ports import BrokerError, BrokerUser
+from cloud.ports import BrokerError, BrokerUser, Roster
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.identity import Broker
 from wire.ports import Inbound, LinkError
@@ -52,7 +53,7 @@ async def running(directory: Path) -> AsyncIterator[EmbeddedBroker]:
     broker = EmbeddedBroker(listener, directory / "broker.log")
     await broker.start()
     try:
-        await broker.set_users(USERS)
+        await broker.admit(Roster(USERS))
         yield broker
     finally:
         await broker.stop()
@@ -92,7 +93,8 @@ class Client:
 @contextlib.asynccontextmanager
 async def connected(endpoint: Broker, name: str, **more: object) -> AsyncIterator[Client]:
     """A client that the broker has accepted."""
-    client = Client(endpoint, name, **more)
+    password = more.pop("password", None)
+    client = Client(endpoint, name, None if password is None else str(password), **more)
     await client.link.start()
     try:
         async with asyncio.timeout(WAIT_S):
@@ -329,5 +331,50 @@ def test_it_ends_at_once_with_the_hub_even_while_a_client_owes_acknowledgements(
             process.stdin.close()
             assert await asyncio.wait_for(process.wait(), 3) == 0
             await asyncio.gather(silent.link.stop(), hub.link.stop())
+
+    asyncio.run(scenario())
+
+
+def test_a_login_that_is_taken_away_ends_the_live_connection(tmp_path: Path) -> None:
+    """Its last will follows, nothing that it sends arrives, it stays out, and others notice nothing."""
+
+    async def scenario() -> None:
+        async with (
+            running(tmp_path) as broker,
+            connected(broker.endpoint, "hub") as hub,
+            connected(broker.endpoint, "p02") as other,
+        ):
+            await hub.link.subscribe(f"{ROOT}/up/#")
+            gone = asyncio.Event()
+            async with connected(broker.endpoint, "p01", will=Will(f"{ROOT}/up/p01/status", b"gone")) as victim:
+                victim.link.on_down = lambda reason: gone.set()
+                users = {name: one for name, one in USERS.items() if name != "p01"}
+                await broker.admit(Roster(users))
+                async with asyncio.timeout(WAIT_S):
+                    await gone.wait()
+                with contextlib.suppress(LinkError):
+                    await victim.link.publish(f"{ROOT}/up/p01/status", b"after")
+                await refused(broker.endpoint, "p01")
+            await other.link.publish(f"{ROOT}/up/p02/status", b"as ever")
+            await hub.received(lambda: (f"{ROOT}/up/p02/status", b"as ever") in hub.inbox)
+            assert hub.inbox == [(f"{ROOT}/up/p01/status", b"gone"), (f"{ROOT}/up/p02/status", b"as ever")]
+
+    asyncio.run(scenario())
+
+
+def test_a_changed_password_ends_the_connection_of_the_old_one(tmp_path: Path) -> None:
+    """New hardware under an old name: whoever knew the old password is out."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as broker, connected(broker.endpoint, "p01") as old:
+            gone = asyncio.Event()
+            old.link.on_down = lambda reason: gone.set()
+            verifier = hashlib.sha256(b"new").hexdigest()
+            await broker.admit(Roster({**USERS, "p01": dataclasses.replace(USERS["p01"], verifier=verifier)}))
+            async with asyncio.timeout(WAIT_S):
+                await gone.wait()
+            await refused(broker.endpoint, "p01")
+            async with connected(broker.endpoint, "p01", password="new"):
+                pass
 
     asyncio.run(scenario())

@@ -1,5 +1,6 @@
 """Enrolment on real SQLite: tokens, verifiers, repeated requests."""
 
+import asyncio
 from pathlib import Path
 
 from cloud.service import enrolment
@@ -56,5 +57,24 @@ class TestEnrolment:
             assert "unknown claim token" in (await world.request("x", "nonsense")).reason
             effects = await world.receive((ROOT.enrol("up", "x"), b'{"token": 5}'))
             assert b"EnrolRequest" in effects.publishes[0].payload
+
+        hub(tmp_path, scenario)
+
+    def test_a_broker_that_could_not_be_told_is_told_again(self, tmp_path: Path) -> None:
+        """Or a revocation would wait for the next change."""
+
+        async def scenario(world: World) -> None:
+            await world.enrol("p01")
+            world.control.failures = 1
+            performing = asyncio.create_task(world.outbox.run())
+            world.outbox.post(world.last)
+            async with asyncio.timeout(10):
+                while not world.clock.alarms:
+                    await asyncio.sleep(0.001)
+                assert world.control.users == {}
+                world.clock.alarms.pop()()
+                while not world.control.users:
+                    await asyncio.sleep(0.001)
+            performing.cancel()
 
         hub(tmp_path, scenario)

@@ -8,21 +8,21 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import psutil
 import pytest
 
 from cloud.adapters.certificates import ensure
-from cloud.bootstrap import SettingsError, check, publisher_keys
+from cloud.bootstrap import SettingsError, check
 from cloud.core.identity import digest
 from cloud.settings import Settings
+from tests.clients import free_port
+from tests.hub_process import PATIENCE_S, HubProcess, keys_command
 from tests.hub_world import CAPABILITIES
-from wire.adapters.keys import load_or_create
+from tests.tuf_builder import new_key
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.codec import decode, encode
 from wire.identity import Broker, EnrolReply, EnrolRequest
@@ -30,62 +30,8 @@ from wire.messages import Receipt, Reported, Status
 from wire.ports import Inbound
 from wire.topics import Topics
 
-PATIENCE_S = 30.0
 TOPICS = Topics()
 PASSWORD = "made-by-the-device"
-
-
-def free_port() -> int:
-    """A port that is free now."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
-
-
-class HubProcess:
-    """`fleetloop hub` on free ports."""
-
-    def __init__(self, directory: Path) -> None:
-        self.directory = directory
-        self.port, self.broker_port = free_port(), free_port()
-        self.process: subprocess.Popen[bytes] | None = None
-
-    def start(self) -> None:
-        """Start and wait until it serves and its broker is connected."""
-        arguments = ("--data-dir", self.directory, "--port", self.port, "--broker-port", self.broker_port)
-        command = [sys.executable, "-m", "fleetloop", "hub", *map(str, arguments)]
-        with (self.directory.parent / "hub.log").open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=log, stderr=log)
-        deadline = time.monotonic() + PATIENCE_S
-        while not self._healthy():
-            assert self.process.poll() is None, (self.directory.parent / "hub.log").read_text()
-            assert time.monotonic() < deadline, "the hub does not come up"
-            time.sleep(0.05)
-
-    def api(self, method: str, path: str, body: Any = None) -> Any:
-        """Call the API as the administrator."""
-        key = (self.directory / "admin.key").read_text().strip()
-        url = f"http://127.0.0.1:{self.port}/api/v1{path}"
-        answer = httpx.request(method, url, json=body, headers={"Authorization": f"Bearer {key}"})
-        assert answer.status_code < 300, answer.text
-        return answer.json()
-
-    def children(self) -> list[psutil.Process]:
-        """Its child processes."""
-        assert self.process is not None
-        return psutil.Process(self.process.pid).children(recursive=True)
-
-    def end(self, number: int) -> int:
-        """Send a signal and wait for the end."""
-        assert self.process is not None
-        self.process.send_signal(number)
-        return self.process.wait(PATIENCE_S)
-
-    def _healthy(self) -> bool:
-        with contextlib.suppress(httpx.HTTPError):
-            answer = httpx.get(f"http://127.0.0.1:{self.port}/api/v1/health")
-            return answer.status_code == 200 and answer.json()["status"] == "ok"
-        return False
 
 
 @pytest.fixture(scope="module")
@@ -152,8 +98,7 @@ async def report(one: Wire, seq: int) -> Receipt:
 
 def test_a_device_enrols_reports_and_survives_the_death_of_the_hub(hub: HubProcess, tmp_path: Path) -> None:
     """kill -9 of the hub: its broker goes with it, both come back on their ports, and the device just goes on."""
-    public = load_or_create(tmp_path / "publisher.key").public_hex
-    hub.api("POST", "/publisher-keys", {"name": "publisher", "public_key": public})
+    keys_command(hub, "init", keys_dir=tmp_path / "root-keys", publisher=new_key().public_hex)
     claim = hub.api("POST", "/claims", {"device": "p01", "labels": {"arm": "left"}})
 
     async def scenario() -> None:
@@ -179,7 +124,7 @@ def test_a_device_enrols_reports_and_survives_the_death_of_the_hub(hub: HubProce
 def test_secrets_are_readable_by_the_owner_only(hub: HubProcess) -> None:
     """Keys and tokens, and whatever else it writes: an operator's own data directory may be open to all."""
     written = list(hub.directory.rglob("*"))
-    secret = {"admin.key", "director.key", "enrol.secret", "ca.key", "server.key", "hub.sqlite"}
+    secret = {"admin.key", "director.key", "online.key", "enrol.secret", "ca.key", "server.key", "hub.sqlite"}
     assert {path.name for path in written} >= secret
     for path in (hub.directory, *written):
         assert os.stat(path).st_mode & 0o077 == 0, path
@@ -204,16 +149,6 @@ def test_beyond_loopback_only_with_tls(tmp_path: Path) -> None:
     check(Settings(host="0.0.0.0", tls_certificate=str(tls.certificate), tls_key=str(tls.key)))
 
 
-def test_publishers_whose_key_files_have_the_same_name_are_all_trusted(tmp_path: Path) -> None:
-    """Every publisher calls its file publisher.pub."""
-    files = [tmp_path / name / "publisher.pub" for name in ("one", "two")]
-    keys = [load_or_create(file.with_name("publisher.key")).public_hex for file in files]
-    for file, key in zip(files, keys, strict=True):
-        file.write_text(f"{key}\n")
-    settings = Settings(publisher_key_files=tuple(map(str, files)))
-    assert publisher_keys(settings) == dict.fromkeys(keys, "publisher")
-
-
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
@@ -230,8 +165,6 @@ def test_unusable_tls_files_are_named_before_anything_starts(changes: dict[str, 
 @pytest.mark.parametrize(
     ("option", "content", "words"),
     [
-        ("--publisher-key-files", b"zz", "publisher key file {file}: 'zz' is not an ed25519 public key"),
-        ("--publisher-key-files", b"\xff\x00", "publisher key file {file}"),
         ("--broker-host", None, "broker_host 'h\u00f6st'"),
         ("--port", None, "cannot serve the API on 127.0.0.1:{port}"),
         ("--data-dir", b"", "{file}"),

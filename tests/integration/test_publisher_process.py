@@ -15,61 +15,75 @@ from typing import Any
 import msgspec
 import pytest
 from fastapi import FastAPI, Request
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, Response
 
 from cloud.publisher.adapters.hub_http import HttpHub
-from cloud.publisher.adapters.ledger_file import LedgerFile
-from cloud.publisher.core import Signed
+from cloud.publisher.adapters.metadata_files import MetadataFiles
+from cloud.publisher.book import Book
 from cloud.publisher.main import run
 from cloud.publisher.ports import HubRefusalError, HubUnreachableError
 from cloud.publisher.settings import Settings
 from tests.live_server import serving
-from tests.release_builders import MODEL, gate_report, release
-from wire.adapters.keys import verifiers
-from wire.codec import encode
-from wire.dsse import RELEASE_TYPE, unseal
+from tests.publisher_world import FakeHub, request
+from tests.release_builders import MODEL, release
+from wire.adapters.key_ring import key_files
 from wire.errors import MalformedError
+from wire.trust import target_path
 
 ROOT = Path(__file__).parents[2]
 WAIT_S = 20.0
 
 
-class SigningDesk:
-    """The hub's side of signing, in memory."""
+class SigningDesk(FakeHub):
+    """The hub's side of signing in memory, over HTTP."""
 
     def __init__(self) -> None:
-        self.waiting: dict[str, dict[str, Any]] = {}
-        self.envelopes: dict[str, bytes] = {}
-        self.refusals: dict[str, str] = {}
+        super().__init__()
         self.app = FastAPI()
-        self.app.get("/api/v1/signing-requests")(self.pending)
-        self.app.post("/api/v1/signing-requests/{name}/signature")(self.sign)
-        self.app.post("/api/v1/signing-requests/{name}/refusal")(self.refuse)
+        self.app.get("/api/v1/signing-requests")(self.list)
+        self.app.get("/api/v1/trust")(self.show)
+        self.app.get("/api/v1/trust/metadata/{name}")(self.give)
+        self.app.post("/api/v1/trust/metadata")(self.take)
+        self.app.post("/api/v1/signing-requests/{name}/signature")(self.take_signature)
+        self.app.post("/api/v1/signing-requests/{name}/refusal")(self.take_refusal)
 
-    def put(self, name: str, version: int, counter: int) -> bytes:
-        """Let a release wait; returns its bytes."""
-        payload = encode(release(version, counter))
-        body = {"payload": base64.b64encode(payload).decode(), "gate_report": gate_report(), "state": "pending"}
-        self.waiting[name] = {"id": name, "model": MODEL, "version": version, **body, "reason": "", "created_ns": 1}
-        return payload
+    def wait_for(self, name: str, version: int, counter: int) -> None:
+        """Let a release wait."""
+        self.waiting.append(request(release(version, counter), name))
 
-    async def pending(self, request: Request) -> Any:
+    async def list(self, call: Request) -> Any:
         """GET signing-requests."""
-        if request.headers["authorization"] != "Bearer right-key":
+        if call.headers["authorization"] != "Bearer right-key":
             return JSONResponse({"title": "Forbidden", "status": 403, "detail": "not a publisher's key"}, 403)
-        return list(self.waiting.values())
+        return Response(msgspec.json.encode(self.waiting), media_type="application/json")
 
-    async def sign(self, name: str, request: Request) -> dict[str, str]:
+    async def show(self) -> Any:
+        """GET trust."""
+        return Response(msgspec.json.encode(self.trust()), media_type="application/json")
+
+    async def give(self, name: str) -> Any:
+        """GET trust/metadata/..."""
+        found = self.file(name)
+        return Response(found or b"", 200 if found else 404)
+
+    async def take(self, call: Request) -> dict[str, str]:
+        """POST trust/metadata."""
+        self.deliver(await _metadata(call))
+        return {}
+
+    async def take_signature(self, name: str, call: Request) -> dict[str, str]:
         """POST .../signature."""
-        self.envelopes[name] = msgspec.json.encode((await request.json())["envelope"])
-        self.waiting.pop(name)
+        self.sign(name, await _metadata(call))
         return {}
 
-    async def refuse(self, name: str, request: Request) -> dict[str, str]:
+    async def take_refusal(self, name: str, call: Request) -> dict[str, str]:
         """POST .../refusal."""
-        self.refusals[name] = (await request.json())["reason"]
-        self.waiting.pop(name)
+        self.refuse(name, (await call.json())["reason"])
         return {}
+
+
+async def _metadata(call: Request) -> dict[str, bytes]:
+    return {role: base64.b64decode(text) for role, text in (await call.json())["metadata"].items()}
 
 
 @contextmanager
@@ -97,35 +111,64 @@ def until(process: subprocess.Popen[bytes], found: Any, name: str) -> None:
 
 
 def test_publisher_signs_survives_a_kill_and_remembers_its_counter(tmp_path: Path) -> None:
-    """Same key after kill -9, and a hub that forgot everything cannot get an old counter signed again."""
-    desk, keys = SigningDesk(), tmp_path / "keys"
+    """Same key after kill -9, and a hub that forgot a release cannot get its counter signed again."""
+    keys = tmp_path / "keys"
+    public = key_files(_made(keys), "publisher")()[0].public_hex
+    desk = SigningDesk()
+    desk.rotate(targets=(public,))
     with serving(desk.app) as url:
-        payload = desk.put("first", version=1, counter=4)
+        desk.wait_for("first", version=1, counter=4)
         with publisher(url, keys) as process:
-            until(process, desk.envelopes, "first")
+            until(process, desk.signed, "first")
             process.send_signal(signal.SIGKILL)
             process.wait(WAIT_S)
-        desk.put("stale", version=2, counter=4)
-        desk.put("next", version=2, counter=5)
+        desk.wait_for("stale", version=2, counter=4)
+        desk.wait_for("next", version=2, counter=5)
         with publisher(url, keys) as process:
-            until(process, desk.refusals, "stale")
-            until(process, desk.envelopes, "next")
+            until(process, desk.signed, "next")
             process.terminate()
             assert process.wait(WAIT_S) == 0
-    trusted = verifiers([(keys / "publisher.pub").read_text().strip()])
-    assert unseal(desk.envelopes["first"], RELEASE_TYPE, trusted, limit=1 << 20) == payload
-    assert unseal(desk.envelopes["next"], RELEASE_TYPE, trusted, limit=1 << 20)
-    assert "counter 4 is not above 4" in desk.refusals["stale"]
+    assert (keys / "publisher.pub").read_text() == f"{public}\n"
+    listed = {path: target.counter for path in map(path_of, (1, 2)) for path, target in desk.targets(path).items()}
+    assert listed == {path_of(1): 4, path_of(2): 5}
+    assert "counter 4 is not above 4" in desk.refusals[0]
     assert stat.S_IMODE(os.stat(keys / "publisher.key").st_mode) == 0o600
+
+
+def test_it_waits_for_a_root_that_names_it_and_says_so_once(tmp_path: Path) -> None:
+    """Started first, it signs as soon as the root is there."""
+    desk, keys = SigningDesk(), tmp_path / "keys"
+    with serving(desk.app) as url:
+        desk.wait_for("first", version=1, counter=1)
+        with publisher(url, keys) as process:
+            assert process.stderr is not None
+            while b"nothing is signed for now" not in (line := process.stderr.readline()):
+                assert line
+            assert b"fleetloop keys rotate" in line
+            desk.rotate(targets=((keys / "publisher.pub").read_text().strip(),))
+            until(process, desk.signed, "first")
+            process.terminate()
+            assert b"nothing is signed" not in process.stderr.read()
+
+
+def path_of(version: int) -> str:
+    """Target path of a version."""
+    return target_path(MODEL, version)
+
+
+def _made(directory: Path) -> Path:
+    directory.mkdir(exist_ok=True)
+    return directory
 
 
 def test_person_lists_and_approves(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """`list` tells what the policy thinks, `approve` signs, a second `approve` finds nothing."""
     desk = SigningDesk()
+    desk.rotate(targets=(key_files(tmp_path, "publisher")()[0].public_hex,))
     key_file = tmp_path / "api.key"
     key_file.write_text("right-key")
     with serving(desk.app) as url:
-        desk.put("first", version=1, counter=1)
+        desk.wait_for("first", version=1, counter=1)
         base = Settings(hub_url=url, key_dir=str(tmp_path), api_key_file=str(key_file), approve="manual")
         assert run(msgspec.structs.replace(base, action="list")) == 0
         assert "first  watch version 1: fine by the policy" in capsys.readouterr().out
@@ -133,7 +176,7 @@ def test_person_lists_and_approves(tmp_path: Path, capsys: pytest.CaptureFixture
         assert run(approve) == 0
         assert run(approve) == 1
         assert "no pending signing request 'first'" in capsys.readouterr().err
-    assert set(desk.envelopes) == {"first"}
+    assert desk.signed == ["first"]
 
 
 def test_http_errors_become_the_ports_errors() -> None:
@@ -148,15 +191,14 @@ def test_http_errors_become_the_ports_errors() -> None:
         HttpHub(url, "right-key").pending()
 
 
-def test_ledger_survives_and_refuses_to_be_forgotten(tmp_path: Path) -> None:
-    """What was recorded is there after a restart; a damaged ledger stops the publisher rather than starting afresh."""
-    path, signed = tmp_path / "ledger.json", Signed(version=3, counter=9, payload_sha256="a" * 64)
-    LedgerFile(path).record(MODEL, signed)
-    assert LedgerFile(path).last(MODEL) == signed
-    assert LedgerFile(path).last("other") is None
-    path.write_bytes(path.read_bytes()[:-9])
-    with pytest.raises(MalformedError, match="restore it from a backup"):
-        LedgerFile(path)
+def test_the_shelf_survives_and_a_damaged_document_stops_the_publisher(tmp_path: Path) -> None:
+    """What was kept is there after a restart; half a document is no document, and never a reason to start afresh."""
+    MetadataFiles(tmp_path / "metadata").write("bin-0", b"signed")
+    shelf = MetadataFiles(tmp_path / "metadata")
+    assert (shelf.read("bin-0"), shelf.read("bin-1")) == (b"signed", None)
+    book = Book(shelf, list, lambda: 0)
+    with pytest.raises(MalformedError, match="bin-0"):
+        book.last(MODEL)
 
 
 def test_missing_api_key_is_told(tmp_path: Path) -> None:

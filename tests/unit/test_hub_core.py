@@ -6,7 +6,7 @@ from cloud.core import federated_gate
 from cloud.core.access import AGGREGATOR, DEVICE, covers, permitted
 from cloud.core.federated_gate import DeviceResult, NonInferiority
 from cloud.core.gates import Gates, Tally, breach, judge, passed
-from cloud.core.identity import Claim, Denied, Enrolled, Role, Scope, allowed, enrol
+from cloud.core.identity import Role, Scope, allowed
 from cloud.core.presence import Presence, on_message, on_status
 from cloud.core.registry import DECISIONS, SigningDecision, VersionState, why_not_rolled_out
 
@@ -46,24 +46,8 @@ class TestGates:
         assert passed(judge(Tally(0, 0, 0, 0, 0), Gates()))
 
 
-class TestIdentity:
-    """Claim tokens and API roles."""
-
-    def test_a_token_works_once(self) -> None:
-        """The same request again is fine, another verifier is not."""
-        assert enrol(Claim("p01", 10, None), "v1", 5) == Enrolled("p01", first=True)
-        assert enrol(Claim("p01", 10, "v1"), "v1", 50) == Enrolled("p01", first=False)
-        denied = enrol(Claim("p01", 10, "v1"), "v2", 5)
-        assert isinstance(denied, Denied)
-        assert "already used" in denied.reason
-
-    def test_expired_and_unknown_tokens_are_denied_with_their_reason(self) -> None:
-        """Each says which it was."""
-        expired, unknown = enrol(Claim("p01", 10, None), "v1", 10), enrol(None, "v1", 5)
-        assert isinstance(expired, Denied)
-        assert isinstance(unknown, Denied)
-        assert "expired" in expired.reason
-        assert "unknown" in unknown.reason
+class TestRoles:
+    """What API keys may do."""
 
     def test_roles_do_not_leak_into_each_other(self) -> None:
         """An operator does not sign, a publisher does not operate, only an administrator makes keys."""

@@ -6,7 +6,7 @@ import pytest
 
 from wire.adapters.keys import load_or_create, verifiers
 from wire.codec import decode, encode
-from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, Envelope, pre_authentication_encoding, seal, unseal
+from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Envelope, pre_authentication_encoding, seal, unseal
 from wire.errors import MalformedError, OversizeError, SignatureError
 
 
@@ -25,32 +25,32 @@ def test_pre_authentication_encoding_follows_the_specification() -> None:
 
 def test_signed_payload_comes_back(key) -> None:
     """Seal, then unseal with the public half."""
-    sealed = seal(b"payload", RELEASE_TYPE, key.signers())
-    assert unseal(sealed, RELEASE_TYPE, verifiers([key.public_hex]), limit=1000) == b"payload"
+    sealed = seal(b"payload", TIME_TYPE, key.signers())
+    assert unseal(sealed, TIME_TYPE, verifiers([key.public_hex]), limit=1000) == b"payload"
 
 
 def test_every_alteration_is_refused(key, tmp_path: Path) -> None:
     """Other payload, other type, other key, no matching key: each with its own reason."""
     trusted = verifiers([key.public_hex])
-    envelope = decode(seal(b"payload", RELEASE_TYPE, key.signers()), Envelope)
-    other = decode(seal(b"another", RELEASE_TYPE, key.signers()), Envelope)
-    forged = encode(Envelope(payloadType=RELEASE_TYPE, payload=other.payload, signatures=envelope.signatures))
+    envelope = decode(seal(b"payload", TIME_TYPE, key.signers()), Envelope)
+    other = decode(seal(b"another", TIME_TYPE, key.signers()), Envelope)
+    forged = encode(Envelope(payloadType=TIME_TYPE, payload=other.payload, signatures=envelope.signatures))
     with pytest.raises(SignatureError, match="does not match"):
-        unseal(forged, RELEASE_TYPE, trusted, limit=1000)
+        unseal(forged, TIME_TYPE, trusted, limit=1000)
     with pytest.raises(SignatureError, match="expected"):
         unseal(encode(envelope), ASSIGNMENT_TYPE, trusted, limit=1000)
     stranger = load_or_create(tmp_path / "stranger")
     with pytest.raises(SignatureError, match="no trusted key"):
-        unseal(seal(b"payload", RELEASE_TYPE, stranger.signers()), RELEASE_TYPE, trusted, limit=1000)
+        unseal(seal(b"payload", TIME_TYPE, stranger.signers()), TIME_TYPE, trusted, limit=1000)
 
 
 def test_garbage_is_malformed_and_excess_is_oversize(key) -> None:
     """Neither gets as far as a signature check."""
     trusted = verifiers([key.public_hex])
     with pytest.raises(MalformedError):
-        unseal(b"{}", RELEASE_TYPE, trusted, limit=1000)
+        unseal(b"{}", TIME_TYPE, trusted, limit=1000)
     with pytest.raises(OversizeError):
-        unseal(b" " * 1001, RELEASE_TYPE, trusted, limit=1000)
+        unseal(b" " * 1001, TIME_TYPE, trusted, limit=1000)
 
 
 def test_private_key_file_is_private_and_stable(tmp_path: Path) -> None:

@@ -23,9 +23,13 @@ class SigningKey:
         """The 32 public bytes as 64 hex digits."""
         return self.public.hex()
 
+    def sign(self, message: bytes) -> bytes:
+        """The 64-byte signature over `message`."""
+        return self._private.sign(message)
+
     def signers(self) -> dict[str, Sign]:
         """This key in the form `wire.dsse.seal` takes."""
-        return {keyid(self.public): self._private.sign}
+        return {keyid(self.public): self.sign}
 
 
 def load_or_create(path: Path) -> SigningKey:

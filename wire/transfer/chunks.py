@@ -33,8 +33,12 @@ def frames(data: bytes) -> Iterator[bytes]:
 
 def frame(data: bytes, index: int) -> bytes:
     """Payload of chunk `index` of `data`."""
-    part = data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES]
-    return HEADER.pack(MAGIC, index, count(len(data))) + part
+    return wrap(data[index * CHUNK_BYTES : (index + 1) * CHUNK_BYTES], index, count(len(data)))
+
+
+def wrap(part: bytes, index: int, total: int) -> bytes:
+    """Payload of a chunk whose data are `part`, the `index`th of `total`."""
+    return HEADER.pack(MAGIC, index, total) + part
 
 
 def unframe(payload: bytes) -> tuple[int, int, bytes]:

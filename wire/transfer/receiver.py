@@ -1,35 +1,56 @@
 """The receiving end of a transfer, without I/O: bytes come in as calls, what to do next goes out as values.
 
-A chunk counts as held only after its write was confirmed durable; resuming is constructing a receiver with the saved
-have-set. Payloads are never kept here. The digest of the whole object is the caller's last check, on what it stored.
+A chunk is *held* once it is written, and *durable* in groups of GROUP_BYTES: so many chunks at most are fetched again
+after a power cut. Resuming is constructing a receiver with the durable set. Payloads are never kept here. The digest of
+the whole object is the caller's last check, on what it stored.
+
+Chunks come in the order in which they were asked for. One that is overtaken by a chunk of a later request was lost and
+is asked for again at once; silence asks for the oldest one alone, since on a slow link every chunk asked for twice
+comes twice. Continued silence means that nobody retains the object: then every other question goes to the hub directly,
+and as long as such questions are answered, all of them.
 """
 
 import hashlib
-from collections.abc import Iterable
 from dataclasses import dataclass
+from itertools import islice
+from typing import Final
 
 from wire.errors import MalformedError
 from wire.release import ObjectRef
+from wire.transfer import bitmap
 from wire.transfer.chunks import CHUNK_BYTES, count, unframe
 
-WINDOW = 8
+WINDOW: Final = 8
 """Chunks asked for at a time: as many filters as every broker takes in one SUBSCRIBE."""
+GROUP_BYTES: Final = 1024 * 1024
+GROUP: Final = GROUP_BYTES // CHUNK_BYTES
+"""Chunks that become durable together."""
+MAX_OVERTAKEN: Final = 3
+"""How often one chunk is asked for again because later ones came before it; after that only silence counts."""
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """Ask for these chunks (subscribe to them, or send a want)."""
+    """Ask for these chunks: pull what is retained or, if `direct`, have them sent to this device alone."""
 
     indices: tuple[int, ...]
+    direct: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Store `data` at byte `offset`, make it durable, then call `on_written(index)`."""
+    """Store `data` at byte `offset`, then call `on_written(index)`."""
 
     index: int
     offset: int
     data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Sync:
+    """Make what was written durable, and after that this bitmap of it; it is what a receiver resumes from."""
+
+    have: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,41 +62,54 @@ class Rejected:
 
 @dataclass(frozen=True, slots=True)
 class Complete:
-    """All chunks are held: verify the whole digest."""
+    """All chunks are held: make them durable and verify the whole digest."""
 
 
-Output = Request | Write | Rejected | Complete
+Output = Request | Write | Sync | Rejected | Complete
 
 
 class Receiver:
     """Collects one object. Duplicates and strays are normal and ignored."""
 
-    def __init__(self, ref: ObjectRef, have: Iterable[int] = (), *, window: int = WINDOW) -> None:
+    def __init__(self, ref: ObjectRef, have: bytes = b"", *, window: int = WINDOW) -> None:
+        """`have` is the bitmap of a former `Sync`. Raises MalformedError: chunk digests do not fit the length."""
         self.ref = ref
         self._count = count(ref.bytes)
         if ref.chunks and len(ref.chunks) != self._count:
             raise MalformedError(f"{len(ref.chunks)} chunk digests for an object of {self._count} chunks")
-        self._missing = sorted(set(range(self._count)) - set(have))
-        self._asked: set[int] = set()
+        self._held = set(bitmap.unpack(have, self._count))
+        self._unasked = iter([index for index in range(self._count) if index not in self._held])
+        self._asked: dict[int, int] = {}
+        """Chunk -> number of the request that asked for it last; the oldest first."""
+        self._overtaken: dict[int, int] = {}
         self._writing: set[int] = set()
+        self._unsynced = 0
+        self._requests = 0
+        self._silences = 0
+        self._direct = False
         self._window = window
 
     @property
     def complete(self) -> bool:
         """Are all chunks held?"""
-        return not self._missing
+        return len(self._held) == self._count
 
     @property
     def outstanding(self) -> tuple[int, ...]:
-        """Chunks asked for and not yet held."""
-        return tuple(sorted(self._asked))
+        """Chunks asked for and not yet held, the one that should come next first."""
+        return tuple(self._asked)
+
+    @property
+    def until_sync(self) -> int:
+        """Chunks that may be written before `on_written` has to be called for them."""
+        return GROUP - self._unsynced
 
     def start(self) -> list[Output]:
         """What to do first."""
         return self._next()
 
-    def on_chunk(self, index: int, payload: bytes) -> list[Output]:
-        """A payload arrived on the topic of chunk `index`."""
+    def on_chunk(self, index: int, payload: bytes, direct: bool = False) -> list[Output]:
+        """A payload arrived for chunk `index`: retained, or (`direct`) sent to this device alone."""
         if index not in self._asked or index in self._writing:
             return []
         try:
@@ -85,22 +119,34 @@ class Receiver:
         problem = self._check(index, framed_index, total, data)
         if problem:
             return [Rejected(f"chunk {index} of {self.ref.sha256[:12]}: {problem}")]
+        self._direct, self._silences = direct, 0
+        lost = self._lost_before(index)
         self._writing.add(index)
-        return [Write(index, index * CHUNK_BYTES, data)]
+        return [Write(index, index * CHUNK_BYTES, data), *self._again(lost)]
 
     def on_written(self, index: int) -> list[Output]:
-        """The write of chunk `index` is durable."""
+        """Chunk `index` is written."""
         if index not in self._writing:
             return []
         self._writing.discard(index)
-        self._asked.discard(index)
-        self._missing.remove(index)
-        return self._next()
+        del self._asked[index]
+        self._overtaken.pop(index, None)
+        self._held.add(index)
+        self._unsynced += 1
+        return [*self._next(), *self._settle(GROUP)]
 
-    def on_timeout(self) -> list[Output]:
-        """Nothing came for a while: ask again for what is outstanding."""
-        lost = tuple(sorted(self._asked - self._writing))
-        return [Request(lost)] if lost else self._next()
+    def on_silence(self) -> list[Output]:
+        """Nothing came for a while although it could have."""
+        oldest = next((index for index in self._asked if index not in self._writing), None)
+        if oldest is None:
+            return self._next()
+        self._silences += 1
+        self._direct = self._silences % 2 == 0
+        return self._again([oldest])
+
+    def on_end(self) -> list[Sync]:
+        """The transfer ends early: what was written shall not be lost."""
+        return self._settle(1)
 
     def _check(self, index: int, framed_index: int, total: int, data: bytes) -> str:
         last = index == self._count - 1
@@ -113,10 +159,39 @@ class Receiver:
             return "does not match its digest"
         return ""
 
+    def _lost_before(self, index: int) -> list[int]:
+        """Chunks of earlier requests that have not come, though this one has."""
+        request, lost = self._asked[index], []
+        for other, asked in self._asked.items():
+            if asked >= request:
+                break
+            if other not in self._writing and self._overtaken.get(other, 0) < MAX_OVERTAKEN:
+                self._overtaken[other] = self._overtaken.get(other, 0) + 1
+                lost.append(other)
+        return lost
+
+    def _again(self, indices: list[int]) -> list[Output]:
+        for index in indices:
+            del self._asked[index]  # to its new place, behind all others
+        return self._request(indices)
+
+    def _request(self, indices: list[int]) -> list[Output]:
+        if not indices:
+            return []
+        self._requests += 1
+        self._asked.update(dict.fromkeys(indices, self._requests))
+        return [Request(tuple(indices), self._direct)]
+
+    def _settle(self, least: int) -> list[Sync]:
+        """Of a complete object there is no need to: `Complete` has the same effect."""
+        if self._unsynced < least or self.complete:
+            return []
+        self._unsynced = 0
+        return [Sync(bitmap.pack(self._held, self._count))]
+
     def _next(self) -> list[Output]:
-        if not self._missing:
+        """Several chunks in one request cost no more than one, so half a window is asked for at a time."""
+        if self.complete:
             return [Complete()]
         room = self._window - len(self._asked)
-        more = tuple(index for index in self._missing if index not in self._asked)[: max(0, room)]
-        self._asked.update(more)
-        return [Request(more)] if more else []
+        return self._request(list(islice(self._unasked, room))) if room >= self._window // 2 else []

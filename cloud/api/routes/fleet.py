@@ -1,50 +1,109 @@
 """Devices: announcing them, seeing them, and the overview of everything."""
 
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import msgspec
 from fastapi import APIRouter
+from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from cloud.api import views
-from cloud.api.context import Hub, Operator, Viewer
-from cloud.api.schemas import ClaimRequest, DeviceView
-from cloud.errors import ConflictError
-from cloud.service import enrolment, registry
+from cloud.api.context import Actor, Context, Hub, Operator, Viewer
+from cloud.api.schemas import ClaimRequest, ClaimsRequest, ClaimTerms, DeviceView, RevocationRequest
+from cloud.errors import InvalidError
+from cloud.service import enrolment, revocation
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.enrolment import NewClaim
 from cloud.service.overview import overview
+from cloud.service.trust.rows import current_root
+from wire.codec import encode
 from wire.identity import ClaimFile
 
 router = APIRouter(tags=["fleet"])
 
 
+CLAIMS_AT_ONCE = 200
+"""Claims made in one transaction, so that many do not hold up what devices report."""
+
+
 @router.post("/claims", status_code=201)
 async def claim(body: ClaimRequest, hub: Hub, actor: Operator) -> dict[str, Any]:
     """Announce a device; the answer is its claim file (wire.identity.ClaimFile), shown this once."""
-    publishers = await hub.read(registry.trusted_keys)
-    if not publishers:
-        raise ConflictError("no publisher key is trusted yet, so devices could verify nothing: add one first")
-    token = hub.ids.secret()
-    new = NewClaim(body.device, body.labels, body.federated, token)
+    root = await hub.read(current_root)
+    files = await _claim(hub, [body.device], body, actor, root)
+    document: dict[str, Any] = msgspec.to_builtins(files[0])
+    return document
+
+
+@router.post("/claims/batch", status_code=201, response_class=StreamingResponse)
+async def claim_many(body: ClaimsRequest, hub: Hub, actor: Operator) -> StreamingResponse:
+    """Announce many devices; the answer is one claim file a line (JSON lines), in order, each shown this once.
+
+    Whoever loses the answer on its way asks again: of the claim files of a device the newest one is good.
+    """
+    names = _names(body)
+    for name in names:
+        enrolment.check_name(name)
+    root = await hub.read(current_root)
+
+    async def lines() -> AsyncIterator[bytes]:
+        for start in range(0, len(names), CLAIMS_AT_ONCE):
+            for file in await _claim(hub, names[start : start + CLAIMS_AT_ONCE], body, actor, root):
+                yield encode(file) + b"\n"
+
+    return StreamingResponse(lines(), 201, media_type="application/x-ndjson")
+
+
+def _names(body: ClaimsRequest) -> list[str]:
+    if (body.devices is None) == (body.prefix is None):
+        raise InvalidError("give either the names of the devices or a prefix for them")
+    if body.devices is None:
+        return [f"{body.prefix}-{body.first + index:04}" for index in range(body.count)]
+    if len(set(body.devices)) < len(body.devices):
+        raise InvalidError("a device is named twice")
+    return body.devices
+
+
+async def _claim(hub: Context, names: Sequence[str], terms: ClaimTerms, actor: Actor, root: bytes) -> list[ClaimFile]:
+    tokens = {name: hub.ids.secret() for name in names}
 
     def change(conn: Connection, now_ns: int) -> Effects:
-        enrolment.claim(conn, new, actor.name, now_ns)
+        for name, token in tokens.items():
+            new = NewClaim(name, terms.labels, terms.federated, token, terms.replaces)
+            enrolment.claim(conn, new, actor.name, now_ns)
         return NOTHING
 
     await hub.change(change)
-    file = ClaimFile(
-        device=body.device,
+    return [_claim_file(hub, name, token, root) for name, token in tokens.items()]
+
+
+def _claim_file(hub: Context, device: str, token: str, root: bytes) -> ClaimFile:
+    return ClaimFile(
+        device=device,
         broker=hub.control.endpoint,
+        enrol=hub.control.enrolment,
+        credential=hub.control.credential,
         topic_root=hub.topics.root,
         token=token,
         enrol_username=hub.fleet.enrol_username,
         enrol_password=hub.fleet.enrol_password,
-        director_keys=(hub.fleet.director_key,),
-        publisher_keys=publishers,
+        root=root,
     )
-    document: dict[str, Any] = msgspec.to_builtins(file)
-    return document
+
+
+@router.post("/devices/{name}/revoke")
+async def revoke(name: str, body: RevocationRequest, hub: Hub, actor: Operator) -> DeviceView:
+    """Put a device out of the fleet: it is no longer heard, and its connection ends. A new claim brings it back."""
+    await hub.change(lambda conn, now_ns: revocation.revoke(conn, name, body.reason, (actor.name, now_ns), hub.topics))
+    return await device(name, hub, actor)
+
+
+@router.post("/devices/{name}/clone-alarm/off")
+async def call_off_clone_alarm(name: str, hub: Hub, actor: Operator) -> DeviceView:
+    """There is no second device under this name (any more)."""
+    await hub.change(lambda conn, now_ns: revocation.call_off_clone_alarm(conn, name, actor.name, now_ns))
+    return await device(name, hub, actor)
 
 
 @router.get("/devices")

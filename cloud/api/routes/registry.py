@@ -1,6 +1,5 @@
 """Training jobs, models and versions, and the publisher's signatures."""
 
-import json
 from typing import Literal
 
 from fastapi import APIRouter
@@ -11,9 +10,9 @@ from cloud.api.context import Hub, Operator, Publisher, Viewer
 from cloud.api.schemas import (
     JobRequest,
     JobView,
+    MetadataRequest,
     ModelView,
     RefusalRequest,
-    SignatureRequest,
     SigningRequestView,
     VersionNumber,
     VersionView,
@@ -22,8 +21,6 @@ from cloud.errors import UnknownError
 from cloud.service import audit, jobs, registry
 from cloud.service.effects import Effects
 from cloud.tables import models
-from wire.adapters.keys import verifiers
-from wire.release import object_ref
 
 router = APIRouter(tags=["registry"])
 
@@ -86,14 +83,13 @@ async def signing_requests(
 
 
 @router.post("/signing-requests/{request}/signature")
-async def sign(request: str, body: SignatureRequest, hub: Hub, actor: Publisher) -> SigningRequestView:
-    """Hand in the publisher's signature; the version is released."""
-    envelope = json.dumps(body.envelope, separators=(",", ":")).encode()
+async def sign(request: str, body: MetadataRequest, hub: Hub, actor: Publisher) -> SigningRequestView:
+    """Hand in the bin in which the publisher lists the release; the version is released."""
+    files = body.files()
     row = await hub.read(lambda conn: registry.request_row(conn, request))
-    registry.check_signature(row, envelope, verifiers(await hub.read(registry.trusted_keys)))
-    await hub.objects.put(envelope)
-    ref = object_ref(envelope)
-    await hub.change(lambda conn, now_ns: registry.accept(conn, request, ref, actor.name, now_ns))
+    await hub.objects.put(row.payload)
+    notary = hub.trust.notary
+    await hub.change(lambda conn, now_ns: registry.accept(conn, notary, request, files, actor.name, now_ns))
     return await _signing_request(hub, request)
 
 

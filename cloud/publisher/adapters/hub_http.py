@@ -1,11 +1,12 @@
 """The hub's signing desk over HTTP. Everything that can go wrong on the way becomes one of the port's two errors."""
 
-from collections.abc import Sequence
+import base64
+from collections.abc import Mapping, Sequence
 
 import httpx
 import msgspec
 
-from cloud.publisher.ports import HubRefusalError, HubUnreachableError
+from cloud.publisher.ports import HubRefusalError, HubTrust, HubUnreachableError
 from cloud.publisher.request import SigningRequest
 
 TIMEOUT_S = 10.0
@@ -33,24 +34,49 @@ class HttpHub:
         except msgspec.DecodeError as error:
             raise HubRefusalError(f"the hub's list of signing requests makes no sense: {error}") from error
 
-    def sign(self, request: str, envelope: bytes) -> None:
-        """Hand in the DSSE envelope."""
-        self._send("POST", f"/signing-requests/{request}/signature", {"envelope": msgspec.json.decode(envelope)})
+    def trust(self) -> HubTrust:
+        """What the hub's repository shows."""
+        answer = self._send("GET", "/trust")
+        try:
+            return msgspec.json.decode(answer, type=HubTrust)
+        except msgspec.DecodeError as error:
+            raise HubRefusalError(f"the hub's account of its trust metadata makes no sense: {error}") from error
+
+    def file(self, name: str) -> bytes | None:
+        """A file of the repository."""
+        answer = self._request("GET", f"/trust/metadata/{name}")
+        return answer.content if answer.is_success else None
+
+    def sign(self, request: str, metadata: Mapping[str, bytes]) -> None:
+        """Hand in the bin that lists the release."""
+        self._send("POST", f"/signing-requests/{request}/signature", _body(metadata))
+
+    def deliver(self, metadata: Mapping[str, bytes], *, restored: bool = False) -> None:
+        """Hand in what was signed anew, or what a restored hub has lost."""
+        self._send("POST", "/trust/metadata", {**_body(metadata), "restored": restored})
 
     def refuse(self, request: str, reason: str) -> None:
         """Say no, for good."""
         self._send("POST", f"/signing-requests/{request}/refusal", {"reason": reason})
 
     def _send(self, method: str, path: str, body: object = None) -> bytes:
+        answer = self._request(method, path, body)
+        if not answer.is_success:
+            raise HubRefusalError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
+        return answer.content
+
+    def _request(self, method: str, path: str, body: object = None) -> httpx.Response:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
             raise HubUnreachableError(f"{self._http.base_url}: {error}; is the hub up, is hub_url right?") from error
         if answer.is_server_error:
             raise HubUnreachableError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
-        if not answer.is_success:
-            raise HubRefusalError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
-        return answer.content
+        return answer
+
+
+def _body(metadata: Mapping[str, bytes]) -> dict[str, object]:
+    return {"metadata": {role: base64.b64encode(data).decode() for role, data in metadata.items()}}
 
 
 def _reason(answer: httpx.Response) -> str:

@@ -60,6 +60,10 @@ def _device(row: AnyRow, measured: AnyRow | None) -> DeviceView:
 
 def _note(row: AnyRow) -> str:
     """What is wrong now: a refusal that was followed by a good report is history."""
+    if row.revoked_ns is not None:
+        return "revoked: it needs a new claim"
+    if row.clone_suspected_ns is not None:
+        return "two devices seem to speak under this name: replace or revoke it, or call the alarm off"
     if row.last_refusal and (row.last_refusal_ns or 0) >= (row.reported_ns or 0):
         return str(row.last_refusal)
     return _refused(row.reported) or (row.reason if row.phase == Phase.FAILED else "")

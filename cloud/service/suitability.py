@@ -1,0 +1,71 @@
+"""Devices that cannot run a version are told apart before anything is sent to them.
+
+The member ends as `rejected` with the exact reason, and its rollout counts it like any rejection. Capabilities change:
+a device that has reported since is looked at again as long as its rollout runs, and waits for its turn if it fits now.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
+
+from cloud.core.fitting import fit, preferred
+from cloud.tables import devices, members, versions
+from wire.codec import MAX_RELEASE_BYTES, decode
+from wire.errors import WireError
+from wire.messages import Outcome, Reported
+from wire.release import Release, Variant
+
+MAX_REASON = 500
+
+
+def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> dict[str, Variant]:
+    """Device -> the variant that it gets of the rollout's version. The others of `names` are rejected."""
+    release, order = _choice(conn, rollout)
+    found = {}
+    for name, reported in _reports(conn, names).items():
+        variant, problem = fit(release, order, reported)
+        if variant is not None:
+            found[name] = variant
+        else:
+            values = {"outcome": Outcome.REJECTED, "reason": problem[:MAX_REASON], "finished_ns": now_ns}
+            conn.execute(update(members).where(_member(rollout, name)).values(values))
+    return found
+
+
+def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> None:
+    """Rejected here, before anything was sent, and heard of since: does it fit now?"""
+    query = (
+        select(members.c.device)
+        .join(devices, devices.c.name == members.c.device)
+        .where(members.c.rollout == rollout.id, members.c.outcome == Outcome.REJECTED, members.c.assigned_ns.is_(None))
+        .where(devices.c.reported_ns > members.c.finished_ns)
+    )
+    names = conn.execute(query).scalars().all()
+    waiting = {"outcome": None, "reason": "", "finished_ns": None}
+    for name in variants_for(conn, rollout, names, now_ns) if names else ():
+        conn.execute(update(members).where(_member(rollout, name)).values(waiting))
+
+
+def _choice(conn: Connection, rollout: Row[Any]) -> tuple[Release, tuple[str, ...]]:
+    here = (versions.c.model == rollout.model) & (versions.c.version == rollout.version)
+    version = conn.execute(select(versions.c.release, versions.c.chosen).where(here)).one()
+    release = decode(version.release, Release, limit=MAX_RELEASE_BYTES)
+    return release, preferred(release, version.chosen, rollout.plan["variant"])
+
+
+def _reports(conn: Connection, names: Iterable[str]) -> dict[str, Reported | None]:
+    """What devices reported last; None = nothing yet, or nothing that this build can read."""
+    query = select(devices.c.name, devices.c.reported).where(devices.c.name.in_(sorted(names)))
+    return {row.name: _read(row.reported) for row in conn.execute(query)}
+
+
+def _read(reported: bytes | None) -> Reported | None:
+    try:
+        return decode(reported, Reported) if reported else None
+    except WireError:
+        return None
+
+
+def _member(rollout: Row[Any], device: str) -> ColumnElement[bool]:
+    return and_(members.c.rollout == rollout.id, members.c.device == device)

@@ -1,0 +1,188 @@
+"""What devices measure, taken by the batch: every message lands once in `telemetry_points`, whatever is repeated,
+reordered or killed, and `stats` follow the newest.
+
+Each device has a high-water mark: all it ever sent up to there is durable, or was dropped by the device itself. A
+message at or below the mark is a repetition; one whose predecessor is above it came too early and is sent again. Both
+change nothing. One receipt per device and batch tells the mark; should it be lost, what comes again asks for it again.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any
+
+import msgspec
+from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy.dialects.sqlite import insert
+
+from cloud.core.plausible import MAX_SEQ, check_telemetry
+from cloud.service.effects import Effects, Publish
+from cloud.service.senders import heard
+from cloud.tables import devices, stats, telemetry_points, versions
+from wire.codec import MAX_RELEASE_BYTES, decode, encode
+from wire.errors import WireError
+from wire.messages import ModelStats, Receipt, Telemetry
+from wire.release import Release
+from wire.topics import Topics
+
+MAX_REASON = 500
+_COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
+PRUNED_AT_ONCE = 2_000
+"""Points that one transaction removes, so that nobody waits for it."""
+
+
+class _Number(msgspec.Struct, frozen=True):
+    """What can be read of a message that is otherwise unacceptable."""
+
+    seq: Annotated[int, msgspec.Meta(ge=0, le=MAX_SEQ)]
+    after: int = 0
+
+
+@dataclass(slots=True)
+class _Sender:
+    """A device of this batch, and what its messages have changed so far."""
+
+    row: Row[Any]
+    mark: int
+    newest: bytes | None
+    receipt: bool = False
+    refusals: int = 0
+    reason: str = ""
+    points: list[dict[str, Any]] = field(default_factory=list)
+    counters: dict[tuple[str, int, str], ModelStats] = field(default_factory=dict)
+
+
+def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
+    """Take messages, (device, payload) in order of arrival. Never raises on what a device sent."""
+    rows = heard(conn, (device for device, _ in batch))
+    senders = {name: _Sender(row, row.telemetry_seq, row.telemetry) for name, row in rows.items()}
+    for device, payload in batch:
+        if device in senders:
+            _one(senders[device], payload, now_ns)
+    _store(conn, senders, now_ns)
+    return Effects(
+        tuple(
+            Publish(topics.dn(name, "receipt"), encode(Receipt(channel="telemetry", seq=sender.mark)))
+            for name, sender in senders.items()
+            if sender.receipt
+        )
+    )
+
+
+def prune(conn: Connection, before_ns: int) -> int:
+    """Remove the oldest points received before `before_ns`, at most PRUNED_AT_ONCE; returns how many there were."""
+    key = (telemetry_points.c.device, telemetry_points.c.seq)
+    received = telemetry_points.c.received_ns
+    oldest = select(*key).where(received < before_ns).order_by(received).limit(PRUNED_AT_ONCE)
+    doomed = [{"of": row.device, "number": row.seq} for row in conn.execute(oldest)]
+    if doomed:
+        conn.execute(delete(telemetry_points).where(key[0] == bindparam("of"), key[1] == bindparam("number")), doomed)
+    return len(doomed)
+
+
+def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
+    try:
+        telemetry = decode(payload, Telemetry)
+        check_telemetry(telemetry)
+    except WireError as error:
+        sender.refusals += 1
+        sender.reason = f"telemetry: {error}"[:MAX_REASON]
+        _passes(sender, payload)
+        return
+    if not _is_next(sender, telemetry.seq, telemetry.after):
+        return
+    sender.newest = payload
+    sender.points.append(
+        {
+            "device": sender.row.name,
+            "seq": telemetry.seq,
+            "at_ns": telemetry.at_ns,
+            "received_ns": now_ns,
+            "content": payload,
+        }
+    )
+    sender.counters |= {(one.model, one.version, one.variant): one for one in telemetry.stats}
+
+
+def _is_next(sender: _Sender, seq: int, after: int) -> bool:
+    """Is it the message that the mark waits for? Then it is at the mark now."""
+    if after > sender.mark:
+        return False
+    sender.receipt = True
+    new = seq > sender.mark
+    sender.mark = max(sender.mark, seq)
+    return new
+
+
+def _passes(sender: _Sender, payload: bytes) -> None:
+    """A refused message is not worth sending again, and must not hold up those behind it."""
+    try:
+        number = msgspec.json.decode(payload, type=_Number)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return
+    _is_next(sender, number.seq, number.after)
+
+
+def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
+    _store_points(conn, [point for sender in senders.values() for point in sender.points])
+    _store_counters(conn, senders)
+    marks = [
+        {"of": name, "payload": sender.newest, "mark": sender.mark}
+        for name, sender in senders.items()
+        if sender.mark > sender.row.telemetry_seq
+    ]
+    here = devices.c.name == bindparam("of")
+    if marks:
+        taken: dict[str, Any] = {"telemetry": bindparam("payload"), "telemetry_seq": bindparam("mark")}
+        heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns}
+        conn.execute(update(devices).where(here).values(**taken, **heard_ns, online=True), marks)
+    refused = [
+        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals}
+        for name, sender in senders.items()
+        if sender.refusals
+    ]
+    if refused:
+        told: dict[str, Any] = {"last_refusal": bindparam("why"), "refusal_count": bindparam("count")}
+        conn.execute(update(devices).where(here).values(**told, last_refusal_ns=now_ns), refused)
+
+
+def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
+    """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
+    if points:
+        row = insert(telemetry_points)
+        values = {name: row.excluded[name] for name in ("at_ns", "received_ns", "content")}
+        conn.execute(row.on_conflict_do_update(index_elements=["device", "seq"], set_=values), points)
+
+
+def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
+    """Only of variants in the registry: counters of anything else would pile up for nobody."""
+    told = {key[:2] for sender in senders.values() for key in sender.counters}
+    known = {(model, version, name) for model, version in told for name in _variants(conn, model, version)}
+    rows = [
+        {"device": name, "model": one.model, "version": one.version, "variant": one.variant, **_values(one)}
+        for name, sender in senders.items()
+        for key, one in sender.counters.items()
+        if key in known
+    ]
+    if rows:
+        row = insert(stats)
+        values = {name: row.excluded[name] for name in _COUNTERS}
+        keys = ["device", "model", "version", "variant"]
+        conn.execute(row.on_conflict_do_update(index_elements=keys, set_=values), rows)
+
+
+def _variants(conn: Connection, model: str, version: int) -> tuple[str, ...]:
+    here = (versions.c.model == model) & (versions.c.version == version)
+    release = conn.execute(select(versions.c.release).where(here)).scalar_one_or_none()
+    if release is None:
+        return ()
+    return tuple(one.name for one in decode(release, Release, limit=MAX_RELEASE_BYTES).variants)
+
+
+def _values(one: ModelStats) -> dict[str, Any]:
+    return {
+        "predictions": one.predictions,
+        "feedback": one.feedback,
+        "correct": one.correct,
+        "confidence_sum": one.confidence_sum,
+        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
+    }

@@ -1,0 +1,60 @@
+"""The table of trust metadata: one row for every version of every role."""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import Connection, Row, delete, insert, select
+
+from cloud.core.trust import ROOT, file_of
+from cloud.errors import ConflictError, UnknownError
+from cloud.tables import trust_metadata
+from wire.errors import WireError
+from wire.trust import Standing
+
+NO_ROOT = (
+    "this hub has no root of trust yet, so devices could verify nothing: make one with `fleetloop keys init` and hand "
+    "it in with `fleetloop keys push` (docs/security.md)"
+)
+
+
+def newest(conn: Connection, role: str) -> Row[Any] | None:
+    """The newest document of a role."""
+    query = select(trust_metadata).where(trust_metadata.c.role == role).order_by(trust_metadata.c.version.desc())
+    return conn.execute(query.limit(1)).one_or_none()
+
+
+def current_root(conn: Connection) -> bytes:
+    """The root that counts. Raises ConflictError when there is none, with what to do."""
+    row = newest(conn, ROOT)
+    if row is None:
+        raise ConflictError(NO_ROOT)
+    return bytes(row.content)
+
+
+def file(conn: Connection, name: str) -> bytes:
+    """A file of the repository by the name that clients ask for. Raises UnknownError."""
+    wanted = file_of(name)
+    if wanted is not None:
+        role, version = wanted
+        query = select(trust_metadata).where(trust_metadata.c.role == role, trust_metadata.c.version == version)
+        row = newest(conn, role) if version is None else conn.execute(query).one_or_none()
+        if row is not None:
+            return bytes(row.content)
+    raise UnknownError(f"there is no trust metadata {name!r}")
+
+
+def store(conn: Connection, role: str, standing: Standing, content: bytes, now_ns: int) -> None:
+    """Add a document. Where counting begins anew, the rows in its way are ones that no longer hold; they make room."""
+    in_the_way = (trust_metadata.c.role == role) & (trust_metadata.c.version >= standing.version)
+    conn.execute(delete(trust_metadata).where(in_the_way))
+    row = {"role": role, "version": standing.version, "content": content, "expires_ns": standing.expires_ns}
+    conn.execute(insert(trust_metadata).values(**row, created_ns=now_ns))
+
+
+def holds(check: Callable[..., object], *arguments: object) -> bool:
+    """Does the notary's check pass?"""
+    try:
+        check(*arguments)
+    except WireError:
+        return False
+    return True

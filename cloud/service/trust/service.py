@@ -1,0 +1,89 @@
+"""Trust at work: it keeps the repository fresh, follows a new root, and answers devices that ask."""
+
+import asyncio
+import logging
+from collections.abc import Mapping
+
+from sqlalchemy import Connection
+
+from cloud.core.trust import ROOT
+from cloud.errors import ConflictError, UnknownError
+from cloud.ports import Notary, Store
+from cloud.service import director
+from cloud.service.asks import Handler
+from cloud.service.trust.freshness import refresh
+from cloud.service.trust.rows import NO_ROOT, file, newest
+from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, MetadataPiece, SignedTime, TimeTold
+from wire.codec import encode
+from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE
+from wire.ports import SECOND, Clock
+from wire.trust import DAY_S
+
+log = logging.getLogger(__name__)
+
+WARN_DAYS = 60
+
+
+class Trust:
+    """Everything it knows is in the database; `wake` makes it look there, and a missed wake does no harm for hours."""
+
+    def __init__(self, store: Store, notary: Notary, clock: Clock) -> None:
+        self.notary = notary
+        self._store = store
+        self._clock = clock
+        self._bell = asyncio.Event()
+        self._said = ""
+
+    def handlers(self) -> Mapping[type, Handler]:
+        """What devices may ask here."""
+        return {AskMetadata: self._metadata, AskTime: self._time}
+
+    def seal(self, assignment: bytes) -> bytes:
+        """The director's signature over an assignment."""
+        return self.notary.seal(assignment, ASSIGNMENT_TYPE)
+
+    def wake(self) -> None:
+        """There may be a new root, or something due."""
+        self._bell.set()
+
+    async def woken(self) -> None:
+        """Return when there is something to look at."""
+        await self._bell.wait()
+        self._bell.clear()
+
+    async def look(self) -> None:
+        """Sign what is due. After a root that replaced the director's key, issue every assignment anew under it."""
+        now_ns = self._clock.now_ns()
+        root = await self._store.read(lambda conn: newest(conn, ROOT))
+        if root is None:
+            self._say(NO_ROOT)
+            return
+        if root.expires_ns - now_ns < WARN_DAYS * DAY_S * SECOND:
+            self._say(f"the root of trust ends within {WARN_DAYS} days: renew it with `fleetloop keys rotate`")
+        self.notary.follow(self.notary.keys_of(root.content))
+        try:
+            await self._store.write(lambda conn: self._look(conn, now_ns))
+        except ConflictError as error:
+            self._say(str(error))
+
+    def _say(self, trouble: str) -> None:
+        """Once, until it is another one."""
+        if trouble != self._said:
+            log.warning("%s", trouble)
+        self._said = trouble
+
+    def _look(self, conn: Connection, now_ns: int) -> None:
+        refresh(conn, self.notary, now_ns)
+        director.reissue_foreign(conn, self.notary.director, self.seal, now_ns)
+
+    async def _metadata(self, device: str, ask: AskMetadata) -> MetadataPiece:
+        try:
+            content = await self._store.read(lambda conn: file(conn, ask.name))
+        except UnknownError:
+            return MetadataPiece(found=False)
+        piece = content[ask.offset : ask.offset + MAX_PIECE_BYTES]
+        return MetadataPiece(found=True, total=len(content), offset=ask.offset, data=piece)
+
+    async def _time(self, device: str, ask: AskTime) -> TimeTold:
+        document = SignedTime(device=device, nonce=ask.nonce, now_ns=self._clock.now_ns())
+        return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE))

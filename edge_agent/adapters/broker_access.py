@@ -1,0 +1,32 @@
+"""Logging in to the broker with an identity, over a real MQTT link."""
+
+from edge_agent.service.identity import Identity
+from wire.adapters.mqtt_link import Credentials, MqttLink
+
+
+def credentials(identity: Identity) -> Credentials:
+    """The identity as the link takes it."""
+    return Credentials(
+        identity.username, identity.password, certificate=identity.certificate, key=identity.key
+    )  # fmt: skip
+
+
+class BrokerAccess:
+    """Implements `edge_agent.ports.Access`."""
+
+    def __init__(self, link: MqttLink) -> None:
+        self._link = link
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection."""
+        return self._link.trouble
+
+    @property
+    def refused(self) -> bool:
+        """Did the broker say no?"""
+        return self._link.refused
+
+    async def change(self, identity: Identity) -> None:
+        """Log in anew. Raises LoginRefusedError, LinkError."""
+        await self._link.change(credentials(identity))

@@ -1,0 +1,68 @@
+"""The hub's app over a fresh `tests.hub_world.World`, and a client with one key per role."""
+
+import asyncio
+from collections.abc import Callable, Coroutine
+from pathlib import Path
+from typing import Any
+
+import httpx
+from fastapi import FastAPI
+
+from cloud.api import problems, routes
+from cloud.api.context import Context, FleetIdentity
+from tests.hub_world import ROOT, World, add_key
+
+ROLES = ("viewer", "operator", "publisher", "admin")
+
+
+class Api:
+    """A client with one key per role."""
+
+    def __init__(self, world: World, http: httpx.AsyncClient) -> None:
+        self.world = world
+        self.http = http
+
+    async def __call__(self, role: str, method: str, path: str, body: Any = None, status: int = 200) -> Any:
+        """Call as `role`; the answer must have `status`."""
+        headers = {"Authorization": f"Bearer flk_{role}"} if role else {}
+        answer = await self.http.request(method, f"/api/v1{path}", json=body, headers=headers)
+        assert answer.status_code == status, answer.text
+        if status >= 400:
+            assert answer.headers["content-type"] == "application/problem+json"
+            return answer.json()["detail"]
+        return answer.json()
+
+    async def claim(self, device: str) -> dict[str, Any]:
+        """A claim file for the device."""
+        claim: dict[str, Any] = await self("operator", "POST", "/claims", {"device": device}, 201)
+        return claim
+
+
+def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *, rooted: bool = True) -> None:
+    """Run a scenario against the app of a fresh hub."""
+
+    async def run() -> None:
+        async with World(tmp_path, rooted=rooted) as world:
+            fleet = FleetIdentity("enrol", "enrol-password")
+            app = FastAPI()
+            app.state.context = Context(
+                world.store,
+                world.objects,
+                world.outbox,
+                world.control,
+                world.link,
+                world.clock,
+                world.ids,
+                ROOT,
+                fleet,
+                world.trust,
+            )
+            problems.install(app)
+            app.include_router(routes.router())
+            for role in ROLES:
+                await add_key(world, f"flk_{role}", role)
+            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
+                await scenario(Api(world, http))
+
+    asyncio.run(run())

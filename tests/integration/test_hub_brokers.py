@@ -1,0 +1,65 @@
+"""Which broker the settings mean: its logins, its endpoints, and what is wrong with the settings."""
+
+import asyncio
+import contextlib
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+
+from cloud import brokers
+from cloud.ports import BrokerError, RevokedCertificate, Roster
+from cloud.settings import Settings
+
+SECRET = "of the enrolment"
+
+
+def external(directory: Path, **changes: str) -> brokers.BrokerAccess:
+    """Somebody else's broker."""
+    settings = {"broker": "external", "broker_host": "mq.example.org", **changes}
+    return brokers.external(Settings(data_dir=str(directory), **settings), directory, SECRET)  # type: ignore[arg-type]
+
+
+def test_an_external_broker_is_reached_by_certificates_of_the_hubs_authority(tmp_path: Path) -> None:
+    """Unless it wants a password; hub and aggregator keep client ids of their own either way."""
+    access = external(tmp_path)
+    assert access.control.credential == "certificate"
+    assert access.control.enrolment is not None
+    assert (access.control.endpoint.host, access.control.enrolment.port) == ("mq.example.org", 8884)
+    assert "BEGIN CERTIFICATE" in access.login("hub").certificate
+    (tmp_path / "password").write_text("secret\n")
+    access = external(tmp_path, broker_username="fleet", broker_password_file=str(tmp_path / "password"))
+    login = access.login("aggregator")
+    assert (login.username, login.password, login.client_id) == ("fleet", "secret", "aggregator")
+
+
+def test_its_own_authority_goes_into_the_claim_files(tmp_path: Path) -> None:
+    """A broker of somebody else has a certificate of somebody else's."""
+    (tmp_path / "ca.pem").write_text("their authority")
+    assert external(tmp_path, broker_ca=str(tmp_path / "ca.pem")).control.endpoint.ca_pem == "their authority"
+    with pytest.raises(ValueError, match="broker_ca"):
+        external(tmp_path, broker_ca=str(tmp_path / "missing.pem"))
+    with pytest.raises(ValueError, match="broker_password_file"):
+        external(tmp_path, broker_username="fleet")
+
+
+async def _admit(access: brokers.BrokerAccess) -> None:
+    await access.control.admit(Roster(revoked=(RevokedCertificate("1f", "p01", 1_700_000_000_000_000_000),)))
+
+
+def test_what_is_revoked_is_written_down_for_its_operator(tmp_path: Path) -> None:
+    """In the form that every TLS server reads."""
+    asyncio.run(_admit(external(tmp_path)))
+    listed = x509.load_pem_x509_crl((tmp_path / "broker" / "revoked.pem").read_bytes())
+    assert [one.serial_number for one in listed] == [0x1F]
+
+
+def test_settings_that_contradict_each_other_are_named(tmp_path: Path) -> None:
+    """Before anything is started."""
+    stack = contextlib.AsyncExitStack()
+    same = Settings(broker="mosquitto", broker_port=8883, broker_enrol_port=8883)
+    with pytest.raises(ValueError, match="differ"):
+        brokers.mosquitto(same, tmp_path, SECRET, stack)
+    missing = Settings(broker="mosquitto", mosquitto_path="/nowhere/mosquitto")
+    with pytest.raises(BrokerError, match="mosquitto_path"):
+        brokers.mosquitto(missing, tmp_path, SECRET, stack)

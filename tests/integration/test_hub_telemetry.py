@@ -1,0 +1,179 @@
+"""Telemetry on real SQLite: every message lands once, counters follow the newest, old points go."""
+
+import random
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from sqlalchemy import func, select
+
+from cloud.service import telemetry as service
+from cloud.tables import devices, telemetry_points
+from tests.hub_steps import a_hub, counters, fleet, hub, refusal, telemetry
+from tests.hub_world import ROOT, World
+from wire.codec import decode, encode
+from wire.messages import Receipt, Telemetry
+
+UP = ROOT.up("p00", "telemetry")
+
+
+def message(seq: int, after: int = 0) -> tuple[str, bytes]:
+    """Counters of `seq` predictions, sent behind the message `after`."""
+    told = msgspec.structs.replace(decode(telemetry(seq, seq, seq), Telemetry), after=after)
+    return UP, encode(told)
+
+
+async def points(world: World, device: str = "p00") -> list[int]:
+    """Numbers of the points that the hub holds."""
+    query = select(telemetry_points.c.seq).where(telemetry_points.c.device == device).order_by(telemetry_points.c.seq)
+    return list(await world.store.read(lambda conn: conn.scalars(query).all()))
+
+
+async def mark(world: World) -> int:
+    """Up to where the hub has everything."""
+    query = select(devices.c.telemetry_seq).where(devices.c.name == "p00")
+    return int(await world.store.read(lambda conn: conn.scalar(query)) or 0)
+
+
+class TestTelemetry:
+    """Taken by the batch."""
+
+    def test_a_batch_is_taken_whole_and_receipted_once(self, tmp_path: Path) -> None:
+        """One receipt per device, up to the newest."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 2)
+            other = (ROOT.up("p01", "telemetry"), telemetry(9, 4, 2))
+            effects = await world.receive(message(1), message(2, 1), other, message(3, 2))
+            receipts = {one.topic: decode(one.payload, Receipt) for one in effects.publishes}
+            assert receipts == {
+                ROOT.dn("p00", "receipt"): Receipt(channel="telemetry", seq=3),
+                ROOT.dn("p01", "receipt"): Receipt(channel="telemetry", seq=9),
+            }
+            assert await points(world) == [1, 2, 3]
+            assert (await counters(world, "p00")).predictions == 3
+            assert (await counters(world, "p01")).correct == 2
+
+        hub(tmp_path, scenario)
+
+    def test_a_message_whose_predecessor_is_missing_waits_for_it(self, tmp_path: Path) -> None:
+        """A receipt for it would cover the missing one, too."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            effects = await world.receive(message(1), message(3, 2))
+            assert decode(effects.publishes[0].payload, Receipt).seq == 1
+            assert (await world.receive(message(3, 2))).publishes == ()
+            await world.receive(message(2, 1), message(3, 2))
+            assert await points(world) == [1, 2, 3]
+
+        hub(tmp_path, scenario)
+
+    def test_what_the_device_itself_dropped_is_not_waited_for(self, tmp_path: Path) -> None:
+        """The oldest that it still has says that there is none before it."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(message(1), message(7), message(8, 7))
+            assert await points(world) == [1, 7, 8]
+
+        hub(tmp_path, scenario)
+
+    def test_one_bad_message_costs_the_batch_nothing(self, tmp_path: Path) -> None:
+        """Its device learns nothing, the operator learns why."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(message(1), (UP, b"{"), message(2, 1))
+            assert await points(world) == [1, 2]
+            assert "telemetry: " in await refusal(world, "p00")
+
+        hub(tmp_path, scenario)
+
+    def test_a_refused_message_holds_up_nothing(self, tmp_path: Path) -> None:
+        """It would be refused again: the device may forget it. One whose number cannot be read has no receipt."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            odd = encode({"seq": 2, "after": 1, "colour": "red"})
+            effects = await world.receive(message(1), (UP, odd), message(3, 2))
+            assert decode(effects.publishes[0].payload, Receipt).seq == 3
+            assert await points(world) == [1, 3]
+            assert "colour" in await refusal(world, "p00")
+            assert (await world.receive((UP, odd.replace(b'"seq":2,"after":1', b'"seq":9,"after":5')))).publishes == ()
+            for payload in (b"{", b"[]", b'{"seq":-1}', b'{"seq":%d}' % 2**63, b"[" * 50_000):
+                assert (await world.receive((UP, payload))).publishes == ()
+            assert await mark(world) == 3
+
+        hub(tmp_path, scenario)
+
+    def test_new_hardware_under_an_old_name_counts_from_the_start(self, tmp_path: Path) -> None:
+        """Its numbers are those of points that the hardware before it left."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(message(1), message(2, 1))
+            await world.store.write(lambda conn: conn.execute(devices.update().values(telemetry_seq=0)))
+            await world.receive(message(1))
+            assert await mark(world) == 1
+
+        hub(tmp_path, scenario)
+
+    def test_points_are_kept_for_a_while_and_removed_in_small_steps(self, tmp_path: Path) -> None:
+        """The counters stay."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(*[message(number) for number in range(1, 2_502)])
+            world.clock.ns += 10
+            await world.receive(message(2_502))
+            assert await world.store.write(lambda conn: service.prune(conn, world.clock.ns)) == 2_000
+            assert await world.store.write(lambda conn: service.prune(conn, world.clock.ns)) == 501
+            assert await world.store.write(lambda conn: service.prune(conn, world.clock.ns)) == 0
+            assert await points(world) == [2_502]
+            assert (await counters(world, "p00")).predictions == 2_502
+
+        hub(tmp_path, scenario)
+
+    def test_the_hub_prunes_by_itself(self, tmp_path: Path) -> None:
+        """A week after they came, with the alarm that looks."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(*[message(number) for number in range(1, 2_502)])
+            one = a_hub(world, [])
+            await one._prune()
+            assert len(await points(world)) == 2_501
+            world.clock.ns += 8 * 24 * 3600 * 10**9
+            await one._prune()
+            count = select(func.count()).select_from(telemetry_points)
+            assert await world.store.read(lambda conn: conn.scalar(count)) == 0
+
+        hub(tmp_path, scenario)
+
+
+@given(st.integers(0, 10_000), st.booleans())
+@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_whatever_is_lost_repeated_or_reordered_what_is_receipted_is_there_once(
+    tmp_path_factory: pytest.TempPathFactory, seed: int, shuffled: bool
+) -> None:
+    """The mark covers only messages that were taken, unless the device had none before them."""
+    rng = random.Random(seed)
+
+    async def scenario(world: World) -> None:
+        await world.enrol("p00")
+        oldest = 1
+        for _ in range(3):
+            sequence = [(seq, seq - 1 if seq > oldest else 0) for seq in range(oldest, 13)]
+            noisy = [one for one in sequence if rng.random() > 0.2] + rng.choices(sequence, k=4)
+            if shuffled:
+                rng.shuffle(noisy)
+            for seq, after in noisy:
+                await world.receive(message(seq, after))
+            taken = await points(world)
+            assert taken == list(range(1, await mark(world) + 1))
+            oldest = min(12, await mark(world) + 1)
+
+    hub(tmp_path_factory.mktemp("hub"), scenario)
