@@ -50,9 +50,9 @@ def _asked_for(attack: Attack, settings: Settings) -> bool:
 
 def _row(attack: Attack) -> dict[str, Any]:
     began = time.monotonic()
-    guarded = attack.attempt()
+    guarded = _try(attack)
     with attack.without():
-        bare = attack.attempt()
+        bare = _try(attack)
     stopped = not guarded.succeeded and attack.reason in guarded.reason
     for problem in _problems(attack, guarded, bare, stopped=stopped):
         print(f"{attack.name}: {problem}", file=sys.stderr)
@@ -65,6 +65,13 @@ def _row(attack: Attack) -> dict[str, Any]:
         "residual": attack.residual,
         "seconds": round(time.monotonic() - began, 2),
     }
+
+
+def _try(attack: Attack) -> Outcome:
+    try:
+        return attack.attempt()
+    except Exception as error:  # a case that cannot be played shows nothing: neither a guard nor its absence
+        return Outcome(False, f"the case is broken: {type(error).__name__}: {error}")
 
 
 def _problems(attack: Attack, guarded: Outcome, bare: Outcome, *, stopped: bool) -> list[str]:

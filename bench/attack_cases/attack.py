@@ -1,7 +1,7 @@
 """What an attack is: it is tried twice, against the guard that stops it and with that guard taken away.
 
-The second try must succeed, or the first one proves nothing: it may have been stopped by a mistake of its own. A guard is
-taken away by a substitution from here; production code has no switches.
+The second try must succeed, or the first one proves nothing: it may have been stopped by a mistake of its own. A guard
+is taken away by a substitution from here; production code has no switches.
 """
 
 from collections.abc import Callable, Iterator, Mapping

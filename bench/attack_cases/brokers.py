@@ -15,7 +15,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 
 from bench.attack_cases.attack import Attack, Outcome, replaced
 from bench.attack_cases.identities import new_key, signing_request
-from cloud.adapters import mosquitto_broker
+from cloud.adapters import mosquitto_broker, mosquitto_files
 from cloud.adapters.certificates import TlsFiles, ensure
 from cloud.adapters.device_certificates import DeviceAuthority
 from cloud.adapters.mosquitto_broker import MosquittoBroker, find
@@ -28,7 +28,11 @@ from wire.topics import Topics
 
 TOPICS = Topics()
 PASSWORD = "the enrolment password"  # noqa: S105 - of a broker that lives for seconds
-SPOOFED, REVOKED, PACKETS = "topic spoofing between devices", "revoked device keeps access", "broker: oversize, bad CONNECT"
+SPOOFED, REVOKED, PACKETS = (
+    "topic spoofing between devices",
+    "revoked device keeps access",
+    "broker: oversize, bad CONNECT",
+)
 PATIENCE_S = 10.0
 SILENCE_S = 1.0
 """What has not happened by then does not happen."""
@@ -40,8 +44,8 @@ class House:
     def __init__(self, folder: Path) -> None:
         self.tls, self.authority = _authority(folder / "tls")
         _, self.foreign = _authority(folder / "foreign")
-        ports = [_free_port() for _ in range(2)]
-        seat = Seat("127.0.0.1", *ports, "127.0.0.1", self.tls, folder / "broker", TOPICS.root)
+        place, port, enrol_port = "127.0.0.1", _free_port(), _free_port()
+        seat = Seat(place, port, enrol_port, place, self.tls, folder / "broker", TOPICS.root)
         self.broker = MosquittoBroker(find(""), seat, self.authority, PASSWORD)
 
     def device(self, name: str, authority: DeviceAuthority | None = None) -> tuple[Credentials, str]:
@@ -219,7 +223,7 @@ def _without_rules() -> AbstractContextManager[None]:
 
 def _configured(**changes: str) -> AbstractContextManager[None]:
     """Lines of the configuration that begin so are others."""
-    written = mosquitto_broker.configuration
+    written = mosquitto_files.configuration
 
     def configuration(seat: Seat) -> str:
         lines = written(seat).splitlines()

@@ -1,4 +1,4 @@
-"""`python -m bench.attack_cases.daemon FOLDER LIMIT_S child|inline`: stands for the daemon, which may die of a model here.
+"""`python -m bench.attack_cases.daemon FOLDER LIMIT_S child|inline`: stands for the daemon, which may die of a model.
 
 It tries the model in FOLDER as the agent does, in a child, or as it must not be done: in its own process.
 """

@@ -23,7 +23,7 @@ from cloud.core import identity
 from cloud.core.identity import Enrolled
 from cloud.errors import InvalidError
 from cloud.ports import ObjectMissingError
-from cloud.service import certificates, clones, enrolment, ingest, revocation
+from cloud.service import certificates, clones, enrolment, ingest, revocation, senders
 from cloud.service.certificates import Renewals
 from cloud.service.enrolment import CLAIM_LIFE_NS, Door, NewClaim
 from cloud.service.ingest import Received
@@ -150,7 +150,7 @@ def _other_name(desk: Desk) -> Outcome:
     desk.enrol(VICTIM, new_key())
     reply = desk.enrol(THIEF, new_key(), name=VICTIM)
     certificate = x509.load_pem_x509_certificate(reply.certificate.encode())
-    name = certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value
+    name = str(certificate.subject.get_attributes_for_oid(NameOID.COMMON_NAME)[0].value)
     return Outcome(name == VICTIM, f"the certificate names {name}")
 
 
@@ -312,7 +312,7 @@ ATTACKS = (
            at_desk(_renewal_after_revocation), lambda: replaced(certificates, ENROLLED=true())),
     Attack("report after revocation, through a broker that did not notice", REVOKED,
            "the hub hears enrolled devices only", "not heard", at_desk(_report_after_revocation),
-           lambda: replaced(ingest, ENROLLED=true())),
+           lambda: replaced(senders, ENROLLED=true())),
     Attack("copied disk", CLONED, "clone alarm", "the hub suspects a clone", at_desk(_second_device),
            lambda: replaced(clones, are_clones=lambda turns: False)),
     Attack("absurd version in a report", SPOKEN, "figures are plausible", "lies outside", at_desk(_absurd_version),

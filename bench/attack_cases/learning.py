@@ -2,29 +2,30 @@
 
 import hashlib
 import pickle
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
-import msgspec
 import numpy as np
-from safetensors.numpy import save
+import numpy.typing as npt
+from safetensors.numpy import load, save
 
 from bench.attack_cases.attack import Attack, Outcome, replaced, together
 from federated import records
 from federated.core import collection
 from federated.core.collection import Collection, Effect, Keep, Pace
 from federated.core.issue import Answer, Instruction, Verdict
-from federated.core.replies import EXAMPLES, Limits
+from federated.core.replies import EXAMPLES, Limits, check_offer, check_update
 from federated.records import ARRAYS, METRICS, Array
-from wire.federated import Record, Reply, Task
+from wire.federated import Record, Reply, Task, Value
 from wire.release import ObjectRef, object_ref
 from wire.transfer.chunks import frames
 
+Floats = npt.NDArray[np.float32]
 ROW = "poisoned federated updates"
 HONEST = ("p01", "p02", "p03")
 THIEF = "p04"
-SENT: dict[str, Array] = {"w": np.full((8, 4), 0.5, np.float32), "b": np.zeros(4, np.float32)}
+SENT: dict[str, Floats] = {"w": np.full((8, 4), 0.5, np.float32), "b": np.zeros(4, np.float32)}
 DISTANCE = 1.0
 """Honest devices move every weight by a tenth; a mean further away than this is spoiled."""
 
@@ -47,7 +48,7 @@ def honest(number: int) -> Offer:
     return Offer(_saved(moved))
 
 
-def _saved(arrays: dict[str, Array]) -> bytes:
+def _saved(arrays: Mapping[str, Array]) -> bytes:
     data: bytes = save({f"{ARRAYS}/{name}": array for name, array in arrays.items()})
     return data
 
@@ -71,7 +72,7 @@ def tried(offer: Callable[[], Offer]) -> Callable[[], Outcome]:
 def _answered(device: str, offer: Offer) -> Answer:
     """The hub's conversation with one device."""
     ref = offer.ref or object_ref(offer.data)
-    values = {EXAMPLES: offer.examples, "train-loss": 0.25}
+    values: dict[str, Value] = {EXAMPLES: offer.examples, "train-loss": 0.25}
     told = (Record(name=ARRAYS, kind="arrays", keys=offer.keys), Record(name=METRICS, kind="metrics", values=values))
     run = Collection("run", Limits(), Pace())
     run.on_status(device, True, 0)
@@ -99,7 +100,7 @@ def _kept(effects: list[Effect]) -> Answer:
     return next(effect.answer for effect in effects if isinstance(effect, Keep))
 
 
-def _mean(answers: list[Answer]) -> dict[str, Array]:
+def _mean(answers: list[Answer]) -> dict[str, npt.NDArray[np.float64]]:
     """As a plain weighted mean has it."""
     accepted = [one for one in answers if one.verdict is Verdict.ACCEPTED]
     total, summed = 0, {name: np.zeros(array.shape) for name, array in SENT.items()}
@@ -184,17 +185,17 @@ def _anything_goes() -> AbstractContextManager[None]:
 
 
 def _unbounded() -> AbstractContextManager[None]:
-    checked = collection.check_update
 
     def check(sent: dict[str, Array], got: dict[str, Array], limits: Limits) -> str:
-        return checked(sent, got, Limits(max_update_ratio=float("inf")))
+        return check_update(sent, got, Limits(max_update_ratio=float("inf")))
 
     return replaced(collection, check_update=check)
 
 
 def _unweighed() -> AbstractContextManager[None]:
-    checked = collection.check_offer
-    return replaced(collection, check_offer=lambda task, reply, limits: checked(task, reply, Limits(max_examples=10**12)))
+    return replaced(
+        collection, check_offer=lambda task, reply, limits: check_offer(task, reply, Limits(max_examples=10**12))
+    )
 
 
 def _undigested() -> AbstractContextManager[None]:
@@ -207,8 +208,7 @@ def _undigested() -> AbstractContextManager[None]:
 
 
 def _unpickling() -> AbstractContextManager[None]:
-    load = records.load
-    return replaced(records, load=lambda data: load(data) if data[8:9] == b"{" else pickle.loads(data))
+    return replaced(records, load=lambda data: load(data) if data[8:9] == b"{" else pickle.loads(data))  # noqa: S301
 
 
 UPDATE, OFFER = "check of the update", "check of the offer"

@@ -1,4 +1,4 @@
-"""Attacks with model files that the publisher vouched for by mistake: they kill, hang, swell, lie, or read what is not theirs.
+"""Attacks with model files that the publisher vouched for by mistake: they kill, hang, swell, lie, or read on.
 
 Those that could take this process with them run in a process that stands for the daemon.
 """

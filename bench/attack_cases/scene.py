@@ -1,7 +1,8 @@
 """One device with the agent's real services, an honest cloud, and room for an attacker: all in virtual time.
 
-The attacker may hold keys, serve what it likes in place of the cloud, and change what travels. Light are only the ports:
-a disk in memory, a runtime that believes its model file. Trust metadata is judged by the installer child's own function.
+The attacker may hold keys, serve what it likes in place of the cloud, and change what travels. Light are only the
+ports: a disk in memory, a runtime that believes its model file. Trust metadata is judged by the installer child's own
+function.
 """
 
 import asyncio
@@ -10,11 +11,11 @@ from contextlib import suppress
 from dataclasses import replace
 from typing import Any, Final
 
-from bench.attack_cases.attack import Outcome
-from bench.attack_cases.releases import SLOT, Shipped, wanted
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from edge_agent.bootstrap import assemble
+from bench.attack_cases.attack import Outcome
+from bench.attack_cases.releases import SLOT, Shipped, wanted
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import State
 from edge_agent.ports import Ports
@@ -50,6 +51,10 @@ TOPICS: Final = Topics()
 RESTING: Final = (Phase.COMMITTED, Phase.FAILED)
 PATIENCE_S: Final = 900
 REPUBLISH_S: Final = 61
+
+
+class SceneError(Exception):
+    """The honest part of a scene does not come about."""
 
 
 def key(number: int) -> SigningKey:
@@ -159,7 +164,9 @@ class Cloud:
             self._reply("answer", encode(Answer(id=ask.id, what=what)))
 
     def _reply(self, channel: Any, payload: bytes) -> None:
-        self.clock.call_later(int(self.delay_s * SECOND) + 1, lambda: _start(self._link.publish(TOPICS.dn(DEVICE, channel), payload)))
+        self.clock.call_later(
+            int(self.delay_s * SECOND) + 1, lambda: _start(self._link.publish(TOPICS.dn(DEVICE, channel), payload))
+        )
 
 
 class Device:
@@ -224,7 +231,7 @@ class Device:
             machine=FixedMachine(),
         )
         uplink = Uplink(DEVICE, TOPICS, link, clock, Tasks(self.crashes.append))
-        self.agent, _ = assemble(ports, uplink, str, InlineOffload(), 60.0)
+        self.agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(60.0))
         await self.agent.start()
 
 
@@ -262,7 +269,7 @@ class Scene:
         await self.cloud.assign(shipped)
         await self.settle()
         if not self.device.runs(shipped) or self.device.state.outcome is not Ended.SUCCEEDED:
-            raise RuntimeError(f"the scene does not work: {self.device.says()}")
+            raise SceneError(f"the scene does not work: {self.device.says()}")
 
     async def reboot(self) -> None:
         """Off and on again."""
@@ -278,7 +285,7 @@ Script = Callable[[Scene], Coroutine[Any, Any, Outcome]]
 
 
 def staged(script: Script) -> Callable[[], Outcome]:
-    """A try: a new scene with a device that is up, and `script` on it. A crash of the device is the attacker's success."""
+    """A try: a new scene with a device that is up, and `script` on it. A crash of the device is a success, too."""
 
     def attempt() -> Outcome:
         scene = Scene()
@@ -287,7 +294,10 @@ def staged(script: Script) -> Callable[[], Outcome]:
             await scene.cloud.open()
             await scene.device.start()
             await scene.wait(10)
-            outcome = await script(scene)
+            try:
+                outcome = await script(scene)
+            except SceneError as error:
+                outcome = Outcome(False, str(error))
             crashes = "; ".join(f"crashed: {type(error).__name__}: {error}" for error in scene.device.crashes)
             return replace(outcome, succeeded=True, reason=crashes) if crashes else outcome
 

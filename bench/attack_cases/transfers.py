@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 from bench.attack_cases.attack import Attack, Outcome, replaced, together
 from bench.attack_cases.releases import Shipped, ship
 from bench.attack_cases.scene import Scene, staged
+from edge_agent.core.patience import Patience
 from edge_agent.core.slot import State
 from edge_agent.service import installation
-from edge_agent.service.downloads import Patience
 from edge_agent.service.objects import FOLDER, Objects, PartFile, path_of
 from wire.messages import Outcome as Ended
+from wire.messages import SlotReport
 from wire.transfer.chunks import HEADER, MAGIC
 from wire.transfer.receiver import Receiver
 
@@ -81,7 +82,8 @@ async def _swapped_on_disk(scene: Scene) -> Outcome:
 async def _stalled(scene: Scene) -> Outcome:
     scene.cloud.repository.publish(GOOD.document)
     await scene.cloud.retain(
-        GOOD, lambda sha256, index, payload: without_the_last(index, payload) if sha256 == GOOD.model.sha256 else payload
+        GOOD,
+        lambda sha256, index, payload: without_the_last(index, payload) if sha256 == GOOD.model.sha256 else payload,
     )
     await scene.cloud.assign(GOOD)
     await scene.wait(150)
@@ -111,7 +113,7 @@ def _unverified() -> AbstractContextManager[None]:
     """Neither chunks nor the whole are compared with what was promised."""
 
     async def finish(self: PartFile) -> None:
-        await self._disk.rename(self._part, path_of(self._ref.sha256))
+        await self._disk.rename(self.path, path_of(self._ref.sha256))
 
     return together(
         replaced(Receiver, _check=lambda self, *arguments: ""), replaced(PartFile, finish=finish),
@@ -131,15 +133,12 @@ def _patient() -> AbstractContextManager[None]:
 
 def _unreported() -> AbstractContextManager[None]:
     """A device that keeps its outcome to itself."""
-    from edge_agent.service import reports
-    from wire.messages import SlotReport
+    told = State.told
 
-    told = reports._slot
+    def tell(self: State, name: str) -> SlotReport:
+        return told(State(phase=self.phase, desired=self.desired), name)
 
-    def slot(name: str, state: State) -> SlotReport:
-        return told(name, State(phase=state.phase, desired=state.desired))
-
-    return replaced(reports, _slot=slot)
+    return replaced(State, told=tell)
 
 
 DIGESTS = "digests of chunks and of the whole"

@@ -14,12 +14,12 @@ from bench.fuzzing import samples as good
 from bench.fuzzing.assault import Parser
 from bench.fuzzing.trust import trust_parsers
 from cloud.core.plausible import check_reported, check_status, check_telemetry
-from edge_agent.core import pointer
+from edge_agent.canary import Verdict
+from edge_agent.core import pointer, spool
 from edge_agent.core.reading import read_assignment
 from edge_agent.core.slot import State
-from edge_agent.errors import DamagedRecordError, EnrolmentError, RefusedError
-from edge_agent.canary import Verdict
 from edge_agent.core.trust import Given, Heard, Judgement, Said, dump_files, founded_on, parse_files
+from edge_agent.errors import DamagedRecordError, EnrolmentError, RefusedError
 from edge_agent.installer import MAX_ORDER_BYTES
 from edge_agent.service.claims import parse_claim
 from federated.core.replies import Limits, check_offer, check_update
@@ -36,6 +36,7 @@ from wire.messages import GoldenResult, Phase, Receipt, Reported, Status, Teleme
 from wire.onnx_file import takes_other_files
 from wire.release import Release
 from wire.topics import Topics
+from wire.transfer import bitmap
 from wire.transfer.chunks import CHUNK_BYTES, frame, frames, unframe
 from wire.transfer.receiver import Receiver, Rejected, Write
 
@@ -48,6 +49,7 @@ RECORD: Final = pointer.Record(
     slots={"main": State(phase=Phase.FETCHING, desired=good.ASSIGNMENT.slots[0])},
 )
 TOPICS: Final = Topics()
+FRAMES: Final = tuple(spool.Frame(seq, b"telemetry %d" % seq, done=seq - 1) for seq in (7, 8, 11))
 HELD: Final = {"timestamp.json": b"{}", "2.root.json": b'{"signed":{}}'}
 
 
@@ -188,12 +190,22 @@ def _binary() -> tuple[Parser, ...]:
         return check_update(arrays, from_object(data, good.RECORDS)[ARRAYS], Limits())
 
     return (
+        Parser("chunk bitmap", (bitmap.pack((0, 2), 3), bitmap.pack(range(99), 100)), _unpacked, ()),
+        Parser("outbox file", (_outbox(),), spool.parse, (), lambda found: found == FRAMES[: len(found)]),
         Parser("chunk frame", chunks, unframe, sound=_framed),
         Parser("received chunk", chunks[:2], received, (), _kept),
         Parser("ONNX file", _models(), takes_other_files, sound=_is_bool),
         Parser("golden file", (good.GOLDEN_FILE,), golden.parse),
         Parser("federated update", (good.ARRAYS_FILE,), update),
     )
+
+
+def _unpacked(data: bytes) -> object:
+    return bitmap.unpack(data, 3), bitmap.unpack(data, 100)
+
+
+def _outbox() -> bytes:
+    return b"".join(map(spool.dump, FRAMES))
 
 
 def _models() -> tuple[bytes, ...]:
@@ -220,7 +232,7 @@ def _framed(parts: tuple[int, int, bytes]) -> bool:
 def _kept(outcome: tuple[Receiver, list[object]]) -> bool:
     """Either the very chunk is to be written, or nothing changed."""
     receiver, outputs = outcome
-    untouched = receiver.outstanding == (0, 1, 2) and not receiver.complete
+    untouched = set(receiver.outstanding) == {0, 1, 2} and not receiver.complete
     match outputs:
         case [Write(0, 0, data)]:
             return data == good.OBJECT[:CHUNK_BYTES] and untouched

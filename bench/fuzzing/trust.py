@@ -1,6 +1,7 @@
-"""Trust metadata under fire: python-tuf's own steps, as the installer child takes them, and the child's whole judgement.
+"""Trust metadata under fire: python-tuf's own steps, as the installer child takes them, and its whole judgement.
 
-The steps take a tenth of a millisecond, the whole a few: it lays files out, verifies everything and takes them in again.
+The steps take some tenths of a millisecond, the whole several milliseconds: it lays files out, verifies everything, and
+takes in what is to be held.
 """
 
 import tempfile
@@ -42,7 +43,11 @@ class Served:
         repository.refresh()
         self.files = dict(repository.files)
         self.bin = bin_of(PATH)
-        self.names = ("2.root.json", "timestamp.json", *(self._newest(role) for role in ("snapshot", "targets", self.bin)))
+        self.names = (
+            "2.root.json",
+            "timestamp.json",
+            *(self._newest(role) for role in ("snapshot", "targets", self.bin)),
+        )
         honest = self.judged({})
         assert honest.targets, honest.refusal
         self.honest = honest
@@ -65,7 +70,9 @@ class Served:
         return judgement.targets == self.honest.targets and judgement.directors == self.honest.directors
 
     def _newest(self, role: str) -> str:
-        return max((name for name in self.files if name.endswith(f".{role}.json")), key=lambda name: int(name.split(".")[0]))
+        return max(
+            (name for name in self.files if name.endswith(f".{role}.json")), key=lambda name: int(name.split(".")[0])
+        )
 
 
 class Steps:
