@@ -72,8 +72,8 @@ def run(settings: Settings) -> int:
     missing = missing_tool()
     if missing:
         return finish(Outcome({"skipped": missing}, passed=True), as_json=settings.json)
-    with tempfile.TemporaryDirectory(prefix="fl-kill-") as directory, mosquitto.running(Path(directory)) as broker:
-        tally = asyncio.run(_try_all(settings, Path(directory), broker))
+    with tempfile.TemporaryDirectory(prefix="fl-kill-") as directory, mosquitto.running(Path(directory)) as started:
+        tally = asyncio.run(_try_all(settings, Path(directory), started.broker))
     for line in tally.violations:
         print(line, file=sys.stderr)
     figures = summary(tally) | {"seconds": round(time.monotonic() - began, 1)}

@@ -18,8 +18,8 @@ from typing import Annotated, Any
 
 import msgspec
 
+from bench.mosquitto import running
 from bench.result import Outcome, finish
-from bench.scratch_broker import mosquitto
 
 CASES = 113
 EXIT_USAGE = 2
@@ -49,8 +49,8 @@ def run(settings: Settings) -> int:
         print("faketime is not installed: apt install faketime", file=sys.stderr)
         return EXIT_USAGE
     began = time.monotonic()
-    with tempfile.TemporaryDirectory() as folder, mosquitto() as port:
-        report = _run_suite(settings, Path(folder), port)
+    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as mosquitto:
+        report = _run_suite(settings, Path(folder), mosquitto.broker.port)
     summary = report["summary"]
     figures = {
         "cases": summary["total"],

@@ -36,14 +36,17 @@ from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import Told, build_status
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.telemetry import Known, TelemetryReporter
+from edge_agent.service.transfer import Line
 from edge_agent.service.trusting import TRUST_WORK, Trusting
 from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
 from federated.device.client import FederatedClient
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
+from wire.assignment import TransferPolicy
 from wire.identity import ClaimFile
 from wire.ports import Offload
 from wire.topics import Topics
+from wire.transfer.pace import Bucket
 
 SETTLED_S = 5.0
 """By then a start is over: what it needed of the libraries' code is given back."""
@@ -120,6 +123,7 @@ async def running_agent(
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
             machine=ThisMachine(read_overrides(settings.capabilities)),
+            offload=offloads.disk,
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
         policy = AgentPolicy(settings.telemetry_interval_s, settings.outbox_bytes, settings.refresh_trust_s)
@@ -159,12 +163,19 @@ def assemble(
     """
     objects = Objects(ports.disk)
     asking = Asking(uplink, ports.ids)
-    downloads = Downloads(ports, uplink.topics, objects, asking)
+    bucket = Bucket(ports.clock.monotonic_ns())
+
+    def transfer_policy() -> TransferPolicy:
+        return reconciler.record.transfer
+
+    line = Line(
+        uplink.link, uplink.clock, ports.ids, uplink.topics, asking.send, transfer_policy, bucket, ports.offload
+    )
+    downloads = Downloads(ports.disk, objects, line)
     inference = Inference(ports, objects)
     trusting = Trusting(ports, uplink.device, asking)
     installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
-    downloads.policy = lambda: reconciler.record.transfer
     host = LearningHost(ports, objects, downloads, reconciler, locate)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)

@@ -15,7 +15,7 @@ from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.assignment import CapturePolicy
 from wire.dsse import Verify
 from wire.messages import Capabilities, GoldenResult
-from wire.ports import Clock, Ids, Link
+from wire.ports import Clock, Ids, Link, Offload
 
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
@@ -250,3 +250,5 @@ class Ports:
     runtime: Runtime
     captures: Captures
     machine: Machine
+    offload: Offload
+    """For short work that nothing else shall wait for."""

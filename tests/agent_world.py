@@ -13,6 +13,7 @@ import msgspec
 import numpy as np
 import onnx
 from onnx import TensorProto, helper
+from paho.mqtt.client import topic_matches_sub
 from safetensors.numpy import save
 
 from edge_agent.adapters.http_api import LocalApi
@@ -282,7 +283,7 @@ class AirLink:
 
     def deliver(self, topic: str, payload: bytes, *, retained: bool) -> None:
         """A message arrives, if somebody asked for it."""
-        if self._connected and topic in self.subscribed:
+        if self._connected and any(topic_matches_sub(one, topic) for one in self.subscribed):
             ack = lambda: self.acknowledged.append(topic)  # noqa: E731
             message = Inbound(topic, payload, retained, ack)
             asyncio.get_running_loop().call_soon(self.on_message, message)
@@ -323,6 +324,7 @@ class Gear:
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
             machine=self.machine,
+            offload=InlineOffload(),
         )
 
 

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_certificate
 
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
@@ -28,8 +28,9 @@ from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, DIRECTOR, PUBLISHER, TOPICS, Air, AirLink, Gear
+from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Gear
 from tests.certificates import Authority
+from tests.trust_world import ROOT
 from wire.adapters.system import SystemIds
 from wire.asks import Answer, Ask, AskRenewal, Refused, Renewed
 from wire.codec import decode, encode
@@ -48,8 +49,7 @@ def claim_file(number: int = 1, credential: str = "certificate") -> ClaimFile:
         token=f"token-{number}-" + "t" * 20,
         enrol_username="enrol",
         enrol_password="enrol",
-        director_keys=(DIRECTOR.public_hex,),
-        publisher_keys=(PUBLISHER.public_hex,),
+        root=ROOT,
     )
     return msgspec.structs.replace(claim, credential=credential)
 

@@ -9,7 +9,8 @@ from bench.attack_cases.scene import Scene, staged
 from edge_agent.core.patience import Patience
 from edge_agent.core.slot import State
 from edge_agent.service import installation
-from edge_agent.service.objects import FOLDER, Objects, PartFile, path_of
+from edge_agent.service.objects import FOLDER, Objects, path_of
+from edge_agent.service.part_file import PartFile
 from wire.messages import Outcome as Ended
 from wire.messages import SlotReport
 from wire.transfer.chunks import HEADER, MAGIC

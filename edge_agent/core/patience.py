@@ -10,7 +10,10 @@ from wire.assignment import TransferPolicy
 from wire.ports import SECOND
 
 FIRST_SILENCE_NS: Final = 3 * SECOND
-"""So long without a chunk means that something got lost, unless the link has shown to be slower."""
+"""So long without a first chunk means that it got lost, or that nobody retains it."""
+LEAST_SILENCE_NS: Final = SECOND
+"""So long between two chunks means the same, unless the link has shown to be slower: GAPS times as long."""
+GAPS: Final = 8
 LAST_SILENCE_NS: Final = 60 * SECOND
 
 
@@ -36,6 +39,8 @@ class Watch:
         self._quiet_ns = 0
         """Time since something new came or was asked for."""
         self._silence_ns = FIRST_SILENCE_NS
+        self._gap_ns = 0
+        """How long chunks took to come lately."""
         self._elapsed_ns = 0
         self._bytes = 0
 
@@ -46,7 +51,8 @@ class Watch:
         self._idle_ns += counted_ns
         self._quiet_ns += passed_ns if link_up else 0
         if received:
-            self._silence_ns = min(LAST_SILENCE_NS, max(FIRST_SILENCE_NS, 4 * self._idle_ns))
+            self._gap_ns = max(self._idle_ns, self._gap_ns // 2)
+            self._silence_ns = min(LAST_SILENCE_NS, max(LEAST_SILENCE_NS, GAPS * self._gap_ns))
             self._idle_ns = self._quiet_ns = 0
         if self._idle_ns >= self._patience.stall_s * SECOND:
             return f"nothing new for {self._patience.stall_s:g} s"

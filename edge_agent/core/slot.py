@@ -31,6 +31,8 @@ class State(Document, frozen=True, kw_only=True):
     trial: Deployed | None = None
     tries: int = 0
     """Starts of the agent that the model under test has taken part in, in the canary or on trial."""
+    restarts: int = 0
+    """Starts of the agent in the midst of this execution."""
     outcome: Outcome | None = None
     reason: str = ""
     golden: GoldenResult | None = None

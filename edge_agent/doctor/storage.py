@@ -10,7 +10,8 @@ from edge_agent.core.pointer import Record, parse
 from edge_agent.doctor.patient import Finding, Patient
 from edge_agent.errors import DamagedRecordError
 from edge_agent.service.durable import STATE, STATE_COPY
-from edge_agent.service.objects import SPARE_BYTES, path_of
+from edge_agent.service.objects import path_of
+from edge_agent.service.part_file import SPARE_BYTES
 
 CLOSED = stat.S_IRWXG | stat.S_IRWXO
 

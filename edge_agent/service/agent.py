@@ -156,4 +156,4 @@ class Agent:
             if receipt.channel == "reported":
                 self._reports.on_receipt(receipt.seq)
             elif receipt.channel == "telemetry":
-                self._telemetry.delivery.on_receipt(receipt.seq)
+                self._telemetry.on_receipt(receipt.seq)

@@ -19,6 +19,8 @@ FIRST_RETRY_NS = 4 * SECOND
 LAST_RETRY_NS = 60 * SECOND
 BOOT_SHIFT = 32
 """`seq` = boot number in the high bits, so it grows over the whole life of the device."""
+SEQ_LIMIT = 1 << 62
+"""Nobody has sent so much: a receipt for more is none."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,6 @@ class Courier:
         self._uplink = uplink
         self._build = build
         self._on_taken = on_taken
-        self._boot = 0
         self._seq = 0
         self._dirty = False
         self._outstanding = False
@@ -51,7 +52,6 @@ class Courier:
 
     def start(self, boot: int) -> None:
         """Number reports from here on."""
-        self._boot = boot
         self._seq = boot << BOOT_SHIFT
 
     def changed(self) -> None:
@@ -67,14 +67,14 @@ class Courier:
     def on_receipt(self, seq: int) -> None:
         """The hub has everything up to `seq`.
 
-        If that is more than was sent since this start, an earlier one could not write its boot number down and used the
-        same numbers: they go on above, or the hub would take every report for a stale one.
+        If that is more than was ever sent, this device has lost its place: an earlier start could not write its boot
+        number down, or the record is an old one. Numbers go on above, or the hub would take every report for stale.
         """
         if seq == self._seq and self._outstanding:
             self._outstanding = False
             self._disarm()
             self._on_taken()
-        elif seq > self._seq and seq >> BOOT_SHIFT == self._boot:
+        elif self._seq < seq < SEQ_LIMIT:
             self._seq = seq
             self.changed()
 

@@ -10,7 +10,8 @@ from edge_agent.core.patience import Patience
 from edge_agent.errors import DiskFullError, RefusedError, TransferError
 from edge_agent.ports import Ports, UnpackRequest
 from edge_agent.service.downloads import Downloads
-from edge_agent.service.objects import Objects, PartFile, path_of
+from edge_agent.service.objects import Objects, path_of
+from edge_agent.service.part_file import PartFile
 from wire.assignment import Delta
 from wire.release import ObjectRef
 

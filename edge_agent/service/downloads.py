@@ -6,20 +6,17 @@ A cut link only delays a transfer, and what was durable before a power cut is no
 import asyncio
 import contextlib
 import hashlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from weakref import WeakValueDictionary
 
 from edge_agent.core.patience import Patience
 from edge_agent.errors import RefusedError
-from edge_agent.ports import Disk, Ports
-from edge_agent.service.asking import Asking
-from edge_agent.service.objects import Objects, PartFile
+from edge_agent.ports import Disk
+from edge_agent.service.objects import Objects
+from edge_agent.service.part_file import PartFile
 from edge_agent.service.transfer import Arrived, Line, Sink, Transfer
-from wire.assignment import TransferPolicy
 from wire.errors import MalformedError
 from wire.release import ObjectRef
-from wire.topics import Topics
-from wire.transfer.pace import Bucket
 from wire.transfer.receiver import Receiver
 
 MAX_MEMORY_BYTES = 16 * 1024 * 1024
@@ -43,18 +40,12 @@ class MemorySink:
 class Downloads:
     """All transfers to this device."""
 
-    def __init__(self, ports: Ports, topics: Topics, objects: Objects, asking: Asking) -> None:
-        self.policy: Callable[[], TransferPolicy] = TransferPolicy
-        """How the device may use its link."""
-        self._disk: Disk = ports.disk
+    def __init__(self, disk: Disk, objects: Objects, line: Line) -> None:
+        self._disk = disk
         self._objects = objects
+        self._line = line
         self._active: dict[str, Transfer] = {}
         self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
-        bucket = Bucket(ports.clock.monotonic_ns())
-        self._line = Line(ports.link, ports.clock, ports.ids, topics, asking.send, self._policy, bucket)
-
-    def _policy(self) -> TransferPolicy:
-        return self.policy()
 
     def on_chunk(self, sha256: str, index: int, payload: bytes, *, direct: bool = False) -> None:
         """A message arrived for this chunk: retained, or (`direct`) for this device alone. Strays are dropped."""

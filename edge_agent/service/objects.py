@@ -8,14 +8,11 @@ from collections.abc import Iterator
 from edge_agent.core.pointer import Record
 from edge_agent.core.reading import read_release
 from edge_agent.core.slot import Deployed
-from edge_agent.errors import DiskError, DiskFullError, FileMissingError, RefusedError
+from edge_agent.errors import DiskError, FileMissingError, RefusedError
 from edge_agent.ports import Disk
-from edge_agent.service.durable import read_if_there, write_atomic
 from wire.release import ObjectRef, Release
 
 FOLDER = "objects"
-SPARE_BYTES = 4 * 1024 * 1024
-"""Room that downloads leave for the records and captures."""
 
 
 def path_of(sha256: str) -> str:
@@ -106,71 +103,6 @@ class Objects:
             return set()
         refs = (companions.golden, companions.parameters, companions.train_step, companions.eval)
         return {ref.sha256 for ref in refs if ref is not None}
-
-
-class PartFile:
-    """An object on its way: a file of full size, and beside it the bitmap of the chunks that are durable in it.
-
-    An object of a single group has no bitmap: it is complete before one would be due.
-    """
-
-    def __init__(self, disk: Disk, ref: ObjectRef) -> None:
-        self._disk = disk
-        self._ref = ref
-        self.path = f"{FOLDER}/.{ref.sha256}.part"
-        self._have_path = f"{FOLDER}/.{ref.sha256}.have"
-
-    async def reserved(self) -> bool:
-        """Did an earlier attempt reserve the space?"""
-        try:
-            return await self._disk.size(self.path) == self._ref.bytes
-        except FileMissingError:
-            return False
-
-    async def held(self) -> bytes:
-        """The bitmap that an earlier attempt left; empty when it left nothing."""
-        return await read_if_there(self._disk, self._have_path) or b"" if await self.reserved() else b""
-
-    async def open(self) -> bytes:
-        """Reserve the space, or find what an earlier attempt left; returns the bitmap of the chunks that are held.
-
-        Raises DiskFullError.
-        """
-        reserved = await self.reserved()
-        free, needed = await self._disk.free_bytes(), 0 if reserved else self._ref.bytes
-        if free < needed + SPARE_BYTES:
-            raise DiskFullError(f"needs {needed} bytes and {SPARE_BYTES} to spare, {free} are free")
-        if not reserved:
-            await self.forget()  # of an earlier file: it would vouch for chunks that are not in this one
-            await self._disk.create(self.path, self._ref.bytes)
-        return await self.held()
-
-    async def write(self, offset: int, data: bytes) -> None:
-        """Put chunks in their place."""
-        await self._disk.pwrite(self.path, offset, data)
-
-    async def sync(self, have: bytes) -> None:
-        """Make what was written durable, then the record of it."""
-        await self._disk.fsync(self.path)
-        await write_atomic(self._disk, self._have_path, have)
-
-    async def finish(self) -> None:
-        """Verify the whole object and give it its name. Raises RefusedError on another digest, starting over then."""
-        digest = await self._disk.digest(self.path)
-        if digest != self._ref.sha256:
-            await self.forget()
-            await self._disk.unlink(self.path)
-            raise RefusedError(f"object {self._ref.sha256[:12]}: what arrived has digest {digest[:12]}")
-        await self._disk.fsync(self.path)
-        await self._disk.rename(self.path, path_of(self._ref.sha256))
-        await self._disk.fsync_dir(FOLDER)
-        await self.forget()
-
-    async def forget(self) -> None:
-        """What is in the file counts for nothing any more, durably."""
-        if self._have_path.rpartition("/")[2] in await self._disk.list(FOLDER):
-            await self._disk.unlink(self._have_path)
-            await self._disk.fsync_dir(FOLDER)
 
 
 def _object_of(name: str) -> str:

@@ -13,7 +13,9 @@ from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
+from edge_agent.core.decision import Ignored
 from edge_agent.core.pointer import Record
+from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import (
     Abandon,
     Assigned,
@@ -34,7 +36,7 @@ from edge_agent.core.slot import (
     Unassigned,
     WatchHealth,
 )
-from edge_agent.core.update import ACTIVE, Ignored, decide
+from edge_agent.core.update import decide
 from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal

@@ -13,7 +13,7 @@ import msgspec
 from edge_agent.core.stats import MAX_STATS
 from edge_agent.errors import DiskError
 from edge_agent.ports import Ports
-from edge_agent.service.courier import BOOT_SHIFT, Uplink
+from edge_agent.service.courier import BOOT_SHIFT, SEQ_LIMIT, Uplink
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.outbox import Outbox
 from wire.codec import MAX_CONTROL_BYTES, encode
@@ -61,6 +61,12 @@ class TelemetryReporter:
         """Something was counted: measure with the next interval."""
         if self._timer is None and not self._stopped:
             self._timer = self._ports.clock.call_later(self._interval_ns, self._due)
+
+    def on_receipt(self, seq: int) -> None:
+        """The hub has everything up to `seq`; numbers go on above, should that be more than was ever sent."""
+        if seq < SEQ_LIMIT:
+            self._seq = max(self._seq, seq)
+            self.delivery.on_receipt(seq)
 
     async def stop(self) -> None:
         """No more measuring; what is not receipted goes to the disk."""

@@ -5,19 +5,23 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
+from functools import partial
 from typing import NamedTuple, Protocol, assert_never
 
 from edge_agent.core.patience import Patience, Watch
 from edge_agent.errors import TransferStalledError
 from wire.asks import Ask, AskChunks
 from wire.assignment import TransferPolicy
-from wire.ports import Clock, Ids, Link, LinkError
+from wire.ports import MILLISECOND, Clock, Ids, Link, LinkError, Offload
 from wire.topics import Topics
 from wire.transfer.pace import Bucket
 from wire.transfer.receiver import WINDOW, Complete, Output, Receiver, Rejected, Request, Sync, Write
 
 MAX_WAITING = 4 * WINDOW
 """Payloads kept until they are looked at."""
+BATCH = WINDOW // 2
+"""So many are looked at together, if they come within LINGER_NS: as many as it takes for the next request."""
+LINGER_NS = 20 * MILLISECOND
 
 
 class Sink(Protocol):
@@ -44,24 +48,34 @@ class Incoming:
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._items: list[Arrived] = []
-        self._woken = asyncio.Event()
+        self._some = asyncio.Event()
+        self._many = asyncio.Event()
 
     def put(self, arrived: Arrived) -> None:
         """One more; a flood is dropped, since what is missing is asked for again."""
         if len(self._items) < MAX_WAITING:
             self._items.append(arrived)
-            self._woken.set()
+            self._some.set()
+            if len(self._items) >= BATCH:
+                self._many.set()
 
     async def take(self, ns: int) -> list[Arrived]:
-        """All there are; if there are none, those that arrive first within `ns`."""
-        timer = self._clock.call_later(ns, self._woken.set)
-        try:
-            await self._woken.wait()
-        finally:
-            timer.cancel()
-        self._woken.clear()
+        """All there are; if there are none, those that arrive within `ns`, the first and what comes close behind it."""
+        await self._wait(self._some, ns)
+        if self._items:
+            await self._wait(self._many, LINGER_NS)
         items, self._items = self._items, []
+        self._some.clear()
+        self._many.clear()
         return items
+
+    async def _wait(self, event: asyncio.Event, ns: int) -> None:
+        if not event.is_set():
+            timer = self._clock.call_later(ns, event.set)
+            try:
+                await event.wait()
+            finally:
+                timer.cancel()
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +90,8 @@ class Line:
     """Sends a question to the hub, once."""
     policy: Callable[[], TransferPolicy]
     bucket: Bucket
+    offload: Offload
+    """Chunks are hashed there, so that nothing else on the device waits for it."""
 
     def wait_ns(self) -> int:
         """How long the bandwidth cap puts the next request off."""
@@ -106,9 +122,10 @@ class Transfer:
             while not self._receiver.complete:
                 await self._ask()
                 before = self._received
-                for arrived in await self.incoming.take(self._wait_ns()):
-                    await self._act(self._receiver.on_chunk(*arrived))
-                await self._flush()
+                items = await self.incoming.take(self._wait_ns())
+                if items:
+                    await self._act(await self._line.offload.run(partial(self._check, items)))
+                    await self._flush()
                 await self._look(self._received - before)
         except (TransferStalledError, asyncio.CancelledError):
             for end in self._receiver.on_end():
@@ -117,6 +134,10 @@ class Transfer:
         finally:
             await self._unsubscribe(self._subscribed)
         return self._received
+
+    def _check(self, items: list[Arrived]) -> list[Output]:
+        """Runs elsewhere while the loop waits for it: nobody else has the receiver."""
+        return [output for arrived in items for output in self._receiver.on_chunk(*arrived)]
 
     async def _act(self, outputs: Iterable[Output]) -> None:
         for output in outputs:
@@ -168,28 +189,33 @@ class Transfer:
             index, is_direct = self._wanted.popleft()
             self._line.bucket.spend()
             (direct if is_direct else pulled).append(index)
-        done, self._done = self._done & self._subscribed, set()
+        steps = []
+        if len(self._done) >= WINDOW:
+            done, self._done = self._done & self._subscribed, set()
+            steps.append(self._unsubscribe(done))
+        if pulled:
+            steps.append(self._subscribe(pulled))
+        if direct:
+            steps.append(self._ask_hub(direct))
         if pulled or direct:
             self._watch.asked()
-        await asyncio.gather(self._unsubscribe(done), self._subscribe(pulled), self._ask_hub(direct))
+        await asyncio.gather(*steps)
 
     async def _subscribe(self, indices: list[int]) -> None:
-        if indices:
-            self._subscribed.update(indices)
-            with contextlib.suppress(LinkError):  # asked again on silence, and by the link when it is up again
-                await self._line.link.subscribe(*self._topics(indices))
+        self._subscribed.update(indices)
+        with contextlib.suppress(LinkError):  # asked again on silence, and by the link when it is up again
+            await self._line.link.subscribe(*self._topics(indices))
 
     async def _unsubscribe(self, indices: set[int]) -> None:
-        if indices:
-            topics = self._topics(sorted(indices))
-            self._subscribed = self._subscribed - indices
+        topics = self._topics(sorted(indices))
+        self._subscribed = self._subscribed - indices
+        if topics:
             with contextlib.suppress(LinkError):
                 await self._line.link.unsubscribe(*topics)
 
     async def _ask_hub(self, indices: list[int]) -> None:
-        if indices:
-            question = AskChunks(sha256=self._receiver.ref.sha256, indices=tuple(indices))
-            await self._line.ask(Ask(id=self._line.ids.new(), what=question))
+        question = AskChunks(sha256=self._receiver.ref.sha256, indices=tuple(indices))
+        await self._line.ask(Ask(id=self._line.ids.new(), what=question))
 
     def _topics(self, indices: Iterable[int]) -> list[str]:
         return [self._line.topics.blob(self._receiver.ref.sha256, index) for index in indices]

@@ -15,7 +15,7 @@ from edge_agent.core.stats import Tally, Variant
 from edge_agent.errors import DiskError, PredictionFailedError, RequestError
 from edge_agent.ports import Counts
 from edge_agent.service.durable import STATE
-from edge_agent.service.objects import PartFile
+from edge_agent.service.part_file import PartFile
 from simulator.fakes.device import MemoryCaptures
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import CLASSES, DEVICE, TOPICS, Air, AirLink, Gear, assign, device, ship, wanted

@@ -283,7 +283,7 @@ def test_nothing_is_numbered_before_the_boot_number_is_durable() -> None:
     play(scenario)
 
 
-def test_a_report_goes_on_above_what_an_unwritten_start_used() -> None:
+def test_a_report_goes_on_above_what_a_lost_start_used() -> None:
     """The hub's receipt says that it has more than was sent: the number is raised, and the report sent again."""
 
     async def scenario(scene: Scene) -> None:
@@ -294,10 +294,23 @@ def test_a_report_goes_on_above_what_an_unwritten_start_used() -> None:
             scene.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="reported", seq=mark)))
             await scene.clock.sleep(SECOND)
             assert scene.air.reports[-1].seq == mark + 1
-            stranger = (7 << 32) + 1
-            scene.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="reported", seq=stranger)))
+            scene.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="reported", seq=2**63 - 1)))
             await scene.clock.sleep(SECOND)
-            assert scene.air.reports[-1].seq == mark + 1
+            assert scene.air.reports[-1].seq == mark + 1, "nobody has sent so much"
+
+    play(scenario)
+
+
+def test_telemetry_of_a_device_with_an_old_record_goes_on_above_the_hubs_mark() -> None:
+    """Its boot number fell back: what the hub has is told by the first receipt."""
+
+    async def scenario(scene: Scene) -> None:
+        async with scene.device() as unit:
+            scene.receipt((40 << 32) + 7)
+            scene.receipt(2**63 - 1)
+            await scene.measure(unit, 20)
+            assert scene.told[-1].seq >> 32 == 40
+            assert scene.told[-1].seq > (40 << 32) + 7
 
     play(scenario)
 

@@ -4,10 +4,13 @@ import asyncio
 from collections.abc import Awaitable, Callable
 
 import msgspec
+import numpy as np
+import pytest
 
 from edge_agent.core.update import MAX_FINISHED
-from edge_agent.ports import CanaryRequest, CanaryVerdict
+from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk
 from simulator.fakes.device import FixedMachine
+from simulator.fakes.runtime import LightRuntime, LightSession
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
 from wire.adapters.system import SystemClock
@@ -30,6 +33,22 @@ class StuckInstaller:
         self.entered.set()
         await asyncio.Event().wait()
         raise AssertionError
+
+
+class DeadlyRuntime(LightRuntime):
+    """Never comes back from loading these paths, as if it took the daemon with it."""
+
+    def __init__(self, disk: Disk, deadly: set[str]) -> None:
+        super().__init__(disk, SystemClock())
+        self.entered = asyncio.Event()
+        self._deadly = deadly
+
+    async def load(self, path: str) -> LightSession:
+        """The session, or never."""
+        if path in self._deadly:
+            self.entered.set()
+            await asyncio.Event().wait()
+        return await super().load(path)
 
 
 class SmallMachine(FixedMachine):
@@ -160,6 +179,45 @@ def test_a_canary_that_takes_the_daemon_with_it_is_given_up() -> None:
             assert report.current is not None
             assert report.current.version == 1
         assert installer.tried == 3
+
+    run(scenario)
+
+
+async def on_trial(gear: Gear, entered: asyncio.Event) -> None:
+    """A device that lives until it is on trial with version 2, says so, and waits for its end."""
+    async with device(gear) as unit:
+        while (await unit.inference.predict(np.zeros(4, np.float32))).version != 2:
+            await asyncio.sleep(0.01)
+        entered.set()
+        await asyncio.Event().wait()
+
+
+@pytest.mark.parametrize("dies_in", ["load", "health"])
+def test_a_trial_that_takes_the_daemon_with_it_is_given_up(dies_in: str) -> None:
+    """While its model is loaded, or while it serves: the fourth start is on the model before it, and says why."""
+
+    async def scenario() -> None:
+        air, disk = air_with_both(), MemoryDisk()
+        async with device(Gear(disk, SystemClock(), AirLink(air))):
+            air.desire(assign(1, wanted(ONE, "e1")))
+            await air.slot(ended("e1"))
+        air.desire(assign(2, wanted(TWO, "e2", timing={"health_window_s": 1_000.0})))
+        deadly = {f"objects/{TWO.release.variants[0].file.sha256}"} if dies_in == "load" else set()
+        for _ in range(3):
+            runtime = DeadlyRuntime(disk, deadly)
+            life = asyncio.create_task(
+                on_trial(Gear(disk, SystemClock(), AirLink(air), runtime=runtime), runtime.entered)
+            )
+            await runtime.entered.wait()
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
+        async with device(Gear(disk, SystemClock(), AirLink(air))) as unit:
+            report = await air.slot(ended("e2"))
+            assert (report.outcome, report.current and report.current.version) == (Outcome.ROLLED_BACK, 1)
+            assert report.reason == "the agent was restarted 3 times during the trial"
+            live = unit.inference.live("main")
+            assert live is not None
+            assert live.installed.version == 1
 
     run(scenario)
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from bench import tuf_conformance
-from bench.scratch_broker import mosquitto
+from bench.mosquitto import running
 from simulator.fakes.tuf_repository import TufRepository
 from tests.trust_world import DIRECTOR
 
@@ -59,8 +59,8 @@ def test_its_client_refreshes_and_downloads_over_mosquitto(tmp_path: Path, url: 
     metadata.mkdir()
     targets.mkdir()
     root = tmp_path / "served" / "metadata" / "1.root.json"
-    with mosquitto() as port:
-        base = [sys.executable, "-m", "bench.conformance_client", "--broker-port", str(port)]
+    with running(tmp_path) as mosquitto:
+        base = [sys.executable, "-m", "bench.conformance_client", "--broker-port", str(mosquitto.broker.port)]
         base += ["--metadata-dir", str(metadata)]
         fetch = [*base, "--metadata-url", f"{url}/metadata", "--target-base-url", f"{url}/targets"]
         fetch += ["--target-dir", str(targets)]

@@ -87,7 +87,7 @@ class Client:
 
     async def cut(self) -> None:
         """Break the connection without saying goodbye."""
-        self.link._client.socket().shutdown(2)
+        self.link._connection.client.socket().shutdown(2)
 
 
 @contextlib.asynccontextmanager

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 import simulator.device
 from cloud.tables import telemetry_points
-from edge_agent.bootstrap import TelemetryPolicy
+from edge_agent.bootstrap import AgentPolicy
 from edge_agent.service.agent import Agent
 from edge_agent.service.outbox import SPOOL_NS, Outbox
 from simulator.core.network import Quality
@@ -42,7 +42,7 @@ class Watched:
             real_cut(device, off_ns)
 
         def assemble(ports: Any, uplink: Any, locate: Any, training: Any, policy: Any) -> Any:
-            agent, api = real_assemble(ports, uplink, locate, training, TelemetryPolicy(2.0))
+            agent, api = real_assemble(ports, uplink, locate, training, AgentPolicy(2.0))
             agent._telemetry._outbox.owner = uplink.device
             uplink.tasks.spawn(self._use(world, agent), "application")
             return agent, api

@@ -11,7 +11,7 @@ from collections.abc import AsyncIterator, Iterator
 import pytest
 
 from tests.plain_broker import BrokerProcess
-from wire.adapters import mqtt_link
+from wire.adapters import paho_connection
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.identity import Broker
 from wire.ports import Inbound, LinkError
@@ -225,7 +225,7 @@ def test_a_broker_that_did_not_answer_once_is_not_held_against_the_next_connecti
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The socket given up for want of a CONNACK must not be taken for the new one when it is closed."""
-    monkeypatch.setattr(mqtt_link, "CONNECT_TIMEOUT_S", 0.3)
+    monkeypatch.setattr(paho_connection, "CONNECT_TIMEOUT_S", 0.3)
 
     async def scenario() -> None:
         strange = StrangeBroker(silent=1)

@@ -9,8 +9,7 @@ import pytest
 
 from tests.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
 from tests.certificates import DAY, Authority
-from wire.adapters import mqtt_link
-from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.ports import Inbound, LinkError, LoginRefusedError
 
 pytestmark = NEEDS_MOSQUITTO
@@ -102,7 +101,7 @@ def test_credentials_are_exchanged_without_losing_a_message(broker: CertificateB
         watcher = MqttLink(broker.at(), login(broker.authority.issue("watcher"), "watcher"))
         got: list[bytes] = []
         link = MqttLink(
-            broker.at(), login(broker.authority.issue("d1")), will=mqtt_link.Will("up/d1/status", b"gone")
+            broker.at(), login(broker.authority.issue("d1")), will=Will("up/d1/status", b"gone")
         )  # fmt: skip
 
         def on_message(message: Inbound) -> None:

@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.core import slot as events
+from edge_agent.core.decision import IllegalEventError, Moved, ticket_of
 from edge_agent.core.pointer import Record, choose, dump, parse
 from edge_agent.core.slot import (
     Assigned,
@@ -26,7 +27,7 @@ from edge_agent.core.slot import (
     Unassigned,
 )
 from edge_agent.core.trust import Heard
-from edge_agent.core.update import IllegalEventError, Moved, decide, ticket_of
+from edge_agent.core.update import decide
 from edge_agent.errors import DamagedRecordError
 from wire.assignment import Execution, SlotAssignment
 from wire.messages import GoldenResult, InstallFigures, Outcome, Phase

@@ -7,6 +7,8 @@ import msgspec
 import pytest
 
 from edge_agent.core import slot as events
+from edge_agent.core.decision import Ignored, IllegalEventError, Moved
+from edge_agent.core.resume import MAX_RESTARTS, MAX_TRIES
 from edge_agent.core.slot import (
     Assigned,
     Booted,
@@ -27,7 +29,7 @@ from edge_agent.core.slot import (
     TrialServing,
     Unassigned,
 )
-from edge_agent.core.update import MAX_TRIES, Ignored, IllegalEventError, Moved, decide
+from edge_agent.core.update import decide
 from wire.assignment import Execution, SlotAssignment
 from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase
 from wire.release import object_ref
@@ -192,3 +194,17 @@ def test_an_interrupted_installation_begins_again_while_the_current_model_serves
     decision = moved(in_phase(phase, 2, current=1), Booted(frozenset({f"{1:064x}"})))
     assert decision.state.phase is Phase.FETCHING_RELEASE
     assert decision.effects == (Serve(deployed(1)), FetchRelease(TICKET, desired(2)))
+
+
+def test_an_installation_that_the_agent_never_survives_is_given_up() -> None:
+    """Whatever step it is: after MAX_RESTARTS the slot is left as it is, and what was current serves."""
+    state = in_phase(Phase.FETCHING, 2, current=1)
+    whole = Booted(frozenset({f"{1:064x}"}))
+    for _ in range(MAX_RESTARTS):
+        state = moved(state, whole).state
+        assert state.phase is Phase.FETCHING_RELEASE
+        state = moved(state, VERIFIED).state
+    last = moved(state, whole)
+    assert (last.state.phase, last.state.outcome) == (Phase.FAILED, Outcome.FAILED_NO_CHANGE)
+    assert Serve(deployed(1)) in last.effects
+    assert moved(last.state, Assigned(desired(3, "e3"))).state.restarts == 0

@@ -20,7 +20,10 @@ _PIECE_BYTES: Final = 1024 * 1024
 
 
 def pack(base: bytes, target: bytes) -> bytes:
-    """What turns `base` into `target`. Takes about 0.1 s per MB and, for long files, 300 MB of memory. Raises MalformedError."""
+    """What turns `base` into `target`. Takes about 0.1 s per MB and, for long files, 300 MB of memory.
+
+    Raises MalformedError.
+    """
     window_log = window_log_of(len(base) + len(target))
     table_log = min(window_log - 1, _MAX_TABLE_LOG)
     thorough = len(base) + len(target) <= _THOROUGH_BYTES

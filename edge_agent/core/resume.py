@@ -1,0 +1,71 @@
+"""What a slot does when the agent starts: serve what is whole, go on with what was under way, give up what never ends.
+
+A model that ends the agent, or has it reset, shows only in the count of its starts: in the canary and on trial it gets
+three, an installation as a whole MAX_RESTARTS. Whatever becomes of the attempt, what was committed serves first.
+"""
+
+from typing import Final
+
+from edge_agent.core.decision import Decision, Moved, changed, fail, ticket, wanted
+from edge_agent.core.slot import Abandon, Booted, CollectGarbage, Deployed, FetchRelease, Serve, ServeTrial, State
+from wire.messages import Outcome, Phase
+
+ACTIVE: Final = (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING)
+"""Phases that begin again from the assignment after a restart; what is durable by then is not fetched twice."""
+MAX_TRIES: Final = 2
+"""Restarts that a model may live through, in the canary or on trial, before it counts as what causes them."""
+MAX_RESTARTS: Final = 28
+"""Restarts that an execution may live through in all: whatever it is that ends the agent, it is not for ever."""
+
+
+def booted(state: State, event: Booted) -> Decision:
+    """Serve what is there. What was under way, or is no longer what was committed, begins again."""
+    whole = _undamaged(state, event.intact)
+    lost = state.phase is Phase.COMMITTED and whole.current != state.current
+    if not lost and state.phase not in ACTIVE:
+        return Moved(whole, (Serve(whole.current), CollectGarbage()))
+    if state.restarts >= MAX_RESTARTS:
+        reason = f"the agent was restarted {state.restarts} times during the installation"
+        return _given_up(whole, Outcome.FAILED_NO_CHANGE, reason)
+    desired = wanted(state)
+    again = changed(whole, phase=Phase.FETCHING_RELEASE, outcome=None, restarts=state.restarts + 1)
+    return Moved(again, (Serve(whole.current), FetchRelease(ticket(desired), desired)))
+
+
+def booted_in_canary(state: State, event: Booted) -> Decision:
+    """The child cannot take the daemon with it, but it can take all memory, or bring a watchdog to reset the device."""
+    if state.tries <= MAX_TRIES:
+        return booted(state, event)
+    reason = f"the agent was restarted {state.tries} times while the model was tried in the canary"
+    return _given_up(_undamaged(state, event.intact), Outcome.FAILED_NO_CHANGE, reason)
+
+
+def booted_in_trial(state: State, event: Booted) -> Decision:
+    """The trial goes on, one start less, unless there is nothing left to try."""
+    whole = _undamaged(state, event.intact)
+    if whole.trial is None:
+        return _given_up(whole, Outcome.ROLLED_BACK, "the trial model was damaged on the disk")
+    if state.tries > MAX_TRIES:
+        reason = f"the agent was restarted {state.tries} times during the trial"
+        return _given_up(whole, Outcome.ROLLED_BACK, reason)
+    tried = changed(whole, tries=state.tries + 1)
+    return Moved(tried, (Serve(whole.current), ServeTrial(ticket(wanted(state)), whole.trial)))
+
+
+def _given_up(state: State, outcome: Outcome, reason: str) -> Decision:
+    return Moved(fail(state, outcome, reason).state, (Abandon(), Serve(state.current), CollectGarbage()))
+
+
+def _undamaged(state: State, intact: frozenset[str]) -> State:
+    """The state without the models whose files are no longer what they were."""
+
+    def keep(deployed: Deployed | None) -> Deployed | None:
+        return deployed if deployed and deployed.installed.sha256 in intact else None
+
+    current, previous, trial = keep(state.current), keep(state.previous), keep(state.trial)
+    if (current, previous, trial) == (state.current, state.previous, state.trial):
+        return state
+    if current is None:
+        current, previous = previous, None
+    reason = "a model was damaged on the disk"
+    return changed(state, current=current, previous=previous, trial=trial, reason=reason)

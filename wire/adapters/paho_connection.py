@@ -1,0 +1,277 @@
+"""One paho-mqtt client driven from asyncio: a connection with its acknowledgements, and nothing about when to connect.
+
+paho's `loop_start` waits in select(), which breaks beyond 1,024 open files; here the event loop watches the socket and
+calls paho's `loop_read`, `loop_write` and `loop_misc`. Only connecting (DNS, TCP, TLS) blocks, in a worker thread.
+"""
+
+import asyncio
+import contextlib
+import functools
+import logging
+import os
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import paho.mqtt.client as mqtt
+from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.reasoncodes import ReasonCode
+
+from wire.adapters.mqtt_login import Credentials, Will
+from wire.adapters.tls import client_context, present
+from wire.identity import Broker
+from wire.ports import Inbound, LinkError, LoginRefusedError
+
+log = logging.getLogger(__name__)
+
+MAX_FILTERS = 8
+"""Filters per SUBSCRIBE that every broker takes."""
+CONNECT_TIMEOUT_S = 10.0
+ACK_TIMEOUT_S = 30.0
+GOODBYE_TIMEOUT_S = 1.0
+MISC_EVERY_S = 1.0
+"""How often keep-alive is looked after."""
+
+
+class PahoConnection:
+    """One client id, one connection at a time: MQTT 3.1.1, QoS 1, persistent session, manual acknowledgement."""
+
+    def __init__(self, broker: Broker, client_id: str, will: Will | None, keepalive_s: int) -> None:
+        self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
+        self._broker = broker
+        self._keepalive_s = keepalive_s
+        self._pending: dict[int, asyncio.Future[None]] = {}
+        self._number = 0
+        self._socket_error = ""
+        self._down = asyncio.Event()
+        self._connack: asyncio.Future[None] | None = None
+        self._tls = client_context(broker.ca_pem) if broker.ca_pem else None
+        self.client = self._make_client(client_id, will)
+
+    async def open(self, credentials: Credentials) -> None:
+        """Connect and log in. Raises LoginRefusedError: the broker says no. LinkError: it could not be asked."""
+        self._loop = asyncio.get_running_loop()
+        self._number += 1
+        self._connack = self._loop.create_future()
+        self._socket_error = ""
+        try:
+            await self._loop.run_in_executor(None, self._connect, credentials)
+            self._down.clear()  # not before: connecting closes the socket of the time before, which sets it
+            sock = self.client.socket()
+            if sock is None:
+                raise LinkError("connection closed at once")
+            self._watch(sock)
+            async with asyncio.timeout(CONNECT_TIMEOUT_S):
+                await self._connack
+        except TimeoutError as error:
+            raise LinkError("broker did not answer in time") from error
+        except (OSError, ValueError) as error:
+            kind = LoginRefusedError if _is_about_our_certificate(str(error)) else LinkError
+            raise kind(f"cannot connect to {self._broker.host}:{self._broker.port}: {error}") from error
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Return once the broker has acknowledged. Raises LinkError."""
+        info = self.client.publish(topic, payload, qos=1, retain=retain)
+        if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
+            raise LinkError(f"publish to {topic} failed: {mqtt.error_string(info.rc)}")
+        await self._acknowledged(info.mid, f"publish to {topic}")
+
+    async def subscribe(self, filters: Sequence[str]) -> None:
+        """Return once the broker has acknowledged. Raises LinkError."""
+        for start in range(0, len(filters), MAX_FILTERS):
+            part = [(one, 1) for one in filters[start : start + MAX_FILTERS]]
+            _, mid = self.client.subscribe(part)
+            if mid is None:
+                raise LinkError("connection lost while subscribing")
+            await self._acknowledged(mid, f"subscription to {part[0][0]}")
+
+    async def unsubscribe(self, filters: Sequence[str]) -> None:
+        """Return once the broker has acknowledged. Raises LinkError."""
+        _, mid = self.client.unsubscribe(list(filters))
+        if mid is not None:
+            await self._acknowledged(mid, "unsubscribe")
+
+    async def last(self) -> None:
+        """Keep the connection alive; return when it is lost, or when `interrupt` is called."""
+        while not self._down.is_set():
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(MISC_EVERY_S):
+                    await self._down.wait()
+            if self.client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
+                break
+
+    def interrupt(self, reason: str) -> None:
+        """Make `last` return and what waits for an acknowledgement fail. The connection itself stays open."""
+        self._fail_pending(reason)
+        self._down.set()
+
+    async def say_goodbye(self) -> None:
+        """DISCONNECT, then wait for the broker to close.
+
+        Closing a socket that holds unread bytes resets the connection: the broker may then not see the DISCONNECT and
+        publish the last will.
+        """
+        sock: Any = self.client.socket()
+        if sock is None or sock.fileno() < 0:
+            return
+        with socket.socket(fileno=os.dup(sock.fileno())) as rest, contextlib.suppress(OSError, TimeoutError):
+            rest.setblocking(False)
+            self._down.clear()
+            self.client.disconnect()
+            async with asyncio.timeout(GOODBYE_TIMEOUT_S):
+                await self._down.wait()  # written, behind what waited before it, and closed on our side
+                while await self._loop.sock_recv(rest, 65536):
+                    pass
+
+    def drop(self, reason: str) -> None:
+        """Close without a word; what waits for an acknowledgement fails."""
+        sock = self.client.socket()
+        if sock is not None:
+            self._unwatch(sock)
+            sock.close()
+        self._fail_pending(reason)
+
+    def _fail_pending(self, reason: str) -> None:
+        for future in self._pending.values():
+            if not future.done():
+                future.set_exception(LinkError(reason))
+        self._pending.clear()
+
+    def _connect(self, credentials: Credentials) -> None:
+        """Blocks."""
+        if credentials.certificate and self._tls is not None:
+            present(self._tls, credentials.certificate, credentials.key)
+        else:
+            self.client.username_pw_set(credentials.username, credentials.password)
+        self.client.connect(self._broker.host, self._broker.port, self._keepalive_s)
+
+    def _make_client(self, client_id: str, will: Will | None) -> mqtt.Client:
+        client = mqtt.Client(
+            CallbackAPIVersion.VERSION2,
+            client_id=client_id,
+            clean_session=False,
+            protocol=mqtt.MQTTv311,
+            manual_ack=True,
+            reconnect_on_failure=False,
+        )
+        client.max_inflight_messages_set(100)
+        client.connect_timeout = CONNECT_TIMEOUT_S
+        if self._tls is not None:
+            client.tls_set_context(self._tls)
+        if will is not None:
+            client.will_set(will.topic, will.payload, qos=1, retain=True)
+        client.on_connect = self._on_connect
+        client.on_disconnect = self._on_disconnect
+        client.on_message = self._on_message
+        client.on_publish = client.on_unsubscribe = self._on_ack
+        client.on_subscribe = self._on_subscribed
+        client.on_log = self._on_log
+        client.on_socket_close = self._on_socket_close
+        client.on_socket_register_write = self._on_register_write
+        client.on_socket_unregister_write = self._on_unregister_write
+        return client
+
+    async def _acknowledged(self, mid: int, what: str) -> None:
+        future = self._pending.setdefault(mid, asyncio.get_running_loop().create_future())
+        try:
+            async with asyncio.timeout(ACK_TIMEOUT_S):
+                await future
+        except TimeoutError as error:
+            raise LinkError(f"{what} was not acknowledged within {ACK_TIMEOUT_S:.0f} s") from error
+        finally:
+            self._pending.pop(mid, None)
+
+    # Socket readiness. `_connect` runs in a worker thread, so paho's socket callbacks only record; `_watch` registers.
+
+    def _watch(self, sock: Any) -> None:
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        self._loop.add_reader(sock, self._readable)
+        if self.client.want_write():
+            self._loop.add_writer(sock, self.client.loop_write)
+
+    def _unwatch(self, sock: Any) -> None:
+        if sock.fileno() >= 0:
+            self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+
+    def _readable(self) -> None:
+        """Read what there is; TLS may hold decrypted bytes that no readiness event will announce."""
+        sock: Any = self.client.socket()
+        try:
+            while self.client.loop_read(100) == MQTTErrorCode.MQTT_ERR_SUCCESS:
+                if self.client.socket() is None or not (hasattr(sock, "pending") and sock.pending()):
+                    return
+        except Exception:  # a malformed packet: paho would choke on it again at every event
+            log.exception("mqtt: cannot read what %s sent", self._broker.host)
+            self._unwatch(sock)
+            self._down.set()
+
+    def _on_socket_close(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
+        self._unwatch(sock)
+        self._down.set()
+
+    def _on_register_write(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
+        if self._watched_here():
+            self._loop.add_writer(sock, self.client.loop_write)
+
+    def _on_unregister_write(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
+        if self._watched_here() and sock.fileno() >= 0:
+            self._loop.remove_writer(sock)
+
+    def _watched_here(self) -> bool:
+        try:
+            return asyncio.get_running_loop() is self._loop
+        except RuntimeError:
+            return False
+
+    # paho's callbacks, all on the event loop.
+
+    def _on_connect(self, client: mqtt.Client, userdata: object, flags: Any, code: ReasonCode, properties: Any) -> None:
+        if self._connack is not None and not self._connack.done():
+            if code.is_failure:
+                self._connack.set_exception(LoginRefusedError(f"the broker refused the connection: {code}"))
+            else:
+                self._connack.set_result(None)
+
+    def _on_disconnect(
+        self, client: mqtt.Client, userdata: object, flags: Any, code: ReasonCode, properties: Any
+    ) -> None:
+        self._down.set()
+        self._fail_pending("connection lost")
+        if self._connack is not None and not self._connack.done():  # TLS 1.3 refuses a client after the handshake
+            self._connack.set_exception(ConnectionError(self._socket_error or "closed before the broker answered"))
+
+    def _on_log(self, client: mqtt.Client, userdata: object, level: int, text: str) -> None:
+        if level == mqtt.MQTT_LOG_ERR:
+            self._socket_error = text
+
+    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
+        topic, mid, qos, number = message.topic, message.mid, message.qos, self._number
+        ack = functools.partial(self._ack, number, mid, qos)
+        try:
+            self.on_message(Inbound(topic, bytes(message.payload), message.retain, ack))
+        except Exception:  # a defect of the receiver; the connection is not to blame
+            log.exception("mqtt: receiving %s failed", topic)
+
+    def _ack(self, number: int, mid: int, qos: int) -> None:
+        """A message of an earlier connection comes again on this one and is acknowledged then."""
+        if number == self._number:
+            self.client.ack(mid, qos)
+
+    def _on_subscribed(
+        self, client: mqtt.Client, userdata: object, mid: int, codes: Sequence[ReasonCode], properties: Any
+    ) -> None:
+        refused = sum(code.is_failure for code in codes)
+        if refused:
+            log.warning("mqtt: the broker refused %d of %d subscriptions: check its access rules", refused, len(codes))
+        self._on_ack(client, userdata, mid)
+
+    def _on_ack(self, client: mqtt.Client, userdata: object, mid: int, *_: Any) -> None:
+        future = self._pending.get(mid)
+        if future is not None and not future.done():
+            future.set_result(None)
+
+
+def _is_about_our_certificate(error: str) -> bool:
+    """A TLS alert that the broker sent because of the certificate we showed, or did not show."""
+    return "alert" in error.lower() and ("certificate" in error.lower() or "unknown ca" in error.lower())
