@@ -13,6 +13,7 @@ from bench.attack_cases.scene import DEVICE, DIRECTOR, NEW_DIRECTOR, STRANGER, T
 from edge_agent.core import reading
 from edge_agent.core.pointer import Record
 from edge_agent.core.trust import Heard, Listed
+from edge_agent.errors import DamagedRecordError
 from edge_agent.service import installation, trusting
 from simulator.fakes.trust import InlineTrust
 from wire.codec import encode
@@ -25,6 +26,8 @@ GOOD, NEXT, EVIL = ship(1), ship(2), ship(9)
 STOLEN = "director key stolen: unlisted model, other hash, other hardware, below floor"
 FOREIGN = "arbitrary model, foreign key"
 FAST_FORWARD = "fast-forward by stolen key"
+SLOTS_AT_ONCE = 13
+"""As many as fit into an assignment."""
 YEAR_NS = 365 * 24 * 3600 * SECOND
 
 
@@ -121,9 +124,9 @@ def _name_ignored() -> AbstractContextManager[None]:
 
 
 async def _enormous(scene: Scene) -> Outcome:
-    """Forty slots, more than a device should have to think about."""
+    """Sixteen slots with very long names for everything: more than a device should have to read."""
     await scene.cloud.publish(GOOD)
-    slots = (wanted(GOOD, f"execution-{number}", slot=f"slot-{number}") for number in range(40))
+    slots = (wanted(GOOD, "e" * 3_000, slot=f"slot-{number}") for number in range(16))
     await scene.cloud.desire(scene.cloud.assignment(*slots))
     await scene.wait(30)
     return Outcome(len(scene.device.record.slots) > 0, scene.device.says())
@@ -212,6 +215,26 @@ async def _above_floor(scene: Scene) -> Outcome:
     return Outcome(scene.device.runs(GOOD), "the hub sees it in the device's report" if told else "")
 
 
+async def _slots_without_end(scene: Scene) -> Outcome:
+    """New slot names in every assignment, until the device's own record is too long to be read."""
+    await scene.install(GOOD)
+    for number in range(30):
+        slots = [
+            wanted(EVIL, f"execution-{number}", slot=f"s{number}-{one}" + "x" * 50) for one in range(SLOTS_AT_ONCE)
+        ]
+        await scene.cloud.desire(scene.cloud.assignment(*slots))
+        await scene.wait(0.2)
+    try:
+        await scene.reboot()
+    except DamagedRecordError as error:
+        return Outcome(True, str(error))
+    return Outcome(not scene.device.runs(GOOD), f"the device starts with {len(scene.device.record.slots)} slots")
+
+
+def _unbounded_slots() -> AbstractContextManager[None]:
+    return replaced(Record, forgetting=lambda self, names: self, check_room=lambda self, names: None)
+
+
 # A stolen director key is replaced by a new root. What it signed before must not lock the device out.
 
 
@@ -296,7 +319,7 @@ ATTACKS = (
         staged(_of_another_device), _name_ignored,
     ),
     Attack(
-        "assignment of forty slots", "endless data, metadata and model", "length cap of assignments", "at most",
+        "assignment of fifty kilobytes", "endless data, metadata and model", "length cap of assignments", "at most",
         staged(_enormous), lambda: replaced(reading, MAX_ASSIGNMENT_BYTES=1 << 20),
     ),
     Attack(
@@ -319,6 +342,10 @@ ATTACKS = (
         "stolen director key: older listed release above the floor",
         "director key stolen: older listed model above floor", "report of what runs", "the hub sees it",
         staged(_above_floor), lambda: replaced(Record, heard_of=Record.heard_of), residual=True,
+    ),
+    Attack(
+        "stolen director key: slot names without end", STOLEN, "bound on slots", "the device starts with",
+        staged(_slots_without_end), _unbounded_slots,
     ),
     Attack(
         "enormous sequence by a stolen director key, then a new one", FAST_FORWARD, "sequence belongs to its key",

@@ -72,8 +72,8 @@ def shipping(version: int, model: bytes, golden: bytes, **changes: Any) -> Shipp
     return Shipped(release, {object_ref(data).sha256: data for data in (model, golden, encode(release))})
 
 
-def wanted(shipped: Shipped, execution: str, **changes: Any) -> SlotAssignment:
-    """What an assignment says of the slot."""
+def wanted(shipped: Shipped, name: str, **changes: Any) -> SlotAssignment:
+    """What an assignment says of the slot; `name` is the execution's."""
     variant = shipped.release.variants[0]
     slot = SlotAssignment(
         slot=SLOT,
@@ -82,6 +82,6 @@ def wanted(shipped: Shipped, execution: str, **changes: Any) -> SlotAssignment:
         variant=variant.name,
         sha256=variant.file.sha256,
         release=shipped.ref,
-        execution=Execution(id=execution, step_timeout_s=30.0, total_timeout_s=600.0, health_window_s=1.0),
+        execution=Execution(id=name, step_timeout_s=30.0, total_timeout_s=600.0, health_window_s=1.0),
     )
     return msgspec.structs.replace(slot, **changes)

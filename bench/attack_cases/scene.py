@@ -115,8 +115,8 @@ class Cloud:
 
     async def assign(self, shipped: Shipped, *, signer: SigningKey | None = None, **changes: Any) -> None:
         """Have the device run this release; `changes` alter what the assignment says of the slot."""
-        execution = f"execution-{self.sequence + 1}"
-        await self.desire(self.assignment(wanted(shipped, execution, **changes)), signer)
+        name = f"execution-{self.sequence + 1}"
+        await self.desire(self.assignment(wanted(shipped, name, **changes)), signer)
 
     async def desire(self, assignment: Assignment, signer: SigningKey | None = None) -> bytes:
         """Sign and publish; returns the envelope."""
@@ -229,6 +229,7 @@ class Device:
             runtime=LightRuntime(self.disk, clock),
             captures=MemoryCaptures(),
             machine=FixedMachine(),
+            offload=InlineOffload(),
         )
         uplink = Uplink(DEVICE, TOPICS, link, clock, Tasks(self.crashes.append))
         self.agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(60.0))

@@ -6,11 +6,12 @@ from contextlib import AbstractContextManager
 from bench.attack_cases.attack import Attack, Outcome, replaced, together
 from bench.attack_cases.releases import Shipped, ship
 from bench.attack_cases.scene import Scene, staged
-from edge_agent.core.patience import Patience
+from edge_agent.core.patience import Patience, Watch
 from edge_agent.core.slot import State
 from edge_agent.service import installation
 from edge_agent.service.objects import FOLDER, Objects, path_of
 from edge_agent.service.part_file import PartFile
+from wire.assignment import Execution
 from wire.messages import Outcome as Ended
 from wire.messages import SlotReport
 from wire.transfer.chunks import HEADER, MAGIC
@@ -91,6 +92,18 @@ async def _stalled(scene: Scene) -> Outcome:
     return Outcome(scene.device.state.outcome is None, scene.device.says())
 
 
+async def _dripping(scene: Scene) -> Outcome:
+    """A step may take hours, and the chunks take them: each comes long after the one before."""
+    scene.cloud.repository.publish(GOOD.document)
+    await scene.cloud.retain(
+        GOOD, lambda sha256, index, payload: payload if sha256 != GOOD.model.sha256 or index == 0 else None
+    )
+    slow = Execution(id="execution-1", step_timeout_s=1e5, total_timeout_s=1e6)
+    await scene.cloud.assign(GOOD, execution=slow)
+    await scene.wait(400)
+    return Outcome(scene.device.state.outcome is None, scene.device.says())
+
+
 async def _kept_from_installing(scene: Scene, change: Callable[[Scene], None]) -> Outcome:
     """A class of messages never arrives. Nothing on the device can help that; the hub must see it."""
     change(scene)
@@ -129,7 +142,11 @@ def _believing_the_disk() -> AbstractContextManager[None]:
 
 
 def _patient() -> AbstractContextManager[None]:
-    return replaced(installation, _patience=lambda desired: Patience(1e6))
+    return together(replaced(installation, _patience=lambda desired: Patience(1e6)), _any_rate())
+
+
+def _any_rate() -> AbstractContextManager[None]:
+    return replaced(Watch, _too_slow=lambda self, received, counted_ns: "")
 
 
 def _unreported() -> AbstractContextManager[None]:
@@ -155,6 +172,7 @@ ATTACKS = (
     Attack("committed file changed on the disk", SWAPPED, "files are hashed at every start", "fetched again",
            staged(_swapped_on_disk), _believing_the_disk),
     Attack("last chunk never comes", SLOW, "step deadline", "nothing new for", staged(_stalled), _patient),
+    Attack("chunks drip", SLOW, "minimum rate", "only", staged(_dripping), _any_rate),
     Attack("chunks never arrive", DENIED, "the device reports its outcome", "the hub hears timed_out",
            staged(lambda scene: _kept_from_installing(scene, _no_chunks)), _unreported),
     Attack("answers never arrive", DENIED, "the device reports its outcome", "the hub hears timed_out",
