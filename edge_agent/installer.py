@@ -14,6 +14,7 @@ import msgspec
 from edge_agent.canary import CanaryOrder
 from edge_agent.core.trust import Question
 from edge_agent.unpack import UnpackOrder
+from wire.adapters.parent import end_with_parent
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 
@@ -51,6 +52,7 @@ def main() -> int:
     except WireError as error:
         print(error, file=sys.stderr)
         return 2
+    end_with_parent()
     limit(order.limits)
     sys.stdout.buffer.write(encode(_carry_out(order.what)) + b"\n")
     return 0

@@ -3,3 +3,5 @@
 `core` decides without I/O, `flower` is the only home of flwr, `adapters` touch MQTT and the disk, `device` runs on the
 agent's small base install and imports neither flwr nor torch.
 """
+
+from wire.adapters import no_telemetry as no_telemetry

@@ -15,7 +15,9 @@ import edge_agent.service.objects as objects_module
 from bench.crash_states import life
 from bench.crash_states.recording import RecordingDisk
 from edge_agent.core import update
+from edge_agent.core.decision import Decision, Moved, changed
 from edge_agent.core.pointer import Record, dump
+from edge_agent.core.resume import booted_in_trial
 from edge_agent.core.slot import Booted, State
 from edge_agent.ports import Disk
 from edge_agent.service import durable, reconciler
@@ -157,10 +159,10 @@ async def _takes_previous(self: objects_module.Objects, record: Record) -> int:
     return await _COLLECT(self, record.with_slots(slots))
 
 
-def _uncounted(state: State, event: Any) -> update.Decision:
-    decision = update._booted_in_trial(state, event)
-    if isinstance(decision, update.Moved) and decision.state.phase is Phase.TRIAL:
-        return update.Moved(update._with(decision.state, tries=state.tries), decision.effects)
+def _uncounted(state: State, event: Any) -> Decision:
+    decision = booted_in_trial(state, event)
+    if isinstance(decision, Moved) and decision.state.phase is Phase.TRIAL:
+        return Moved(changed(decision.state, tries=state.tries), decision.effects)
     return decision
 
 

@@ -2,10 +2,13 @@
 
 import asyncio
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
+import psutil
 import pytest
+from onnx import TensorProto, helper
 from safetensors.numpy import save
 
 from edge_agent.adapters.child_installer import ChildInstaller
@@ -87,3 +90,58 @@ def test_what_does_not_prove_itself_is_rejected_with_the_reason(case: str, tmp_p
     """And never passes."""
     model, golden, changes, reason = HOSTILE[case]
     assert reason in judge(tmp_path, model, golden, **changes).reason  # type: ignore[arg-type]
+
+
+def endless_model() -> bytes:
+    """A graph whose loop does not end."""
+    body = helper.make_graph(
+        [
+            helper.make_node("Identity", ["going"], ["still_going"]),
+            helper.make_node("Relu", ["carried"], ["carried_on"]),
+        ],
+        "body",
+        [
+            helper.make_tensor_value_info("turn", TensorProto.INT64, []),
+            helper.make_tensor_value_info("going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried", TensorProto.FLOAT, None),
+        ],
+        [
+            helper.make_tensor_value_info("still_going", TensorProto.BOOL, []),
+            helper.make_tensor_value_info("carried_on", TensorProto.FLOAT, None),
+        ],
+    )
+    graph = helper.make_graph(
+        [helper.make_node("Loop", ["", "yes", "x"], ["logits"], body=body)],
+        "endless",
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, [None, 4])],
+        [helper.make_tensor_value_info("logits", TensorProto.FLOAT, None)],
+        [helper.make_tensor("yes", TensorProto.BOOL, [], [True])],
+    )
+    opset = [helper.make_opsetid("", 17)]
+    return bytes(helper.make_model(graph, opset_imports=opset, ir_version=8).SerializeToString())
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="only Linux ends a child with its parent")
+def test_a_child_at_work_ends_with_a_daemon_that_is_killed(tmp_path: Path) -> None:
+    """Nobody is left behind that computes for nobody."""
+    (tmp_path / "model").write_bytes(endless_model())
+    (tmp_path / "golden").write_bytes(GOLDEN)
+    daemon = (
+        "import asyncio, sys\n"
+        "from edge_agent.adapters.child_installer import ChildInstaller\n"
+        "from edge_agent.ports import CanaryRequest\n"
+        "request = CanaryRequest(model='model', golden='golden', logits='logits/fp32', tolerance=1, time_limit_s=60)\n"
+        "asyncio.run(ChildInstaller(lambda name: f'{sys.argv[1]}/{name}').canary(request))\n"
+    )
+    process = psutil.Popen([sys.executable, "-c", daemon, str(tmp_path)])
+    try:
+        deadline = time.monotonic() + 60
+        while not (children := process.children()) or children[0].cpu_times().user < 1.5:
+            assert process.poll() is None
+            assert time.monotonic() < deadline, "the child does not come to work"
+            time.sleep(0.05)
+    finally:
+        process.kill()
+        process.wait(10)
+    _, alive = psutil.wait_procs(children, timeout=10)
+    assert alive == []
