@@ -32,7 +32,8 @@ class FakeHub:
         self.deliveries = 0
         self.down = False
         if rooted:
-            self.put("root", 1, found_root(self.keys, NOW))
+            hub = (self.keys["online"].public_hex, self.keys["director"].public_hex)
+            self.put("root", 1, found_root(self.keys, *hub, NOW))
 
     def put(self, role: str, version: int, data: bytes) -> None:
         """Show this document."""

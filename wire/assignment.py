@@ -75,8 +75,8 @@ class Assignment(Document, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     device: Name
-    sequence: Annotated[int, msgspec.Meta(ge=1)]
-    issued_ns: int
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    issued_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
     slots: Annotated[tuple[SlotAssignment, ...], msgspec.Meta(max_length=MAX_SLOTS)] = ()
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()

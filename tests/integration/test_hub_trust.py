@@ -283,7 +283,7 @@ class TestRootRotation:
             first = await world.store.read(current_root)
             root = await next_root(world)
             keys = {name: new_key() for name in KEYS}
-            stranger = SimulatedPublisher(keys, world.clock.now_ns)
+            stranger = SimulatedPublisher(keys, "a" * 64, "b" * 64, world.clock.now_ns)
             if case in ("gap", "replay"):
                 await adopt(world, root)
             wrong = {
