@@ -203,7 +203,7 @@ def test_a_certificate_of_seconds_is_renewed_lost_recovered_revoked_and_claimed_
             daemon.start()
             status = await daemon.until(lambda status: "revoked" in status["problem"])
             assert not connected(status)
-            code, text = await asyncio.to_thread(daemon.ask, "status")
+            _, text = await asyncio.to_thread(daemon.ask, "status")
             assert "a new claim file enrols it again" in text
             assert await asyncio.to_thread(daemon.wrong) - {"trust"} == {"login"}
 
