@@ -8,7 +8,7 @@ import multiprocessing
 import os
 import sys
 import time
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from typing import Annotated, Any
@@ -20,9 +20,9 @@ from bench.crash_states.scenarios import SCENARIOS
 from bench.crash_states.worker import Findings, Task, prepare, work
 from bench.result import Outcome, finish
 
-SHARES = 8
+SHARES = 4
 """Tasks that each scenario is split into."""
-SHORT = 24
+SHORT = 40
 """The short version explores one in so many states."""
 MIN_STATES = 10_000
 MAX_SHOWN = 20
@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of this proof."""
 
     scenario: Annotated[str, msgspec.Meta(description="only scenarios with this in their name")] = ""
-    nested: Annotated[int, msgspec.Meta(description="cuts inside each recovery", ge=0)] = 1
+    nested: Annotated[int, msgspec.Meta(description="of so many recoveries one is cut again; 0 = none", ge=0)] = 3
     workers: Annotated[int, msgspec.Meta(description="processes; 0 = one for each core", ge=0)] = 0
     short: Annotated[bool, msgspec.Meta(description="a share of all states, for the test suite")] = False
     json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
@@ -52,18 +52,19 @@ def run(settings: Settings) -> int:
 
 
 def summary(found: Sequence[Findings]) -> dict[str, Any]:
-    """The figures of all tasks together."""
+    """The figures of all tasks together. States are distinct in their scenario: in another one, more may follow."""
     plain = [one for one in found if not one.task.bug]
-    states = set().union(*(one.states for one in plain))
     bugs = {one.task.bug: one.violations[:1] for one in found if one.task.bug}
     per_scenario: Counter[str] = Counter()
+    nested: defaultdict[str, set[bytes]] = defaultdict(set)
     for one in plain:
         per_scenario[one.task.scenario] += len(one.states)
+        nested[one.task.scenario] |= one.nested
     return {
-        "states": len(states),
+        "states": per_scenario.total(),
         "per_operation": dict(sum((one.per_operation for one in plain), Counter())),
         "per_scenario": dict(per_scenario),
-        "nested": len(set().union(*(one.nested for one in plain)) - states),
+        "nested": sum(map(len, nested.values())),
         "violations": sum(len(one.violations) for one in plain),
         "seeded_bugs": len(bugs),
         "seeded_bugs_found": sum(bool(seen) for seen in bugs.values()),

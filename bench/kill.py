@@ -19,8 +19,9 @@ from typing import Annotated, Any
 import msgspec
 
 from bench import mosquitto
+from bench.crash_states.repository import publish
 from bench.kill_points.agent import Place
-from bench.kill_points.courses import Course, all_courses, retained
+from bench.kill_points.courses import Course, all_courses, retained, vouched
 from bench.kill_points.hub import Hub
 from bench.kill_points.points import Point, error_points, kill_points, spread
 from bench.kill_points.trial import Seat
@@ -106,7 +107,7 @@ def summary(tally: Tally) -> dict[str, Any]:
 
 async def _try_all(settings: Settings, directory: Path, broker: Broker) -> Tally:
     courses = [one for one in all_courses() if settings.course in one.name]
-    hub = Hub(broker)
+    hub = Hub(broker, publish((one.release for one in vouched()), now_ns=time.time_ns()))
     await hub.start()
     try:
         await hub.retain(retained(tuple(courses)))

@@ -1,12 +1,11 @@
 """A hub for proofs on a real broker: that of `fleetloop hub` with mosquitto, and its operator and publisher."""
 
 import asyncio
-import base64
 import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,18 +14,17 @@ import httpx
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select
 
-from cloud.adapters.tuf_notary import DIRECTOR, ONLINE
 from cloud.api.context import Context
 from cloud.bootstrap import started
 from cloud.core.rollout import RolloutState
 from cloud.service import registry
 from cloud.service.registry import Built, Numbers
+from cloud.service.trust import deliveries
 from cloud.settings import Settings
 from cloud.tables import ENROLLED, devices, rollouts
 from simulator.core.rng import Rng
 from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build, random_files
-from wire.adapters.key_ring import key_files
 from wire.adapters.keys import SigningKey
 from wire.codec import decode, encode
 from wire.identity import ClaimFile
@@ -81,11 +79,6 @@ class RealHub:
         answer.raise_for_status()
         return [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
 
-    async def found_trust(self) -> None:
-        """Give the hub its root, and what the publisher has signed before the first version."""
-        await self.api("POST", "/trust/roots", {"root": base64.b64encode(self.publisher.root).decode()})
-        await self.api("POST", "/trust/metadata", {"metadata": _as_text(self.publisher.documents())})
-
     async def publish_version(self, number: int, model_bytes: int) -> int:
         """Enter the next version, of random bytes, and have the publisher sign it; its number."""
         files = random_files(Rng(number), model_bytes)
@@ -101,8 +94,8 @@ class RealHub:
             await hub.objects.put(data)
         await hub.store.write(lambda conn: registry.enter(conn, built, now_ns))
         await hub.objects.put(encode(built.release))
-        signed = _as_text(self.publisher.sign(built.release))
-        await self.api("POST", f"/signing-requests/{built.request}/signature", {"metadata": signed})
+        signed, notary = self.publisher.sign(built.release), hub.trust.notary
+        await hub.store.write(lambda conn: registry.accept(conn, notary, built.request, signed, "publisher", now_ns))
         return built.release.version
 
     async def roll_out(self, version: int, selector: dict[str, str]) -> str:
@@ -165,23 +158,21 @@ async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealH
         transport = httpx.ASGITransport(app=running.app)
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
-            context: Context = running.app.state.context
-            hub = RealHub(context, http, _publisher(directory / "hub" / "keys", context.clock.now_ns))
+            hub = RealHub(running.app.state.context, http, await _found(running.app.state.context))
             try:
-                await until("the hub reaches its broker", lambda: context.link.connected, 20)
-                await hub.found_trust()
+                await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
                 yield hub
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
 
 
-def _publisher(keys: Path, now: Callable[[], int]) -> SimulatedPublisher:
-    """A publisher and the root of a hub with these keys."""
-    held = {name: key_files(keys, name)()[0] for name in (ONLINE, DIRECTOR)}
-    made = {name: SigningKey(Ed25519PrivateKey.generate()) for name in ("publisher", "root 1", "root 2", "root 3")}
-    return SimulatedPublisher({**held, **made}, now)
-
-
-def _as_text(documents: Mapping[str, bytes]) -> dict[str, str]:
-    return {role: base64.b64encode(data).decode() for role, data in documents.items()}
+async def _found(hub: Context) -> SimulatedPublisher:
+    """A root for this hub, and a publisher who has signed everything under it."""
+    notary, now_ns = hub.trust.notary, hub.clock.now_ns()
+    keys = {name: SigningKey(Ed25519PrivateKey.generate()) for name in ("publisher", "root 1", "root 2", "root 3")}
+    publisher = SimulatedPublisher(keys, notary.online_keys[0], notary.director_keys[0], hub.clock.now_ns)
+    await hub.store.write(lambda conn: deliveries.adopt_root(conn, notary, publisher.root, "operator", now_ns))
+    signed = publisher.documents()
+    await hub.store.write(lambda conn: deliveries.deliver(conn, notary, signed, "publisher", now_ns))
+    return publisher

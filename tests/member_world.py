@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_certificate
 
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink

@@ -12,21 +12,20 @@ from typing import Any
 import msgspec
 
 import edge_agent.service.objects as objects_module
-from bench.crash_states import life
 from bench.crash_states.recording import RecordingDisk
-from edge_agent.core import update
+from edge_agent.core import resume, update
 from edge_agent.core.decision import Decision, Moved, changed
 from edge_agent.core.pointer import Record, dump
-from edge_agent.core.resume import booted_in_trial
 from edge_agent.core.slot import Booted, State
 from edge_agent.ports import Disk
-from edge_agent.service import durable, reconciler
+from edge_agent.service import durable, identity, outbox, reconciler
+from edge_agent.service.delivery import Delivery
 from edge_agent.service.durable import STATE, Journal
-from edge_agent.service.enrolment import Identity, load_identity
-from wire.identity import ClaimFile
+from edge_agent.service.identity import CANDIDATE, Identity
+from wire.codec import encode
 from wire.messages import Phase
-from wire.ports import Ids
 
+_SEND = Delivery._send_window
 _COLLECT = objects_module.Objects.collect
 
 
@@ -145,9 +144,10 @@ class SaveLate(Journal):
             await durable.write_atomic(self._disk, STATE, before)
 
 
-async def _unsaved_identity(disk: Disk, ids: Ids, claim: ClaimFile) -> Identity:
-    """An identity that the hub hears of before the disk."""
-    return await load_identity(disk) or Identity(username=claim.device, password=ids.secret())
+async def _unsaved(disk: Disk, candidate: Identity) -> None:
+    """The hub hears of a secret before the disk does."""
+    if candidate.enrolled:
+        await durable.write_atomic(disk, CANDIDATE, encode(candidate))
 
 
 async def _by_name(self: objects_module.Objects, sha256: str) -> bool:
@@ -160,10 +160,30 @@ async def _takes_previous(self: objects_module.Objects, record: Record) -> int:
 
 
 def _uncounted(state: State, event: Any) -> Decision:
-    decision = booted_in_trial(state, event)
+    decision = resume.booted_in_trial(state, event)
     if isinstance(decision, Moved) and decision.state.phase is Phase.TRIAL:
         return Moved(changed(decision.state, tries=state.tries), decision.effects)
     return decision
+
+
+class NoOutboxSync(RecordingDisk):
+    """Telemetry is written, but not made durable."""
+
+    async def fsync(self, path: str) -> None:
+        """Leave it out there."""
+        if not path.startswith(outbox.FOLDER):
+            await super().fsync(path)
+
+
+async def _hasty(self: Delivery) -> None:
+    await _SEND(self)
+    if self._outstanding:
+        self._outbox.receipted(self._outstanding[-1])
+
+
+async def _forgetful(self: outbox.Outbox) -> None:
+    for name in await self._disk.list(outbox.FOLDER):
+        await self._disk.unlink(f"{outbox.FOLDER}/{name}")
 
 
 @contextmanager
@@ -194,6 +214,7 @@ class Bug:
             yield
 
 
+OFFLINE = "offline for minutes"
 BUGS = (
     Bug("contents not synced", "update", NoFileSync),
     Bug("names not synced", "update", NoFolderSync),
@@ -215,7 +236,8 @@ BUGS = (
         "update",
         replaced=((objects_module.Objects, "collect", _takes_previous),),
     ),
-    Bug(
-        "identity used before it is durable", "first install", replaced=((life, "prepare_identity", _unsaved_identity),)
-    ),
+    Bug("telemetry is not synced", OFFLINE, NoOutboxSync),
+    Bug("telemetry trimmed when it is sent", OFFLINE, replaced=((Delivery, "_send_window", _hasty),)),
+    Bug("telemetry of the last start forgotten", OFFLINE, replaced=((outbox.Outbox, "open", _forgetful),)),
+    Bug("identity used before it is durable", "first install", replaced=((identity, "save_candidate", _unsaved),)),
 )

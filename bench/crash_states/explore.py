@@ -1,9 +1,8 @@
-"""One scenario, explored: record it, enumerate what cuts may leave, recover from each, and cut the recovery again."""
+"""One scenario, explored: record it, enumerate what cuts may leave, recover from that, and cut the recovery again."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
-from itertools import islice
 from math import prod
 
 from bench.crash_states.cloud import Cloud, Promises
@@ -16,6 +15,8 @@ from simulator.core.rng import Rng
 
 MAX_LIVES = 5
 """A model that takes the device down is given up after two starts with it; one more start ends that."""
+ORDERS = 3
+"""A scenario is recorded so often, each time with another order of what happens at once."""
 MAX_OUTCOMES = 256
 """Of a moment with more outcomes (only the seeded bugs have such), as many are drawn at random."""
 
@@ -64,23 +65,28 @@ class Start:
     files: Files = field(default_factory=dict)
     promises: Promises = field(default_factory=Promises)
     seed: int = 0
+    order: int = 0
     disk: DiskKind = RecordingDisk
+    recovers: bool = False
+    """Then the cloud is there at once, and nothing else happens between two operations on the disk."""
 
 
 def live_through(stage: Stage, start: Start) -> Course:
     """Start the device until it is at rest; again, as often as its model takes it down."""
-    cloud = Cloud(stage.retained, start.promises)
+    faults = stage.far.faults
+    faults = replace(faults, away_s=0.0) if start.recovers else faults
+    cloud = Cloud(replace(stage.far, faults=faults), start.promises)
     judge = PromiseKeeper(stage.rules, cloud)
     course = Course([], start.promises, judge.broken)
     files = start.files
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
-        disk.cut_at = stage.cut_at
-        died = Life(disk, cloud, stage.hazards, judge, start.seed + number).run()
+        disk.cut_after, disk.takes_turns = stage.cut_after, not start.recovers
+        died = Life(disk, cloud, stage.hazards, judge, start.seed + number, start.order, stage.outbox_bytes).run()
         disk.note("end")
         course.moments += disk.moments
         files = strictest(disk.unsettled())
-        if not died or stage.cut_at is not None:
+        if not died or stage.cut_after:
             break
     else:
         judge.broken.append(f"still goes down after {MAX_LIVES} starts")
@@ -99,46 +105,52 @@ def begin(scenario: Scenario) -> Start:
     start = Start()
     for stage in scenario.before:
         course = live_through(stage, start)
-        if course.broken and stage.cut_at is None:
+        if course.broken and not stage.cut_after:
             raise AssertionError(f"{scenario.name}: the way there is broken: {course.broken}")
         start = Start(strictest(course.moments[-1].disk), course.promises)
-    return replace(start, files=scenario.damage(start.files))
+    return replace(start, files=scenario.damage(start.files), seed=MAX_LIVES)
 
 
 def crash_states(moments: list[Moment]) -> dict[bytes, State]:
-    """Every distinct disk that a cut at one of the moments may leave, with the most that was promised by then. In the
-    order of their digests: any share is a mixture, and a bug shows soon."""
+    """Every distinct disk that a cut at one of the moments may leave, with the most that was promised by then."""
     found = {}
     for moment in moments:
         for left in _possible(moment.disk):
             digest = _digest(left)
             found[digest] = State(digest, left, moment)
-    return dict(sorted(found.items()))
+    return found
 
 
-def explore(scenario: Scenario, start: Start, share: tuple[int, int] = (0, 1), nested: int = 1) -> Iterator[Recovery]:
-    """Recover from every state of which this is the share (number `share[0]` of `share[1]`), and with `nested` cuts
-    inside each of these recoveries from those, too."""
-    course = live_through(scenario.last, start)
-    yield Recovery(b"", "", [f"{scenario.name}, never cut: {one}" for one in course.broken])
-    for state in islice(crash_states(course.moments).values(), share[0], None, share[1]):
-        yield from _recover(scenario, state, start, nested)
+def record(scenario: Scenario, start: Start, orders: int = ORDERS) -> tuple[list[State], list[str]]:
+    """Live through the scenario without a cut: (every distinct state that a cut might have left, what was broken).
+
+    In the order of digests: any share of them is a mixture, and a bug shows soon.
+    """
+    found: dict[bytes, State] = {}
+    broken = []
+    for order in range(orders):
+        course = live_through(scenario.last, replace(start, order=order))
+        broken += [f"{scenario.name}, never cut: {one}" for one in course.broken]
+        found = crash_states(course.moments) | found
+    return [found[digest] for digest in sorted(found)], broken
 
 
-def _recover(scenario: Scenario, state: State, start: Start, nested: int) -> Iterator[Recovery]:
+def recover(scenario: Scenario, state: State, start: Start, *, cut_again: bool) -> Iterator[Recovery]:
+    """Start on what is left; with `cut_again` also on what a cut somewhere inside that recovery leaves."""
     where = f"{scenario.name}, cut {_place(state.moment)}"
     seed = int.from_bytes(state.digest[:6], "big")
-    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed)
+    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, recovers=True)
     course = live_through(scenario.last, start)
     yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
-    rng = Rng(seed, "nested")
-    for _ in range(nested):
+    if cut_again:
+        rng = Rng(seed, "nested")
         moment = course.moments[rng.below(len(course.moments))]
-        again = State(b"", one_outcome(moment.disk, rng), moment)
+        left = one_outcome(moment.disk, rng)
+        again = State(_digest(left), left, moment)
         start = replace(start, files=again.files(), promises=moment.promises, seed=seed + MAX_LIVES)
         broken = live_through(scenario.last, start).broken
         place = f"{where}, again {_place(moment)}"
-        yield Recovery(_digest(again.left), moment.operation, [f"{place}: {one}" for one in broken], nested=True)
+        yield Recovery(again.digest, moment.operation, [f"{place}: {one}" for one in broken], nested=True)
 
 
 def _possible(disk: Unsettled) -> Iterator[dict[str, Left]]:

@@ -5,26 +5,32 @@ is the one its name says.
 """
 
 import hashlib
-from collections.abc import Container
+from collections.abc import Callable, Container
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 
-from bench.crash_states.cloud import CLAIM, TOPICS, Cloud, CloudLink
+from bench.crash_states.cloud import TOPICS, Cloud
+from bench.crash_states.identities import LightAccess, LightKeys, secret_of
+from bench.crash_states.link import CloudLink
 from bench.crash_states.recording import RecordingDisk
-from edge_agent.adapters.dsse_trust import DsseTrust
+from bench.crash_states.repository import Repository
 from edge_agent.adapters.http_api import LocalApi
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record
+from edge_agent.core.trust import Judgement, Question
 from edge_agent.errors import AgentError, DiskError, ModelError, PredictionFailedError
-from edge_agent.ports import Ports
+from edge_agent.judging import judge
+from edge_agent.ports import Counts, FetchMetadata, Ports
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
-from edge_agent.service.courier import Uplink
-from edge_agent.service.durable import write_atomic
-from edge_agent.service.enrolment import IDENTITY, Enrolment, Identity, prepare_identity
+from edge_agent.service.courier import BOOT_SHIFT, Uplink
+from edge_agent.service.enrolment import Desk, Enrolment
+from edge_agent.service.identity import load_identity
 from edge_agent.service.inference import Inference
+from edge_agent.service.membership import Member
+from edge_agent.service.outbox import SPOOL_NS
 from edge_agent.service.tasks import Tasks
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import SimulationError, VirtualLoop
@@ -32,8 +38,10 @@ from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightSession, MemoryInstaller
+from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import PowerCutError
 from wire.codec import encode
+from wire.identity import ClaimFile
 from wire.ports import MILLISECOND, Clock
 
 if TYPE_CHECKING:
@@ -44,7 +52,7 @@ LOOK_NS = 600 * MILLISECOND
 MAX_LOOKS = 700
 """Looks at a device until it has to be at rest: 420 virtual seconds."""
 ENROL_TIMEOUT_S = 60.0
-TELEMETRY_INTERVAL_S = 0.5
+TELEMETRY_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +127,40 @@ class WatchedRuntime:
         return SickSession(self._clock) if sha256 in self._hazards.sick else LightSession(self._clock)
 
 
+class DirectTrust(InlineTrust):
+    """Judges what the repository serves without asking over the link, and remembers: it costs milliseconds."""
+
+    def __init__(self, root: bytes, repository: Repository) -> None:
+        super().__init__(root)
+        self._repository = repository
+
+    async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
+        """The judgement. No document here ever expires, so the time does not matter."""
+        held = tuple(sorted(question.files.items()))
+        known = (id(self._repository), question.root, held, encode(question.floors), question.paths)
+        if known not in _JUDGED:
+            _JUDGED[known] = judge(question, self._repository.piece, self._folder)
+        return _JUDGED[known]
+
+
+_JUDGED: dict[object, Judgement] = {}
+
+
+class CountedCaptures(MemoryCaptures):
+    """Says when it was asked for its counts, which only telemetry does here."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.on_counted: Callable[[int], None] = lambda number: None
+        self._counted = 0
+
+    async def counts(self) -> Counts:
+        """The counters."""
+        self._counted += 1
+        self.on_counted(self._counted)
+        return await super().counts()
+
+
 class SickSession(LightSession):
     """A model that fails on every input."""
 
@@ -129,17 +171,20 @@ class SickSession(LightSession):
 
 @dataclass(slots=True)
 class Life:
-    """From power on until rest, or until the model takes the device down. `seed` makes its secrets its own."""
+    """From power on until rest, or until the model takes the device down. `seed` makes its secrets its own, `order`
+    decides what comes first of things that happen at once."""
 
     disk: RecordingDisk
     cloud: Cloud
     hazards: Hazards
     judge: Judge
     seed: int
+    order: int
+    outbox_bytes: int
 
     def run(self) -> bool:
         """Live; was the device taken down?"""
-        loop = VirtualLoop(Rng(1))
+        loop = VirtualLoop(Rng(self.order))
         try:
             loop.run(self._live(VirtualClock(loop), Tasks(loop.fail)))
         except PowerCutError:
@@ -153,8 +198,7 @@ class Life:
         return False
 
     async def _live(self, clock: Clock, tasks: Tasks) -> None:
-        identity = await self._identify(clock)
-        agent, api = self._assemble(clock, identity, tasks)
+        agent, api = self._assemble(clock, await self._identify(clock), tasks)
         await agent.start()
         device = Device(self.disk, agent, api.inference)
         self.judge.started(device)
@@ -171,36 +215,48 @@ class Life:
                 return
         self.judge.broken.append(f"does not come to rest: {_summary(device.record)}")
 
-    async def _identify(self, clock: Clock) -> Identity:
+    async def _identify(self, clock: Clock) -> Member:
         """As `edge_agent.bootstrap` does, over this link."""
-        ids = SeededIds(Rng(self.seed, "secrets"))
-        claim = await adopt_claim(self.disk, CLAIM)
-        identity = await prepare_identity(self.disk, ids, claim)
-        if not identity.enrolled:
-            link, client = CloudLink(self.cloud), "enrol-1"
-            identity = await Enrolment(link, clock, TOPICS, client).run(claim, identity, ENROL_TIMEOUT_S)
-            await write_atomic(self.disk, IDENTITY, encode(identity))
-        if hashlib.sha256(identity.password.encode()).hexdigest() != self.cloud.promises.verifier:
-            self.judge.broken.append("identity: logs in with another secret than the hub admitted")
-        return identity
+        cloud, keys = self.cloud, LightKeys(Rng(self.seed, "keys"))
 
-    def _assemble(self, clock: Clock, identity: Identity, tasks: Tasks) -> tuple[Agent, LocalApi]:
-        link = CloudLink(self.cloud)
+        def open_desk(claim: ClaimFile) -> Desk:
+            return Desk(CloudLink(cloud), clock, TOPICS, "enrol-1")
+
+        claim = await adopt_claim(self.disk, cloud.far.claim)
+        identity = await load_identity(self.disk, keys, claim)
+        if identity is None:
+            enrolment = Enrolment(self.disk, keys, SeededIds(Rng(self.seed, "secrets")), ENROL_TIMEOUT_S)
+            identity = await enrolment.enrol_first(claim, open_desk(claim))
+        access = LightAccess(lambda secret: secret in cloud.promises.admitted)
+        if secret_of(identity) not in cloud.promises.admitted:
+            self.judge.broken.append("identity: logs in with another secret than the hub admitted")
+        return Member(claim, identity, keys, access, open_desk)
+
+    def _assemble(self, clock: Clock, member: Member, tasks: Tasks) -> tuple[Agent, LocalApi]:
+        link, captures = CloudLink(self.cloud), CountedCaptures()
         ports = Ports(
             link=link,
             clock=clock,
             ids=SeededIds(Rng(self.seed, "ids")),
             disk=self.disk,
-            trust=DsseTrust(identity.username, CLAIM.director_keys, CLAIM.publisher_keys),
+            trust=DirectTrust(member.claim.root, self.cloud.far.repository),
             installer=MemoryInstaller(self.disk, clock, self.hazards.unfit),
             runtime=WatchedRuntime(self.disk, clock, self.hazards, self.judge.broken),
-            captures=MemoryCaptures(),
+            captures=captures,
             machine=FixedMachine(),
+            offload=InlineOffload(),
         )
-        uplink = Uplink(identity.username, TOPICS, link, clock, tasks)
-        agent, api = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S)
+        uplink = Uplink(member.identity.username, TOPICS, link, clock, tasks)
+        policy = AgentPolicy(TELEMETRY_INTERVAL_S, self.outbox_bytes)
+        agent, api = assemble(ports, uplink, str, InlineOffload(), policy, member)
         self.cloud.record = lambda: agent.reconciler.record
+        captures.on_counted = lambda number: self._measured(clock, number)
         return agent, api
+
+    def _measured(self, clock: Clock, number: int) -> None:
+        """Telemetry was measured for the `number`th time since this start; soon it is on the disk or at the hub."""
+        seq = (self.cloud.record().boot << BOOT_SHIFT) + number
+        clock.call_later(SPOOL_NS + LOOK_NS, lambda: self.cloud.owe(seq))
 
 
 async def _ask(inference: Inference) -> int | None:

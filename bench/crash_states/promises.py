@@ -9,11 +9,15 @@ import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
-from bench.crash_states.cloud import Cloud
+from bench.crash_states.cloud import Cloud, Promises
+from bench.crash_states.identities import secret_of
 from bench.crash_states.life import Device, Judge
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
+from edge_agent.service.courier import BOOT_SHIFT
+from edge_agent.service.identity import IDENTITY, Identity
 from edge_agent.service.objects import FOLDER, path_of
+from wire.codec import decode
 from wire.messages import Outcome, Phase
 
 
@@ -35,6 +39,10 @@ class Rules:
     endings: Mapping[str, Ending]
     trials: Collection[int] = ()
     rotten: bool = False
+    renewed: bool = False
+    """It has to come to another certificate."""
+    root: int = 1
+    """Version of the root that the device has to come to trust."""
     companions: Collection[str] = ()
     """Digests of files that belong to releases beside the model."""
 
@@ -64,9 +72,16 @@ class PromiseKeeper(Judge):
             self.broken.append(f"version {version} answers, which never should")
 
     def settled(self, device: Device) -> bool:
-        """Every slot has ended its execution, and the hub knows."""
+        """Every slot has ended its execution, and the hub has heard so since this start."""
         reported = self.cloud.promises.reported
-        known = {slot.slot: slot for slot in reported.slots} if reported else {}
+        spoke = [reported.seq if reported else 0, self.cloud.promises.seqs.get("telemetry", 0)]
+        if reported is None or any(seq >> BOOT_SHIFT != device.record.boot for seq in spoke):
+            return False
+        if device.record.trust.floors.root < self.rules.root:
+            return False
+        if self.rules.renewed and _identity(device).csr == self.cloud.promises.admitted[0]:
+            return False
+        known = {slot.slot: slot for slot in reported.slots}
         for slot, ending in self.rules.endings.items():
             state = device.record.slot(slot)
             if state.phase not in (Phase.COMMITTED, Phase.FAILED) or state.desired is None:
@@ -79,10 +94,13 @@ class PromiseKeeper(Judge):
 
     def at_rest(self, device: Device) -> None:
         """Everything is where it was to get, whole, and nothing else lies around."""
+        self.broken += _lost_telemetry(self.cloud.promises)
         for slot, ending in self.rules.endings.items():
             self.broken += _strayed(slot, device.record.slot(slot), ending)
         for deployed in _deployed(device.record):
             self.broken += _not_whole(device, deployed)
+        if secret_of(_identity(device)) not in self.cloud.promises.admitted:
+            self.broken.append("identity: the one in force was never admitted")
         self.broken += self._leftovers(device)
 
     def _lost(self, device: Device, slot: str, had: Deployed) -> Iterator[str]:
@@ -116,11 +134,17 @@ class PromiseKeeper(Judge):
                 yield f"left over: {path[:24]}"
 
 
+def _identity(device: Device) -> Identity:
+    return decode(device.disk.peek(IDENTITY) or b"", Identity)
+
+
 def _gone_back(before: Record, now: Record) -> Iterator[str]:
     if now.sequence < before.sequence:
         yield f"the sequence fell from {before.sequence} to {now.sequence}"
     if now.time_floor_ns < before.time_floor_ns:
         yield "the time floor fell"
+    if now.trust.floors.root < before.trust.floors.root or now.trust.verified_ns < before.trust.verified_ns:
+        yield "what was trusted before is forgotten"
     if now.boot <= before.boot:
         yield f"start {now.boot} comes after start {before.boot}"
     if now.updates_accepted < before.updates_accepted:
@@ -128,6 +152,16 @@ def _gone_back(before: Record, now: Record) -> Iterator[str]:
     for model, floor in before.floors.items():
         if now.floors.get(model, 0) < floor:
             yield f"the floor of {model} fell"
+
+
+def _lost_telemetry(promises: Promises) -> Iterator[str]:
+    """Messages that were measured long ago, or before others that arrived, and that nobody says were dropped."""
+    measured = promises.measured
+    newest = {seq >> BOOT_SHIFT: seq for seq in sorted(measured)}
+    passed = {one for boot, last in newest.items() for one in range((boot << BOOT_SHIFT) + 1, last)}
+    lost = (passed | set(promises.owed)) - measured.keys()
+    if len(lost) > promises.dropped:
+        yield f"telemetry: {len(lost)} messages are lost from {min(lost):x} on, {promises.dropped} were dropped"
 
 
 def _strayed(slot: str, state: State, ending: Ending) -> Iterator[str]:

@@ -1,5 +1,6 @@
 """A disk that notes, before each change of it, what a power cut at that moment could leave and what was promised."""
 
+import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -30,6 +31,11 @@ class RecordingDisk(MemoryDisk):
         self._promises = promises
         self._last = ("start", "")
         self._dead = False
+        self._synced = ""
+        self.cut_after = ""
+        """The power goes as soon as a record is durable of which the name ends so."""
+        self.takes_turns = True
+        """Do others come to their turn between two operations? A recovery is quicker without."""
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
@@ -48,6 +54,7 @@ class RecordingDisk(MemoryDisk):
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
         self.note("fsync", path)
+        self._synced = path
         await super().fsync(path)
 
     async def rename(self, source: str, target: str) -> None:
@@ -64,6 +71,8 @@ class RecordingDisk(MemoryDisk):
         """Make the names durable."""
         self.note("fsync_dir", path)
         await super().fsync_dir(path)
+        if self.cut_after and self._synced.endswith(self.cut_after):
+            self.die()
 
     def note(self, operation: str, path: str = "") -> None:
         """`operation` comes next: keep the moment before it."""
@@ -78,10 +87,12 @@ class RecordingDisk(MemoryDisk):
         raise PowerCutError("power cut")
 
     async def _step(self) -> None:
-        """No turn of the loop: a recovery is quicker without, and power cuts are explored from the moments."""
+        """Between two operations."""
         self.operations += 1
-        if self._dead or self.operations == self.cut_at:
+        if self._dead:
             self.die()
+        if self.takes_turns:
+            await asyncio.sleep(0)
 
 
 @lru_cache(maxsize=256)

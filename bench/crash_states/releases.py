@@ -1,19 +1,17 @@
-"""Versions of a model as the cloud would publish them, small, and the assignments that name them. All of it signed."""
+"""Versions of a model as the cloud would publish them, small, and the signed assignments that name them."""
 
 from dataclasses import dataclass
 from functools import cache
 
-from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-
+from bench.crash_states.repository import DIRECTOR
 from simulator.core.rng import Rng
-from wire.adapters.keys import SigningKey
+from wire.adapters.zstd_delta import pack
 from wire.assignment import Assignment, Execution, FederatedPolicy, SlotAssignment
 from wire.codec import encode
-from wire.dsse import ASSIGNMENT_TYPE, RELEASE_TYPE, seal
+from wire.dsse import ASSIGNMENT_TYPE, seal
 from wire.release import Companions, Golden, ObjectRef, Release, RuntimeNeeds, Tensor, Variant, object_ref
 
 DEVICE, MODEL, SLOT = "p01-left", "watch", "main"
-DIRECTOR, PUBLISHER, STRANGER = (SigningKey(Ed25519PrivateKey.from_private_bytes(bytes([n]) * 32)) for n in (1, 2, 3))
 FEATURES = 4
 """Values of one input."""
 SMALL_BYTES = 130_000
@@ -24,10 +22,9 @@ LARGE_BYTES = 1_100_000
 
 @dataclass(frozen=True)
 class Shipped:
-    """A signed release with its files by digest."""
+    """A release with its files by digest, the document of the release among them."""
 
     release: Release
-    envelope: bytes
     files: dict[str, bytes]
 
     @property
@@ -37,13 +34,13 @@ class Shipped:
 
 
 @cache
-def ship(version: int, size: int = SMALL_BYTES, key: SigningKey = PUBLISHER) -> Shipped:
+def ship(version: int, size: int = SMALL_BYTES) -> Shipped:
     """Version `version` with a model of `size` random bytes."""
     rng = Rng(version, "model")
-    return release(version, rng.bytes(size), rng.bytes(1_000), key)
+    return release(version, rng.bytes(size), rng.bytes(1_000))
 
 
-def release(version: int, model: bytes, golden: bytes, key: SigningKey = PUBLISHER) -> Shipped:
+def release(version: int, model: bytes, golden: bytes) -> Shipped:
     """Version `version` of these files."""
     document = Release(
         model=MODEL,
@@ -64,8 +61,15 @@ def release(version: int, model: bytes, golden: bytes, key: SigningKey = PUBLISH
         companions=Companions(golden=object_ref(golden), parameters=object_ref(b"parameters")),
         card=object_ref(b"card"),
     )
-    envelope = seal(encode(document), RELEASE_TYPE, key.signers())
-    return Shipped(document, envelope, {object_ref(data).sha256: data for data in (model, golden, envelope)})
+    return Shipped(document, {object_ref(data).sha256: data for data in (model, golden, encode(document))})
+
+
+def revise(version: int, base: Shipped) -> tuple[Shipped, bytes]:
+    """Version `version`, of which the model differs little from that of `base`, and the delta between them."""
+    rng = Rng(version, "revision")
+    before = base.files[base.model.sha256]
+    after = before[:2_000] + rng.bytes(2_000) + before[4_000:]
+    return release(version, after, rng.bytes(1_000)), pack(before, after)
 
 
 def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_window_s: float = 1.0) -> SlotAssignment:
@@ -78,7 +82,7 @@ def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_windo
         version=shipped.release.version,
         variant=variant.name,
         sha256=variant.file.sha256,
-        release=object_ref(shipped.envelope).brief(),
+        release=object_ref(encode(shipped.release)).brief(),
         execution=Execution(id=f"{slot}-{shipped.release.version}", attempt=attempt, **timing),
     )
 

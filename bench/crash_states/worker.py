@@ -4,19 +4,21 @@ import gc
 import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
 from bench.crash_states.bugs import BUGS
-from bench.crash_states.explore import begin, explore
-from bench.crash_states.scenarios import SCENARIOS
+from bench.crash_states.explore import Recovery, Start, State, begin, record, recover
+from bench.crash_states.scenarios import SCENARIOS, Scenario
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """Explore share number `share[0]` of `share[1]` of a scenario; with a bug, only until it is found."""
+    """Explore share number `share[0]` of `share[1]` of a scenario, and cut every `nested`th recovery again (0: none);
+    with a bug, only until it is found."""
 
     scenario: str
     share: tuple[int, int] = (0, 1)
-    nested: int = 1
+    nested: int = 0
     bug: str = ""
 
 
@@ -30,6 +32,15 @@ class Findings:
     per_operation: Counter[str] = field(default_factory=Counter)
     violations: list[str] = field(default_factory=list)
 
+    def add(self, recovery: Recovery) -> None:
+        """One more state was recovered from."""
+        self.violations += recovery.broken
+        if recovery.nested:
+            self.nested.add(recovery.digest)
+        elif recovery.digest not in self.states:
+            self.states.add(recovery.digest)
+            self.per_operation[recovery.operation] += 1
+
 
 def prepare() -> None:
     """Once in each process: what was loaded by now is no garbage, and thousands of devices need not log."""
@@ -40,21 +51,36 @@ def prepare() -> None:
 
 def work(task: Task) -> Findings:
     """Do it."""
-    scenario = next(one for one in SCENARIOS if one.name == task.scenario)
-    start, findings = begin(scenario), Findings(task)
-    if not task.bug:
-        for recovery in explore(scenario, start, task.share, task.nested):
-            findings.violations += recovery.broken
-            if recovery.nested:
-                findings.nested.add(recovery.digest)
-            elif recovery.operation:
-                findings.states.add(recovery.digest)
-                findings.per_operation[recovery.operation] += 1
-        return findings
-    bug = next(one for one in BUGS if one.name == task.bug)
-    with bug.seeded():
-        for recovery in explore(scenario, replace(start, disk=bug.disk), nested=0):
-            if recovery.broken:
-                findings.violations = recovery.broken
-                break
+    if task.bug:
+        return _look_for(task)
+    scenario, start, states, broken = _recorded(task.scenario)
+    findings = Findings(task, violations=list(broken))
+    for number, state in enumerate(states[task.share[0] :: task.share[1]]):
+        cut_again = task.nested > 0 and number % task.nested == 0
+        for recovery in recover(scenario, state, start, cut_again=cut_again):
+            findings.add(recovery)
     return findings
+
+
+@lru_cache(maxsize=1)
+def _recorded(name: str) -> tuple[Scenario, Start, list[State], list[str]]:
+    """The shares of a scenario come one after the other."""
+    scenario = next(one for one in SCENARIOS if one.name == name)
+    start = begin(scenario)
+    states, broken = record(scenario, start)
+    gc.collect()
+    gc.freeze()
+    return scenario, start, states, broken
+
+
+def _look_for(task: Task) -> Findings:
+    bug = next(one for one in BUGS if one.name == task.bug)
+    scenario = next(one for one in SCENARIOS if one.name == task.scenario)
+    start = replace(begin(scenario), disk=bug.disk)
+    with bug.seeded():
+        states, broken = record(scenario, start, orders=1)
+        for state in states:
+            if broken:
+                break
+            broken = [one for recovery in recover(scenario, state, start, cut_again=False) for one in recovery.broken]
+    return Findings(task, violations=broken)

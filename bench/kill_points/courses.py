@@ -44,6 +44,13 @@ def retained(courses: tuple[Course, ...]) -> dict[str, bytes]:
     return held
 
 
+def vouched() -> tuple[Shipped, ...]:
+    """Every version that the publisher vouches for: all of them."""
+    return tuple(
+        {one.release.version: one for course in all_courses() for one in (*course.before, course.last)}.values()
+    )
+
+
 @cache
 def all_courses() -> tuple[Course, ...]:
     """Enrolment with a first installation, an update that ends with garbage collection, and one that is refused."""

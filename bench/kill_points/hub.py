@@ -1,11 +1,13 @@
 """Just enough of a hub on a real broker: admits devices, retains what they shall fetch, receipts what they say."""
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
-from bench.crash_states.releases import DIRECTOR, PUBLISHER
+from bench.crash_states.repository import Repository, tell_time
 from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.asks import Answer, Ask, AskMetadata, AskTime, MetadataPiece, TimeTold
 from wire.codec import decode, encode
 from wire.identity import Broker, ClaimFile, EnrolReply, EnrolRequest
 from wire.messages import Receipt, Reported, Telemetry
@@ -58,8 +60,9 @@ class Talk:
 class Hub:
     """The far side of some devices."""
 
-    def __init__(self, broker: Broker) -> None:
+    def __init__(self, broker: Broker, repository: Repository) -> None:
         self.broker = broker
+        self.repository = repository
         self.link = MqttLink(broker, Credentials("hub", ""))
         self.link.on_message = self._on_message
         self.talks: dict[str, Talk] = {}
@@ -69,7 +72,7 @@ class Hub:
         """Connect."""
         up = asyncio.Event()
         self.link.on_up = up.set
-        channels = [TOPICS.all_up(channel) for channel in ("status", "reported", "telemetry")]
+        channels = [TOPICS.all_up(channel) for channel in ("status", "reported", "telemetry", "ask")]
         await self.link.subscribe(f"{TOPICS.root}/enrol/up/+", *channels)
         await self.link.start()
         await asyncio.wait_for(up.wait(), CONNECT_S)
@@ -93,8 +96,7 @@ class Hub:
             token=device.ljust(40, "-"),
             enrol_username="enrol",
             enrol_password="enrol",  # noqa: S106 - this broker lets anybody in
-            director_keys=(DIRECTOR.public_hex,),
-            publisher_keys=(PUBLISHER.public_hex,),
+            root=self.repository.root,
         )
 
     async def forget(self, device: str) -> None:
@@ -135,8 +137,20 @@ class Hub:
                 talk = self.talks[device]
                 talk.reports.append(report)
                 await self._take(talk, "reported", report.seq)
+            case Upward(device=device, channel="ask"):
+                await self._answer(device, decode(payload, Ask))
             case Upward(device=device, channel="telemetry"):
                 await self._take(self.talks[device], "telemetry", decode(payload, Telemetry).seq)
+
+    async def _answer(self, device: str, ask: Ask) -> None:
+        match ask.what:
+            case AskMetadata():
+                what: MetadataPiece | TimeTold = self.repository.piece(ask.what)
+            case AskTime():
+                what = tell_time(ask.what, device, time.time_ns())
+            case _:
+                return
+        await self.link.publish(TOPICS.dn(device, "answer"), encode(Answer(id=ask.id, what=what)))
 
     async def _take(self, talk: Talk, channel: str, seq: int) -> None:
         talk.count(channel, seq)

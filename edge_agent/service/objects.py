@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from edge_agent.core.pointer import Record
 from edge_agent.core.reading import read_release
-from edge_agent.core.slot import Deployed
+from edge_agent.core.slot import Deployed, State
 from edge_agent.errors import DiskError, FileMissingError, RefusedError
 from edge_agent.ports import Disk
 from wire.release import ObjectRef, Release
@@ -67,9 +67,11 @@ class Objects:
 
         What a slot wants stays, also in part: an attempt goes on where the one before was cut.
         """
-        wanted = [state.desired for state in record.slots.values() if state.desired is not None]
-        keep = {sha256 for desired in wanted for sha256 in (desired.sha256, desired.release.sha256)}
-        keep |= {delta.file.sha256 for desired in wanted for delta in desired.deltas}
+        keep = set()
+        for state in record.slots.values():
+            if state.desired is not None:
+                keep |= {state.desired.sha256, state.desired.release.sha256}
+                keep |= set() if _has_it(state) else {delta.file.sha256 for delta in state.desired.deltas}
         for deployed in _deployed(record):
             keep |= {deployed.installed.sha256, deployed.release}
             keep |= await self._companions(deployed)
@@ -103,6 +105,13 @@ class Objects:
             return set()
         refs = (companions.golden, companions.parameters, companions.train_step, companions.eval)
         return {ref.sha256 for ref in refs if ref is not None}
+
+
+def _has_it(state: State) -> bool:
+    """Does the slot run what it wants? Then a delta, left by a cut, has served its purpose."""
+    if state.current is None or state.desired is None:
+        return False
+    return state.current.installed.sha256 == state.desired.sha256
 
 
 def _object_of(name: str) -> str:

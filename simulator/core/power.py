@@ -15,7 +15,7 @@ from simulator.core.rng import Rng
 
 BLOCK_BYTES = 512
 """What a disk writes whole or not at all."""
-MAX_TEARS = 3
+MAX_TEARS = 6
 """Places at which the writes to one file are torn: some block bounds, evenly spread."""
 MAX_FREE_CHANGES = 6
 """Of more changed names than these, the older ones have survived: 2**6 subsets are enough."""
