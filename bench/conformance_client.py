@@ -23,28 +23,32 @@ from urllib.parse import quote
 
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
 from edge_agent.adapters.tuf_trust import TufTrust
+from edge_agent.core.patience import Patience
 from edge_agent.core.pointer import Record
 from edge_agent.core.trust import Listed, parse_files
 from edge_agent.errors import AgentError
 from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Uplink
-from edge_agent.service.downloads import Downloads, Patience
+from edge_agent.service.downloads import Downloads
 from edge_agent.service.durable import Journal
 from edge_agent.service.objects import Objects
 from edge_agent.service.tasks import Tasks
+from edge_agent.service.transfer import Line
 from edge_agent.service.trusting import METADATA, TRUST_WORK, Change, Trusting
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
 from wire.asks import MAX_PIECE_BYTES, Answer, Ask, AskMetadata, MetadataPiece, Refused
+from wire.assignment import TransferPolicy
 from wire.codec import decode, encode
 from wire.identity import Broker
 from wire.ports import Inbound
 from wire.release import ObjectRef, object_ref
 from wire.topics import Chunk, Topics
 from wire.transfer.chunks import frames
+from wire.transfer.pace import Bucket
 
 DEVICE = "conformance"
 TOPICS = Topics("conformance/1")
@@ -129,10 +133,12 @@ async def connected(broker: Broker, data: Path, metadata_url: str) -> AsyncItera
         runtime=LightRuntime(disk, clock),
         captures=MemoryCaptures(),
         machine=FixedMachine(),
+        offload=offload,
     )
     tasks = Tasks(lambda error: print(f"{error!r}", file=sys.stderr))
     asking = Asking(Uplink(DEVICE, TOPICS, link, clock, tasks), ids)
-    downloads = Downloads(ports, TOPICS, Objects(disk))
+    line = Line(link, clock, ids, TOPICS, asking.send, TransferPolicy, Bucket(clock.monotonic_ns()), offload)
+    downloads = Downloads(disk, Objects(disk), line)
     trusting = Trusting(ports, DEVICE, asking)
     await _remembering(trusting, Journal(disk))
 

@@ -22,7 +22,8 @@ from bench.damaged_models.watch_model import Variant, export
 from bench.fuzzing.mutation import BLIND, Mutator, flip_bit, set_bytes
 from bench.result import Outcome, finish
 from edge_agent.adapters.child_installer import ChildInstaller
-from edge_agent.installer import Request, Verdict
+from edge_agent.canary import CanaryOrder, Verdict
+from edge_agent.installer import Limits, Order
 from edge_agent.ports import CanaryRequest
 
 SHORT_MODELS = 5_000
@@ -81,7 +82,7 @@ class _Bench:
             variant, model = self._damaged()
             if model == variant.model:
                 continue
-            verdict, end = child.judge(self._request(variant, model))
+            verdict, end = child.judge(self._order(variant, model))
             ends[_kind(verdict, end)] += 1
         deaths = {name: count for name, count in sorted(ends.items()) if name.startswith("SIG")}
         judged = sum(ends.values())
@@ -105,7 +106,7 @@ class _Bench:
         tally: Counter[str] = Counter(models=0, accepted=0, refused=0, unread=0)
         for _ in range(self._settings.installed):
             variant, model = self._damaged()
-            self._request(variant, model)
+            self._order(variant, model)
             limit_s = 10 * self._settings.time_limit_s
             order = CanaryRequest("model", "golden", variant.logits, variant.tolerance, limit_s)
             tally["models"] += 1
@@ -119,11 +120,11 @@ class _Bench:
 
     def _passes(self, child: Gate, variant: Variant) -> bool:
         """Does the undamaged model pass? What refuses it may be the state an earlier one left: a new child decides."""
-        request = self._request(variant, variant.model)
-        if not child.judge(request)[0].reason:
+        order = self._order(variant, variant.model)
+        if not child.judge(order)[0].reason:
             return True
         child.close()
-        return not child.judge(request)[0].reason
+        return not child.judge(order)[0].reason
 
     def _damaged(self) -> tuple[Variant, bytes]:
         variant = self._rng.choice(self._variants)
@@ -131,16 +132,11 @@ class _Bench:
             return variant, damaged(variant.model, self._rng)
         return variant, next(self._bytes[variant.name])
 
-    def _request(self, variant: Variant, model: bytes) -> Request:
+    def _order(self, variant: Variant, model: bytes) -> Order:
         self._model.write_bytes(model)
-        return Request(
-            model=str(self._model),
-            golden=str(self._golden),
-            logits=variant.logits,
-            tolerance=variant.tolerance,
-            address_space_bytes=ADDRESS_SPACE_BYTES,
-            cpu_s=NO_END,
-        )
+        paths = {"model": str(self._model), "golden": str(self._golden)}
+        what = CanaryOrder(**paths, logits=variant.logits, tolerance=variant.tolerance)
+        return Order(limits=Limits(cpu_s=NO_END, address_space_bytes=ADDRESS_SPACE_BYTES), what=what)
 
 
 def _kind(verdict: Verdict, end: int) -> str:

@@ -15,9 +15,8 @@ import numpy as np
 
 from bench.mosquitto_fleet import until
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
-from edge_agent.adapters.dsse_trust import DsseTrust
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.bootstrap import assemble, open_desk
+from edge_agent.bootstrap import AgentPolicy, assemble, open_desk
 from edge_agent.errors import NoModelError
 from edge_agent.ports import CanaryRequest, CanaryVerdict, Ports
 from edge_agent.service.agent import offline_status
@@ -29,6 +28,7 @@ from edge_agent.service.tasks import Tasks
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import MemoryDisk
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds
@@ -81,12 +81,21 @@ class RealDevice:
             will=Will(topics.up(identity.username, "status"), offline_status()),
         )
         self.installer = CountingInstaller(disk, clock)
-        trust = DsseTrust(identity.username, self.claim.director_keys, self.claim.publisher_keys)
-        captures, runtime = MemoryCaptures(), LightRuntime(disk, clock)
-        ports = Ports(link, clock, ids, disk, trust, self.installer, runtime, captures, FixedMachine())
+        ports = Ports(
+            link=link,
+            clock=clock,
+            ids=ids,
+            disk=disk,
+            trust=InlineTrust(self.claim.root),
+            installer=self.installer,
+            runtime=LightRuntime(disk, clock),
+            captures=MemoryCaptures(),
+            machine=FixedMachine(),
+            offload=InlineOffload(),
+        )
         uplink = Uplink(identity.username, topics, link, clock, Tasks(on_crash))
         member = Member(self.claim, identity, P256Keys(), BrokerAccess(link), open_desk)
-        agent, api = assemble(ports, uplink, str, InlineOffload(), TELEMETRY_INTERVAL_S, member)
+        agent, api = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(TELEMETRY_INTERVAL_S), member)
         self.inference = api.inference
         await agent.start()
         self.application = asyncio.create_task(self._apply())

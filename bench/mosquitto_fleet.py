@@ -19,16 +19,16 @@ from cloud.bootstrap import started
 from cloud.core.rollout import RolloutState
 from cloud.service import registry
 from cloud.service.registry import Built, Numbers
+from cloud.service.trust import deliveries
 from cloud.settings import Settings
 from cloud.tables import ENROLLED, devices, rollouts
 from simulator.core.rng import Rng
+from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build, random_files
 from wire.adapters.keys import SigningKey
 from wire.codec import decode, encode
-from wire.dsse import RELEASE_TYPE, seal
 from wire.identity import ClaimFile
 from wire.ports import Inbound
-from wire.release import object_ref
 
 MODEL = "proof"
 LOOK_EVERY_S = 0.05
@@ -64,7 +64,7 @@ class RealHub:
 
     context: Context
     http: httpx.AsyncClient
-    publisher: SigningKey
+    publisher: SimulatedPublisher
     broker_kills: int = 0
 
     async def api(self, method: str, path: str, body: Any = None) -> Any:
@@ -93,10 +93,9 @@ class RealHub:
         for data in (*files.all(), encode(built.card)):
             await hub.objects.put(data)
         await hub.store.write(lambda conn: registry.enter(conn, built, now_ns))
-        envelope = seal(encode(built.release), RELEASE_TYPE, self.publisher.signers())
-        await hub.objects.put(envelope)
-        ref = object_ref(envelope)
-        await hub.store.write(lambda conn: registry.accept(conn, built.request, ref, "publisher", now_ns))
+        await hub.objects.put(encode(built.release))
+        signed, notary = self.publisher.sign(built.release), hub.trust.notary
+        await hub.store.write(lambda conn: registry.accept(conn, notary, built.request, signed, "publisher", now_ns))
         return built.release.version
 
     async def roll_out(self, version: int, selector: dict[str, str]) -> str:
@@ -147,15 +146,11 @@ class RealHub:
 @contextlib.asynccontextmanager
 async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealHub]:
     """A hub with mosquitto on the two `ports`, at work."""
-    publisher = SigningKey(Ed25519PrivateKey.generate())
-    key_file = directory / "publisher.pub"
-    key_file.write_text(publisher.public_hex)
     settings = Settings(
         data_dir=str(directory / "hub"),
         broker="mosquitto",
         broker_port=ports[0],
         broker_enrol_port=ports[1],
-        publisher_key_files=(str(key_file),),
     )
     async with started(settings) as running:
         working = asyncio.create_task(running.hub.run())
@@ -163,10 +158,21 @@ async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealH
         transport = httpx.ASGITransport(app=running.app)
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
-            hub = RealHub(running.app.state.context, http, publisher)
-            await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
+            hub = RealHub(running.app.state.context, http, await _found(running.app.state.context))
             try:
+                await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
                 yield hub
             finally:
                 working.cancel()
                 await asyncio.gather(working, return_exceptions=True)
+
+
+async def _found(hub: Context) -> SimulatedPublisher:
+    """A root for this hub, and a publisher who has signed everything under it."""
+    notary, now_ns = hub.trust.notary, hub.clock.now_ns()
+    keys = {name: SigningKey(Ed25519PrivateKey.generate()) for name in ("publisher", "root 1", "root 2", "root 3")}
+    publisher = SimulatedPublisher(keys, notary.online_keys[0], notary.director_keys[0], hub.clock.now_ns)
+    await hub.store.write(lambda conn: deliveries.adopt_root(conn, notary, publisher.root, "operator", now_ns))
+    signed = publisher.documents()
+    await hub.store.write(lambda conn: deliveries.deliver(conn, notary, signed, "publisher", now_ns))
+    return publisher

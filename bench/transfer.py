@@ -170,7 +170,7 @@ def _enter(conn: Connection, built: registry.Built, release: ObjectRef) -> None:
     registry.add_model(conn, MODEL, "none", 0)
     registry.enter(conn, built, 0)
     conn.execute(insert(objects).values(sha256=release.sha256, bytes=release.bytes, created_ns=0))
-    conn.execute(versions.update().values(envelope_ref=msgspec.to_builtins(release)))
+    conn.execute(versions.update().values(release_ref=msgspec.to_builtins(release)))
     plan = msgspec.to_builtins(Plan((Wave(percent=100),))) | {"fleet": 0, "variant": VARIANT, "left_alone": []}
     row = {"id": "r1", "model": MODEL, "version": 1, "slot": "main", "selector": {}, "plan": plan}
     state = {"state": RolloutState.RUNNING, "wave": 0, "evidence": {}, "created_ns": 0, "updated_ns": 0}

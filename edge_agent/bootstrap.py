@@ -16,7 +16,6 @@ from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
 from edge_agent.adapters.tuf_trust import TufTrust
-from edge_agent.core.lifetime import at_least
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, Parts, offline_status
 from edge_agent.service.asking import Asking
@@ -186,8 +185,9 @@ def assemble(
     telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s)
     inference.on_answered = telemetry.changed
     freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
-    now = lambda: at_least(ports.clock.now_ns(), reconciler.record.time_floor_ns)  # noqa: E731
-    membership = Membership(member, Means(ports.disk, ports.ids, uplink, asking, now)) if member else Settled()
+    membership = (
+        Membership(member, Means(ports.disk, ports.ids, uplink, asking, trusting.now_ns)) if member else Settled()
+    )
     told = Told(reconciler, inference, freshness, membership)
     parts = Parts(reconciler, downloads, asking, learner, telemetry, freshness, membership)
     agent = Agent(ports, uplink, parts)

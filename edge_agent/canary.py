@@ -8,6 +8,7 @@ from edge_agent.adapters.machine import peak_rss_bytes
 from edge_agent.adapters.onnx_runtime import open_session
 from wire.codec import Document
 from wire.messages import GoldenResult
+from wire.onnx_file import takes_other_files
 
 if TYPE_CHECKING:
     from edge_agent.ports import Floats
@@ -54,6 +55,9 @@ def _attempt(order: CanaryOrder) -> Verdict:
     expected = vectors.logits.get(order.logits)
     if expected is None:
         return Verdict(reason=f"the golden vectors have no tensor {order.logits!r}")
+    with open(order.model, "rb") as file:
+        if takes_other_files(file.read()):
+            return Verdict(reason="the model takes data from other files; a model is one file")
     session = open_session(order.model)
     actual = np.asarray(session.run(["logits"], {"x": vectors.inputs})[0])
     p50_ms = _p50_ms(lambda: session.run(["logits"], {"x": vectors.inputs[:1]}))

@@ -61,7 +61,9 @@ class SimulatedHub:
         self._ids = SeededIds(world.rng.child("hub ids"))
         keys = {name: _key(world, name) for name in ("director", "online", "publisher", "root 1", "root 2", "root 3")}
         self._notary = TufNotary(lambda: [keys["online"]], lambda: [keys["director"]])
-        self._publisher = SimulatedPublisher(keys, world.clock.now_ns)
+        self._publisher = SimulatedPublisher(
+            keys, keys["online"].public_hex, keys["director"].public_hex, world.clock.now_ns
+        )
         self._found()
         self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
         self._network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)

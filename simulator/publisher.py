@@ -28,10 +28,10 @@ class MemoryShelf:
 
 
 class SimulatedPublisher:
-    """Signs whatever it is shown. `keys`: "online", "director", "publisher", "root 1" to "root 3"."""
+    """Signs whatever it is shown. `keys`: "publisher" and "root 1" to "root 3"; `online`, `director`: the hub's."""
 
-    def __init__(self, keys: Mapping[str, SigningKey], now: Callable[[], int]) -> None:
-        self.root = found_root(keys, now())
+    def __init__(self, keys: Mapping[str, SigningKey], online: str, director: str, now: Callable[[], int]) -> None:
+        self.root = found_root(keys, online, director, now())
         shelf = MemoryShelf()
         shelf.write(ROOT, self.root)
         self._book = Book(shelf, lambda: [keys["publisher"]], now)
@@ -48,15 +48,15 @@ class SimulatedPublisher:
         return self._book.enter(target_path(release.model, release.version), target)
 
 
-def found_root(keys: Mapping[str, SigningKey], now_ns: int) -> bytes:
+def found_root(keys: Mapping[str, SigningKey], online: str, director: str, now_ns: int) -> bytes:
     """Root version 1: three root keys, of which two have signed."""
     holders = [keys[f"root {number}"] for number in (1, 2, 3)]
     named = RootKeys(
         root=tuple(key.public_hex for key in holders),
         threshold=2,
         targets=(keys["publisher"].public_hex,),
-        online=(keys["online"].public_hex,),
-        director=(keys["director"].public_hex,),
+        online=(online,),
+        director=(director,),
     )
     root = make_root(1, now_ns + ROOT_LIFE_S * SECOND, named)
     return sign_root(sign_root(root, holders[0]), holders[1])

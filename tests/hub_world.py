@@ -234,7 +234,8 @@ class World:
         self.director = self.keys["director"]
         self.notary = TufNotary(lambda: [self.keys["online"]], lambda: [self.keys["director"]])
         self.trust = Trust(self.store, self.notary, self.clock)
-        self.publisher = SimulatedPublisher(self.keys, self.clock.now_ns)
+        hub = (self.keys["online"].public_hex, self.director.public_hex)
+        self.publisher = SimulatedPublisher(self.keys, *hub, self.clock.now_ns)
         self.outbox = Outbox(self.store, self.link, self.control, ROOT, self.clock)
         self.door = Door(ROOT)
         self.last = NOTHING

@@ -18,7 +18,7 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509 import load_pem_x509_certificate
 
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.bootstrap import assemble
+from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
@@ -37,6 +37,8 @@ from wire.codec import decode, encode
 from wire.identity import PROOF_CONTEXT, Broker, ClaimFile, EnrolReply, EnrolRequest, RecoverRequest
 from wire.ports import SECOND, Clock, LinkError, LoginRefusedError
 
+REFRESH_S = 1e9
+"""The metadata here does not live for weeks, and nothing is installed."""
 DAY_NS = 24 * 3600 * SECOND
 
 
@@ -122,11 +124,11 @@ class Office:
             return EnrolReply(ok=False, reason=self.no or "never issued here")
         return EnrolReply(ok=True, username=DEVICE, certificate=self.grant(request.csr))
 
-    def on_ask(self, payload: bytes) -> bytes:
-        """A question of the device over its working link."""
+    def on_ask(self, payload: bytes) -> bytes | None:
+        """A question of the device over its working link; None: it is not for us."""
         ask = decode(payload, Ask)
         if not isinstance(ask.what, AskRenewal):
-            return encode(Answer(id=ask.id, what=Refused(reason="not here")))
+            return None
         self.renewals += 1
         what = Refused(reason=self.no) if self.no else Renewed(certificate=self.grant(ask.what.csr))
         return encode(Answer(id=ask.id, what=what))
@@ -179,9 +181,10 @@ class GatedLink(AirLink):
         """Publish; questions are answered at once."""
         if not self._connected:
             raise LinkError("not connected")
+        self._office.air.cloud.now_ns = self._office.clock.now_ns()
         await super().publish(topic, payload)
-        if topic == TOPICS.up(DEVICE, "ask"):
-            self.deliver(TOPICS.dn(DEVICE, "answer"), self._office.on_ask(payload), retained=False)
+        if topic == TOPICS.up(DEVICE, "ask") and (answer := self._office.on_ask(payload)) is not None:
+            self.deliver(TOPICS.dn(DEVICE, "answer"), answer, retained=False)
 
     def cut(self) -> None:
         """The connection breaks."""
@@ -224,7 +227,8 @@ async def member(office: Office, disk: MemoryDisk, given: ClaimFile | None, cras
     link = GatedLink(office, identity)
     ports = Gear(disk, office.clock, link).ports()
     uplink = Uplink(DEVICE, TOPICS, link, office.clock, Tasks(crash))
-    agent, _ = assemble(ports, uplink, str, InlineOffload(), 60.0, Member(claim, identity, keys, link, open_desk))
+    policy = AgentPolicy(60.0, refresh_trust_s=REFRESH_S)
+    agent, _ = assemble(ports, uplink, str, InlineOffload(), policy, Member(claim, identity, keys, link, open_desk))
     await agent.start()
     try:
         yield Started(agent, link)

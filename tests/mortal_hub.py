@@ -15,6 +15,7 @@ from sqlalchemy import Connection
 
 from cloud.adapters.sql_store import SqlStore
 from cloud.ports import BrokerUser
+from cloud.service.enrolment import Door
 from cloud.service.inbox import Inbox
 from cloud.service.outbox import Outbox
 from wire.adapters.mqtt_link import Credentials, MqttLink
@@ -55,8 +56,8 @@ async def main(directory: str, port: str, lives: str) -> None:
     store.lives = int(lives)
     link = MqttLink(Broker(host="127.0.0.1", port=int(port)), Credentials("hub", "x"))
     topics = Topics()
-    outbox = Outbox(store, link, NoControl(), topics)
-    inbox = Inbox(store, outbox, SystemClock(), topics)
+    outbox = Outbox(store, link, NoControl(), topics, SystemClock())
+    inbox = Inbox(store, outbox, SystemClock(), Door(topics))
     link.on_message = inbox.take
     await link.subscribe(*inbox.filters())
     await link.start()

@@ -6,9 +6,9 @@ from hashlib import sha256
 
 from cloud.publisher.ports import HubRefusalError, HubTrust, HubUnreachableError, Shown
 from cloud.publisher.request import SigningRequest
+from simulator.fakes.tuf_repository import new_key
 from simulator.publisher import found_root
 from tests.release_builders import MODEL, gate_report
-from tests.tuf_builder import new_key
 from wire.adapters.keys import SigningKey
 from wire.adapters.tuf_metadata import read_bin
 from wire.adapters.tuf_root import keys_of, make_root, sign_root
@@ -32,7 +32,8 @@ class FakeHub:
         self.deliveries = 0
         self.down = False
         if rooted:
-            self.put("root", 1, found_root(self.keys, NOW))
+            hub = (self.keys["online"].public_hex, self.keys["director"].public_hex)
+            self.put("root", 1, found_root(self.keys, *hub, NOW))
 
     def put(self, role: str, version: int, data: bytes) -> None:
         """Show this document."""

@@ -1,11 +1,10 @@
 """A cloud for what devices ask about trust: a repository that starts the same every time, and a director's clock."""
 
-import copy
 from collections.abc import Callable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
-from tests.tuf_builder import TufRepository
+from simulator.fakes.tuf_repository import TufRepository
 from wire.adapters.keys import SigningKey
 from wire.asks import MAX_PIECE_BYTES, Answer, Ask, AskMetadata, AskTime, MetadataPiece, Refused, SignedTime, TimeTold
 from wire.codec import encode
@@ -22,11 +21,7 @@ ROOT = FOUNDATION.root
 
 def fork(repository: TufRepository = FOUNDATION) -> TufRepository:
     """A repository that goes its own way from here."""
-    one = copy.copy(repository)
-    one.root_keys = list(repository.root_keys)
-    one.files, one.versions, one._listed = dict(repository.files), dict(repository.versions), dict(repository._listed)
-    one.bins = {name: dict(targets) for name, targets in repository.bins.items()}
-    return one
+    return repository.fork()
 
 
 def piece(files: dict[str, bytes], ask: AskMetadata, most: int = MAX_PIECE_BYTES) -> MetadataPiece:

@@ -96,4 +96,4 @@ class SignedTime(Document, frozen=True, kw_only=True):
     schema: int = SCHEMA
     device: Name
     nonce: Nonce
-    now_ns: int
+    now_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]

@@ -1,11 +1,14 @@
 """The desired state of one device, signed by the hub's director key. It names a release; it never vouches for one."""
 
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 
 from wire.codec import SCHEMA, Document
 from wire.release import Name, ObjectRef, Sha256
+
+MAX_SLOTS: Final = 16
+"""Slots of one device; a report has room for as many."""
 
 
 class Execution(Document, frozen=True, kw_only=True):
@@ -72,9 +75,9 @@ class Assignment(Document, frozen=True, kw_only=True):
 
     schema: int = SCHEMA
     device: Name
-    sequence: Annotated[int, msgspec.Meta(ge=1)]
-    issued_ns: int
-    slots: tuple[SlotAssignment, ...] = ()
+    sequence: Annotated[int, msgspec.Meta(ge=1, le=2**63 - 1)]
+    issued_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    slots: Annotated[tuple[SlotAssignment, ...], msgspec.Meta(max_length=MAX_SLOTS)] = ()
     capture: CapturePolicy = CapturePolicy()
     federated: FederatedPolicy = FederatedPolicy()
     transfer: TransferPolicy = TransferPolicy()

@@ -13,6 +13,8 @@ from wire.release import RuntimeNeeds
 
 BUILT_IN_DOMAINS: Final = {"onnxruntime": ("ai.onnx.ml", "com.microsoft")}
 """Engine -> domains beside the standard one that its official builds contain."""
+_DIGITS = 9
+"""A peer may send any number of digits, and int() gives up beyond some thousands."""
 _NAMED = 3
 """Missing operators that a reason names; the rest are counted."""
 
@@ -26,13 +28,13 @@ def unmet_need(needs: RuntimeNeeds, have: Capabilities, held_bytes: int = 0) -> 
 
 
 def version_tuple(version: str) -> tuple[int, ...]:
-    """Leading numbers of a dotted version: "1.31.1rc2" -> (1, 31, 1)."""
+    """Leading numbers of a dotted version: "1.31.1rc2" -> (1, 31, 1). Of a number's digits the first 9 count."""
     numbers = []
     for part in version.split("."):
         digits = part[: len(part) - len(part.lstrip("0123456789"))]
         if not digits:
             break
-        numbers.append(int(digits))
+        numbers.append(int(digits[:_DIGITS]))
     return tuple(numbers)
 
 

@@ -53,7 +53,7 @@ class Repository:
 
 def publish(releases: Iterable[Release], *, renewed: bool = False, now_ns: int = EPOCH_NS) -> Repository:
     """Everything signed for these releases. `renewed`: a second root with another online key, and what follows."""
-    publisher = SimulatedPublisher(KEYS, lambda: now_ns)
+    publisher = SimulatedPublisher(KEYS, KEYS["online"].public_hex, DIRECTOR.public_hex, lambda: now_ns)
     for release in releases:
         publisher.sign(release)
     documents, files = publisher.documents(), {"1.root.json": publisher.root}

@@ -1,4 +1,4 @@
-"""A child that judges models until one kills it, and is then replaced; its its verdicts are read as the daemon does."""
+"""A child that judges models until one kills it, and is then replaced; its lines are read as the daemon reads them."""
 
 import os
 import select
@@ -8,9 +8,11 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from edge_agent.adapters.child_installer import _environment, _verdict
-from edge_agent.installer import Request, Verdict
-from wire.codec import encode
+from edge_agent.adapters.child import _environment, _signal_name
+from edge_agent.canary import Verdict
+from edge_agent.installer import Order
+from wire.codec import decode, encode
+from wire.errors import WireError
 
 START_LIMIT_S = 60.0
 RENEWED_AFTER = 1_000
@@ -26,7 +28,7 @@ class Gate:
         self._judged = 0
         self.starts = 0
 
-    def judge(self, request: Request) -> tuple[Verdict, int]:
+    def judge(self, order: Order) -> tuple[Verdict, int]:
         """The verdict as the daemon would read it, and the signal that ended the child: 0 = none, -1 = too slow."""
         child = self._living()
         assert child.stdin is not None
@@ -34,7 +36,7 @@ class Gate:
         first = self._judged == 0
         self._judged += 1
         try:
-            child.stdin.write(encode(request) + b"\n")
+            child.stdin.write(encode(order) + b"\n")
             child.stdin.flush()
         except BrokenPipeError:
             return self._dead(child)
@@ -44,7 +46,7 @@ class Gate:
             child.wait()
             self._child = None
             return Verdict(reason=f"not done after {self._time_limit_s:g} s"), -1
-        return (_verdict(0, line), 0) if line.endswith(b"\n") else self._dead(child)
+        return (_read(line), 0) if line.endswith(b"\n") else self._dead(child)
 
     def close(self) -> None:
         """End the child."""
@@ -72,7 +74,16 @@ class Gate:
     def _dead(self, child: subprocess.Popen[bytes]) -> tuple[Verdict, int]:
         child.communicate()
         self._child = None
-        return _verdict(child.returncode, b""), -min(0, child.returncode)
+        number = -min(0, child.returncode)
+        end = f"was killed by {_signal_name(number)}" if number else f"failed with exit code {child.returncode}"
+        return Verdict(reason=f"the installer child {end}"), number
+
+
+def _read(line: bytes) -> Verdict:
+    try:
+        return decode(line, Verdict)
+    except WireError as error:
+        return Verdict(reason=f"the installer child gave no verdict: {error}")
 
 
 @contextmanager

@@ -5,19 +5,21 @@ A fresh child per model costs a quarter of a second, most of it imports; this on
 
 import sys
 
-from edge_agent.installer import Request, _limit, attempt
+from edge_agent.canary import CanaryOrder, attempt
+from edge_agent.installer import Order, limit
 from wire.codec import decode, encode
 
 
 def main() -> None:
-    """Requests come as lines of JSON, the first of which sets the limits; verdicts go out the same way."""
+    """Orders come as lines of JSON, the first of which sets the limits; verdicts go out the same way."""
     limited = False
     for line in sys.stdin.buffer:
-        request = decode(line, Request)
+        order = decode(line, Order)
         if not limited:
-            _limit(request)
+            limit(order.limits)
             limited = True
-        sys.stdout.buffer.write(encode(attempt(request)) + b"\n")
+        assert isinstance(order.what, CanaryOrder)
+        sys.stdout.buffer.write(encode(attempt(order.what)) + b"\n")
         sys.stdout.buffer.flush()
 
 

@@ -7,15 +7,20 @@ from operator import eq
 from typing import Any, Final
 
 import msgspec
+import numpy as np
+from onnx import TensorProto, helper
 
 from bench.fuzzing import samples as good
 from bench.fuzzing.assault import Parser
+from bench.fuzzing.trust import trust_parsers
 from cloud.core.plausible import check_reported, check_status, check_telemetry
-from edge_agent.core import pointer
+from edge_agent.canary import Verdict
+from edge_agent.core import pointer, spool
 from edge_agent.core.reading import read_assignment
 from edge_agent.core.slot import State
+from edge_agent.core.trust import Given, Heard, Judgement, Said, dump_files, founded_on, parse_files
 from edge_agent.errors import DamagedRecordError, EnrolmentError, RefusedError
-from edge_agent.installer import Verdict
+from edge_agent.installer import MAX_ORDER_BYTES
 from edge_agent.service.claims import parse_claim
 from federated.core.replies import Limits, check_offer, check_update
 from federated.records import ARRAYS, from_object
@@ -28,24 +33,29 @@ from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Verify, seal, unseal
 from wire.federated import Down, Reply
 from wire.identity import ClaimFile, EnrolReply, EnrolRequest, RecoverRequest
 from wire.messages import GoldenResult, Phase, Receipt, Reported, Status, Telemetry, Want
+from wire.onnx_file import takes_other_files
 from wire.release import Release
 from wire.topics import Topics
+from wire.transfer import bitmap
 from wire.transfer.chunks import CHUNK_BYTES, frame, frames, unframe
 from wire.transfer.receiver import Receiver, Rejected, Write
 
 FLOOR: Final = 40
 RECORD: Final = pointer.Record(
     boot=3,
-    sequence=41,
+    heard={"k": Heard(sequence=41)},
+    director="k",
     floors={"watch": 5},
     slots={"main": State(phase=Phase.FETCHING, desired=good.ASSIGNMENT.slots[0])},
 )
 TOPICS: Final = Topics()
+FRAMES: Final = tuple(spool.Frame(seq, b"telemetry %d" % seq, done=seq - 1) for seq in (7, 8, 11))
+HELD: Final = {"timestamp.json": b"{}", "2.root.json": b'{"signed":{}}'}
 
 
 def parsers() -> tuple[Parser, ...]:
     """All of them."""
-    return (*_signed(), *_control(), *_device_files(), *_binary())
+    return (*trust_parsers(), *_signed(), *_control(), *_device_files(), *_child(), *_binary())
 
 
 def _signed() -> tuple[Parser, ...]:
@@ -56,7 +66,7 @@ def _signed() -> tuple[Parser, ...]:
 
     def assignment(data: bytes) -> Assignment:
         envelope = seal(data, ASSIGNMENT_TYPE, {"k": lambda message: b""})
-        return read_assignment(envelope, {"k": anyone}, good.DEVICE, FLOOR)
+        return read_assignment(envelope, {"k": anyone}, good.DEVICE, lambda key: Heard(sequence=FLOOR), "k")[0]
 
     return (
         Parser(
@@ -139,7 +149,6 @@ def _topics() -> tuple[bytes, ...]:
 def _device_files() -> tuple[Parser, ...]:
     """What lies on the device or is handed to it."""
     record = pointer.dump(RECORD)
-    verdict = Verdict(golden=GoldenResult(matched=32, total=32, max_error=0.0), p50_ms=0.4, rss_bytes=1 << 25)
 
     def claim(data: bytes) -> ClaimFile:
         return parse_claim(data, "claim.json")
@@ -151,7 +160,19 @@ def _device_files() -> tuple[Parser, ...]:
         Parser("claim file", (encode(good.CLAIM),), claim, (EnrolmentError,), _round_trip),
         Parser("public keys", (b"d7" * 32 + b"," + b"5a" * 32,), keys),
         Parser("pointer record", (record,), pointer.parse, (DamagedRecordError,), partial(eq, RECORD)),
+        Parser("root in a claim", (good.CLAIM.root,), founded_on),
+        Parser("held metadata", (dump_files(HELD),), parse_files, (), lambda files: files in ({}, HELD)),
+    )
+
+
+def _child() -> tuple[Parser, ...]:
+    """What the installer child and the daemon say to each other."""
+    verdict = Verdict(golden=GoldenResult(matched=32, total=32, max_error=0.0), p50_ms=0.4, rss_bytes=1 << 25)
+    said = (Said(what=good.ASKS[0].what), Said(what=Judgement(refusal="no", files=HELD)))  # type: ignore[arg-type]
+    return (
         _document("canary verdict", (verdict,), Verdict),
+        _document("trust child's line", said, Said, MAX_ORDER_BYTES),
+        _document("daemon's line", (Given(what=good.ANSWERS[0].what),), Given, MAX_ORDER_BYTES),  # type: ignore[arg-type]
     )
 
 
@@ -169,11 +190,38 @@ def _binary() -> tuple[Parser, ...]:
         return check_update(arrays, from_object(data, good.RECORDS)[ARRAYS], Limits())
 
     return (
+        Parser("chunk bitmap", (bitmap.pack((0, 2), 3), bitmap.pack(range(99), 100)), _unpacked, ()),
+        Parser("outbox file", (_outbox(),), spool.parse, (), lambda found: found == FRAMES[: len(found)]),
         Parser("chunk frame", chunks, unframe, sound=_framed),
         Parser("received chunk", chunks[:2], received, (), _kept),
+        Parser("ONNX file", _models(), takes_other_files, sound=_is_bool),
         Parser("golden file", (good.GOLDEN_FILE,), golden.parse),
         Parser("federated update", (good.ARRAYS_FILE,), update),
     )
+
+
+def _unpacked(data: bytes) -> object:
+    return bitmap.unpack(data, 3), bitmap.unpack(data, 100)
+
+
+def _outbox() -> bytes:
+    return b"".join(map(spool.dump, FRAMES))
+
+
+def _models() -> tuple[bytes, ...]:
+    """One file, and one that wants another."""
+    weights = np.ones((4, 3), np.float32)
+    tensor = helper.make_tensor("w", TensorProto.FLOAT, weights.shape, weights.tobytes(), raw=True)
+    elsewhere = TensorProto(name="w", data_type=TensorProto.FLOAT, data_location=TensorProto.EXTERNAL)
+    elsewhere.external_data.add(key="location", value="golden")
+    ends = [helper.make_tensor_value_info(name, TensorProto.FLOAT, None) for name in ("x", "logits")]
+    nodes = [helper.make_node("MatMul", ["x", "w"], ["logits"])]
+    graphs = [helper.make_graph(nodes, "g", ends[:1], ends[1:], [one]) for one in (tensor, elsewhere)]
+    return tuple(helper.make_model(graph).SerializeToString() for graph in graphs)
+
+
+def _is_bool(value: object) -> bool:
+    return isinstance(value, bool)
 
 
 def _framed(parts: tuple[int, int, bytes]) -> bool:
@@ -184,7 +232,7 @@ def _framed(parts: tuple[int, int, bytes]) -> bool:
 def _kept(outcome: tuple[Receiver, list[object]]) -> bool:
     """Either the very chunk is to be written, or nothing changed."""
     receiver, outputs = outcome
-    untouched = receiver.outstanding == (0, 1, 2) and not receiver.complete
+    untouched = set(receiver.outstanding) == {0, 1, 2} and not receiver.complete
     match outputs:
         case [Write(0, 0, data)]:
             return data == good.OBJECT[:CHUNK_BYTES] and untouched

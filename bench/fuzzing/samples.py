@@ -160,8 +160,7 @@ CLAIM: Final = ClaimFile(
     token="t" * 43,
     enrol_username="enrol",
     enrol_password="not a secret",  # noqa: S106 - a sample
-    director_keys=("d7" * 32,),
-    publisher_keys=("5a" * 32,),
+    root=b'{"signatures":[],"signed":{"_type":"root","version":1,"x-fleetloop-director":["' + b"d7" * 32 + b'"]}}',
 )
 ASKS: Final = tuple(
     Ask(id="q1", what=what)

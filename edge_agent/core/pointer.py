@@ -6,15 +6,15 @@ key that signed them: a key that replaces a stolen one starts anew, and what the
 """
 
 import hashlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Final
 
 import msgspec
 
 from edge_agent.core.slot import State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
-from edge_agent.errors import DamagedRecordError
-from wire.assignment import Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
+from edge_agent.errors import DamagedRecordError, RefusedError
+from wire.assignment import MAX_SLOTS, Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 from wire.release import Name, Sha256
@@ -63,6 +63,19 @@ class Record(Document, frozen=True, kw_only=True):
     def with_slots(self, states: Mapping[str, State]) -> "Record":
         """The record with these slots replaced."""
         return msgspec.structs.replace(self, slots={**self.slots, **states})
+
+    def check_room(self, names: Collection[str]) -> None:
+        """See that the slots which hold a model and these `names` are not too many together. Raises RefusedError."""
+        held = {name for name, state in self.slots.items() if _holds_model(state)}
+        if len(held | set(names)) > MAX_SLOTS:
+            raise RefusedError(f"assignment: {len(held)} slots hold models; there is room for {MAX_SLOTS} in all")
+
+    def forgetting(self, names: Collection[str]) -> "Record":
+        """The record without those of these slots that hold no model, where there are too many slots in all."""
+        if len(self.slots) <= MAX_SLOTS:
+            return self
+        kept = {name: state for name, state in self.slots.items() if name not in names or _holds_model(state)}
+        return msgspec.structs.replace(self, slots=kept)
 
     def with_floor(self, model: str, counter: int) -> "Record":
         """The record with the floor of `model` at `counter`, or higher if it was."""
@@ -118,6 +131,10 @@ class Record(Document, frozen=True, kw_only=True):
     def next_boot(self) -> "Record":
         """The record of one more start."""
         return msgspec.structs.replace(self, boot=self.boot + 1)
+
+
+def _holds_model(state: State) -> bool:
+    return any(deployed is not None for deployed in (state.current, state.previous, state.trial))
 
 
 class _Sealed(Document, frozen=True, kw_only=True):

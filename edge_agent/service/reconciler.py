@@ -8,7 +8,7 @@ item stays first in line and is tried again, while the models that are loaded go
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
@@ -230,6 +230,7 @@ class Reconciler:
         record = self.record
         try:
             assignment, key = self._trusting.read_assignment(item.envelope)
+            record.check_room([slot.slot for slot in assignment.slots])
         except RefusedError as error:
             if isinstance(error, UnknownDirectorError):
                 self._unheard = item.envelope
@@ -259,7 +260,7 @@ class Reconciler:
             self._put(Desired(self._unheard, lambda: None))
             self._unheard = None
 
-    async def _apply(self, record: Record, items: Iterable[Happened]) -> None:
+    async def _apply(self, record: Record, items: Sequence[Happened]) -> None:
         """Decide on each item, write the outcome down, then perform the effects."""
         effects: list[tuple[str, Effect]] = []
         for item in items:
@@ -272,6 +273,7 @@ class Reconciler:
                 record = record.with_floor(desired.model, desired.min_counter)
             record = record.with_slots({item.slot: decision.state})
             effects += [(item.slot, effect) for effect in decision.effects]
+        record = record.forgetting({item.slot for item in items if isinstance(item.event, Unassigned)})
         if record != self.record or self._unwritten:
             await self._journal.save(record)
             self._unwritten, self.durable_boot = "", record.boot

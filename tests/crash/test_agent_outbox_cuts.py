@@ -47,7 +47,7 @@ def payload(seq: int) -> bytes:
 
 def size_of(disk: MemoryDisk) -> int:
     """Bytes of all segments as they are now."""
-    return sum(len(inode.data) for name, inode in disk._names.items() if name.startswith(FOLDER))
+    return sum(len(disk.peek(path) or b"") for path in disk.paths if path.startswith(FOLDER))
 
 
 async def live(disk: MemoryDisk, clock: VirtualClock, story: Story, rng: Rng) -> None:

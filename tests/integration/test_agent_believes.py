@@ -14,10 +14,10 @@ from simulator.core.clock import EPOCH_NS, VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.fakes.trust import InlineTrust
+from simulator.fakes.tuf_repository import TufRepository, new_key
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import DEVICE, Air, AirLink, Device, Gear, assign, device, ship, wanted
 from tests.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork, piece
-from tests.tuf_builder import TufRepository, new_key
 from wire.asks import AskMetadata, AskTime, MetadataPiece
 from wire.messages import Outcome, Phase, Reported, SlotReport
 from wire.ports import SECOND

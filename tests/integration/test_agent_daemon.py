@@ -19,6 +19,7 @@ import numpy as np
 import pytest
 
 from edge_agent.client import AgentClient, AgentError, Answer
+from simulator.fakes.tuf_repository import TufRepository
 from tests.agent_world import (
     DEVICE,
     DIRECTOR,
@@ -32,7 +33,6 @@ from tests.agent_world import (
 )
 from tests.plain_broker import BrokerProcess
 from tests.trust_world import Cloud
-from tests.tuf_builder import TufRepository
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.asks import Ask
 from wire.codec import encode

@@ -22,6 +22,7 @@ from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
+from edge_agent.core.trust import Heard, Trusted
 from edge_agent.doctor import CHECKS, examine
 from edge_agent.doctor.patient import Finding
 from edge_agent.service.durable import STATE, STATE_COPY, Journal
@@ -34,9 +35,11 @@ from tests.agent_world import DEVICE, ship
 from tests.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
 from tests.certificates import DAY, Authority
 from tests.member_world import claim_file
+from tests.trust_world import DIRECTOR
 from wire.codec import encode
+from wire.dsse import keyid
 from wire.identity import Broker, ClaimFile
-from wire.messages import Installed, Phase, Reported, TrustReport
+from wire.messages import Installed, Phase, Reported
 from wire.ports import SECOND
 
 pytestmark = NEEDS_MOSQUITTO
@@ -47,11 +50,25 @@ CURRENT = Deployed(
     installed=Installed(model="watch", version=1, variant="fp32", sha256=VARIANT.file.sha256),
     release=SHIPPED.ref.sha256,
 )
-RECORD = Record(boot=3, sequence=7, slots={"main": State(phase=Phase.COMMITTED, current=CURRENT)})
+KEY = keyid(DIRECTOR.public)
+
+
+def record_of(time_ns: int = 0, verified_ns: int = 0) -> Record:
+    """The record of a device at rest, which heard this time and found its metadata fresh then; by default just now."""
+    return Record(
+        boot=3,
+        heard={KEY: Heard(sequence=7, time_ns=time_ns)},
+        director=KEY,
+        trust=Trusted(directors=(DIRECTOR.public_hex,), verified_ns=verified_ns or time.time_ns()),
+        slots={"main": State(phase=Phase.COMMITTED, current=CURRENT)},
+    )
+
+
 STATUS = DeviceStatus(
     device=DEVICE,
     connected=True,
     boot=3,
+    trust_problem="",
     reported=Reported(seq=0, sequence=7, agent="1", capabilities=ThisMachine().capabilities(0)),
     predictions=5,
     captured=5,
@@ -95,9 +112,9 @@ class Patient:
         self.claim = msgspec.structs.replace(self.claim, **changes)
         self.save()
 
-    def save_record(self, **changes: Any) -> None:
+    def save_record(self, record: Record | None = None) -> None:
         """Write both copies of the record."""
-        record = msgspec.structs.replace(RECORD, **changes)
+        record = record or record_of()
         asyncio.run(Journal(PosixDisk(self.root, InlineOffload())).save(record))
 
     def certify(self, begin: Any = -DAY, end: Any = DAY, authority: Authority | None = None) -> None:
@@ -257,7 +274,7 @@ BREAKAGES = {
         lambda p: p.certify(authority=Authority()), "certificate", "not signed by the claim's authority", "new claim"
     ),
     "clock behind": Breakage(
-        lambda p: p.save_record(time_floor_ns=time.time_ns() + 3600 * SECOND), "clock", "behind", "NTP"
+        lambda p: p.save_record(record_of(time_ns=time.time_ns() + 3600 * SECOND)), "clock", "behind", "NTP"
     ),
     "unknown host": Breakage(unknown_host, "broker address", "no-such-host", "name server"),
     "nobody listens": Breakage(no_broker, "broker connection", "refused", "hub and broker run"),
@@ -266,6 +283,7 @@ BREAKAGES = {
     ),
     "another authority": Breakage(another_authority, "broker certificate", "", "new claim file"),
     "revoked": Breakage(revoke, "login", "revoked", "a new claim file enrols it again"),
+    "stale trust": Breakage(lambda p: p.save_record(record_of(verified_ns=1)), "trust", "not fresh for", "hub runs"),
     "not running": Breakage(lambda p: None, "daemon", "does not run", "systemctl start"),
 }
 
@@ -289,11 +307,7 @@ RUNNING = {
         "assignment",
         "signed by a stranger",
     ),
-    "stale trust": (
-        {"reported": msgspec.structs.replace(STATUS.reported, trust=TrustReport(verified_ns=1))},
-        "trust",
-        "found fresh",
-    ),
+    "stale trust": ({"trust_problem": "the newest trust metadata expired 5 h ago"}, "trust", "expired 5 h ago"),
 }
 
 

@@ -216,7 +216,7 @@ def test_what_a_failed_attempt_left_does_not_use_up_the_disk_for_the_next() -> N
         async with device(Gear(disk, SystemClock(), AirLink(air))):
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(committed(1))
-            air.desire(assign(2, wanted(TWO, "e2", timing={"step_timeout_s": 0.2})))
+            air.desire(assign(2, wanted(TWO, "e2", timing={"step_timeout_s": 0.5})))
             report = await air.slot(lambda slot: slot.phase is Phase.FAILED)
             assert report.outcome is Outcome.TIMED_OUT
             air.desire(assign(3, wanted(THREE, "e3")))
@@ -236,7 +236,7 @@ def test_an_attempt_goes_on_in_the_space_that_the_one_before_reserved() -> None:
         topic = TOPICS.blob(model, 1)
         chunk = air.retained.pop(topic)
         async with device(Gear(disk, SystemClock(), AirLink(air))):
-            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.2})))
+            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.5})))
             assert (await air.slot(lambda slot: slot.phase is Phase.FAILED)).outcome is Outcome.TIMED_OUT
             air.retained[topic] = chunk
             air.desire(assign(2, wanted(TWO, "e1", attempt=2)))

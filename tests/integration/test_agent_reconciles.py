@@ -127,6 +127,12 @@ BAD_DESIRED = {
         "surprise",
     ),
     "a slot named twice": (assign(5, wanted(TWO), wanted(TWO)), "names a slot twice"),
+    "a sequence that no database holds": (
+        seal(
+            b'{"device":"p01-left","sequence":9223372036854775808,"issued_ns":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()
+        ),
+        "Expected `int` <= 9223372036854775807",
+    ),
     "another schema": (
         seal(b'{"schema":9,"device":"p01-left","sequence":5,"issued_ns":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()),
         "schema 9",
@@ -279,19 +285,20 @@ def test_a_newer_assignment_supersedes_a_running_installation() -> None:
 
 def test_an_execution_that_gets_nothing_ends_as_timed_out_with_its_reason() -> None:
     """By its step's time while chunks stay away, and by its total time whatever happens."""
+    loop = VirtualLoop(Rng(1))
 
     async def scenario() -> None:
         air = air_with()
         air.drop(TWO.release.variants[0].file.sha256)
-        async with device(gear(air)):
-            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.1})))
+        async with device(Gear(MemoryDisk(), VirtualClock(loop), AirLink(air))):
+            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 5.0})))
             report = await air.slot(failed)
-            assert (report.outcome, "nothing new for 0.1 s" in report.reason) == (Outcome.TIMED_OUT, True)
-            air.desire(assign(2, wanted(TWO, "e2", timing={"total_timeout_s": 0.1})))
+            assert (report.outcome, "nothing new for 5 s" in report.reason) == (Outcome.TIMED_OUT, True)
+            air.desire(assign(2, wanted(TWO, "e2", timing={"total_timeout_s": 4.0})))
             report = await air.slot(lambda slot: failed(slot) and slot.execution == "e2")
-            assert (report.outcome, report.reason) == (Outcome.TIMED_OUT, "still fetching after 0.1 s")
+            assert (report.outcome, report.reason) == (Outcome.TIMED_OUT, "still fetching after 4 s")
 
-    run(scenario)
+    loop.run(scenario())
 
 
 def test_altered_chunks_never_become_an_object() -> None:
@@ -305,7 +312,7 @@ def test_altered_chunks_never_become_an_object() -> None:
         air.retained[topic] = good[:-1] + bytes([good[-1] ^ 1])
         disk = MemoryDisk()
         async with device(gear(air, disk)):
-            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.2})))
+            air.desire(assign(1, wanted(TWO, "e1", timing={"step_timeout_s": 0.5})))
             report = await air.slot(failed)
             assert "does not match its digest" in report.reason
             assert sha256 not in await disk.list("objects")
@@ -422,6 +429,7 @@ def test_reports_are_repeated_until_the_hub_has_them() -> None:
     async def scenario() -> None:
         air = Air()
         air.receipts = False
+        air.cloud.serve, air.cloud.now_ns = lambda ask: None, None  # what is learned would be reported, too
         async with device(Gear(MemoryDisk(), clock, AirLink(air))):
             await clock.sleep(30 * SECOND)
             sent = [report.seq - (1 << 32) for report in air.reports]

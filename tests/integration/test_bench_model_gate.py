@@ -12,7 +12,8 @@ from onnx import ModelProto, TensorProto, helper
 from bench import model_gate
 from bench.damaged_models.gate import Gate, gate
 from bench.damaged_models.structures import damaged
-from edge_agent.installer import Request
+from edge_agent.canary import CanaryOrder
+from edge_agent.installer import Limits, Order
 from tests.agent_world import golden_vectors, onnx_model
 
 MODEL = onnx_model(1)
@@ -25,12 +26,13 @@ def child() -> Iterator[Gate]:
         yield one
 
 
-def request(folder: Path, model: bytes) -> Request:
+def order(folder: Path, model: bytes) -> Order:
     """What the gate is asked about `model`."""
     (folder / "model").write_bytes(model)
     (folder / "golden").write_bytes(golden_vectors(MODEL))
     paths = {"model": str(folder / "model"), "golden": str(folder / "golden")}
-    return Request(**paths, logits="logits/fp32", tolerance=0.01, cpu_s=600)
+    what = CanaryOrder(**paths, logits="logits/fp32", tolerance=0.01)
+    return Order(limits=Limits(cpu_s=600), what=what)
 
 
 def killer() -> bytes:
@@ -48,9 +50,9 @@ def killer() -> bytes:
 
 def test_a_model_that_kills_its_judge_is_a_verdict_and_the_next_judge_works(child: Gate, tmp_path: Path) -> None:
     """The signal is named, and a new child accepts the good model."""
-    verdict, end = child.judge(request(tmp_path, killer()))
+    verdict, end = child.judge(order(tmp_path, killer()))
     assert (verdict.reason, end) == ("the installer child was killed by SIGFPE", 8)
-    assert child.judge(request(tmp_path, MODEL))[0].reason == ""
+    assert child.judge(order(tmp_path, MODEL))[0].reason == ""
     assert child.starts == 2
 
 

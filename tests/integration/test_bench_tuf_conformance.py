@@ -13,8 +13,8 @@ import pytest
 
 from bench import tuf_conformance
 from bench.mosquitto import running
+from simulator.fakes.tuf_repository import TufRepository
 from tests.trust_world import DIRECTOR
-from tests.tuf_builder import TufRepository
 
 TOP = Path(__file__).parents[2]
 PATH, DATA = "watch/1.json", b"release one"

@@ -89,7 +89,7 @@ async def finish(world: World, right_after: float) -> None:
     rounds = [RoundReport(round=number, clients=2, eval_acc=0.5, bytes_down=7, bytes_up=9) for number in (1, 1, 2)]
     world.launcher.lines = [encode(line) for line in (*rounds, Ended(event="done", rounds=2))] + [b"not json"]
     world.launcher.files["federated.aggregator"] = aggregator_output(right_after)
-    access = Access(lambda: world.control.endpoint, Login(password="secret"), ROOT)
+    access = Access(lambda: world.control.endpoint, lambda: Login(password="secret"), ROOT)
     optimizing = OptimizeJobs(world.store, world.objects, world.launcher, world.clock, world.ids)
     learning = FederatedJobs(world.store, world.objects, world.launcher, (world.clock, world.ids), access)
     kinds = {"train": optimizing, "derive": optimizing, "federated": learning}

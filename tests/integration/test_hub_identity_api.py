@@ -64,8 +64,6 @@ def test_new_hardware_needs_a_claim_that_replaces(tmp_path: Path) -> None:
     """And keeps the labels that the device has, unless others are given."""
 
     async def scenario(call: Api) -> None:
-        key = {"name": "publisher", "public_key": call.world.publisher.public_hex}
-        await call("admin", "POST", "/publisher-keys", key, 201)
         first = await call("operator", "POST", "/claims", {"device": "p01", "labels": {"arm": "left"}}, 201)
         assert (await call.world.request("c1", first["token"], "a" * 64)).ok
         plain = await call("operator", "POST", "/claims", {"device": "p01"}, 201)

@@ -19,10 +19,10 @@ from cloud.adapters.certificates import ensure
 from cloud.bootstrap import SettingsError, check
 from cloud.core.identity import digest
 from cloud.settings import Settings
+from simulator.fakes.tuf_repository import new_key
 from tests.clients import free_port
 from tests.hub_process import PATIENCE_S, HubProcess, keys_command
 from tests.hub_world import CAPABILITIES
-from tests.tuf_builder import new_key
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.codec import decode, encode
 from wire.identity import Broker, EnrolReply, EnrolRequest

@@ -23,7 +23,7 @@ from cloud.adapters.mosquitto_files import Seat
 from cloud.ports import Roster
 from tests.clients import Client, connected, free_port
 from tests.device_keys import csr, new_key, pem
-from tests.hub_process import HubProcess
+from tests.hub_process import HubProcess, keys_command
 from tests.hub_world import CAPABILITIES
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.asks import Answer, Ask, AskRenewal, Renewed
@@ -43,17 +43,22 @@ CUT_OFF_S = 2.0
 
 @pytest.fixture(scope="module")
 def hub(tmp_path_factory: pytest.TempPathFactory) -> Iterator[HubProcess]:
-    """A running hub whose broker is mosquitto, and which trusts a publisher; a test that ends it starts it again."""
+    """A running hub whose broker is mosquitto, and which has a root of trust; a test that ends it starts it again."""
     one = HubProcess(
         tmp_path_factory.mktemp("mosquitto") / "hub", "--broker", "mosquitto", "--broker-enrol-port", free_port()
     )
     try:
         one.start()
-        one.api("POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
+        found(one)
         yield one
     finally:
         if one.process is not None and one.process.poll() is None:
             one.end(signal.SIGTERM)
+
+
+def found(hub: HubProcess) -> None:
+    """A root of trust, so that there are claim files."""
+    keys_command(hub, "init", keys_dir=hub.directory.parent / "root-keys", publisher=PUBLISHER)
 
 
 def claimed(hub: HubProcess, name: str) -> ClaimFile:
@@ -231,7 +236,7 @@ def test_somebody_elses_broker_serves_the_fleet(tmp_path: Path) -> None:
     async def scenario() -> None:
         await theirs.admit(Roster())
         await asyncio.to_thread(hub.start)
-        await api(hub, "POST", "/publisher-keys", {"name": "publisher", "public_key": PUBLISHER})
+        await asyncio.to_thread(found, hub)
         claim = claimed(hub, "p01")
         async with online(claim, await enrolled(claim)) as device:
             await device.report()

@@ -15,10 +15,10 @@ from cloud.service.trust import deliveries
 from cloud.service.trust.freshness import refresh
 from cloud.service.trust.rows import current_root, file, newest, store
 from cloud.tables import desired, trust_metadata, versions
+from simulator.fakes.tuf_repository import new_key
 from simulator.publisher import SimulatedPublisher
 from tests.hub_steps import fleet, hub, released, request_id, roll_out, train_order
 from tests.hub_world import KEYS, MODEL, World
-from tests.tuf_builder import new_key
 from wire.adapters.keys import SigningKey, verifiers
 from wire.adapters.tuf_metadata import check_snapshot, check_timestamp, make_bin, make_targets
 from wire.adapters.tuf_root import check_root, keys_of, make_root, sign_root
@@ -283,7 +283,7 @@ class TestRootRotation:
             first = await world.store.read(current_root)
             root = await next_root(world)
             keys = {name: new_key() for name in KEYS}
-            stranger = SimulatedPublisher(keys, world.clock.now_ns)
+            stranger = SimulatedPublisher(keys, "a" * 64, "b" * 64, world.clock.now_ns)
             if case in ("gap", "replay"):
                 await adopt(world, root)
             wrong = {

@@ -13,7 +13,7 @@ import pytest
 from bench.mosquitto_fleet import RealHub, free_port, real_hub, until
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.adapters.p256_keys import P256Keys
-from edge_agent.bootstrap import assemble, open_desk
+from edge_agent.bootstrap import AgentPolicy, assemble, open_desk
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
@@ -66,7 +66,7 @@ async def device(disk: MemoryDisk, given: ClaimFile, days: int = 0) -> AsyncIter
     ports = Gear(disk, AheadClock(days), link).ports()
     uplink = Uplink(identity.username, topics, link, ports.clock, Tasks(crashes.append))
     member = Member(claim, identity, keys, BrokerAccess(link), open_desk)
-    agent, _ = assemble(ports, uplink, str, InlineOffload(), 60.0, member)
+    agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(60.0), member)
     await agent.start()
     try:
         yield agent, link

@@ -9,7 +9,7 @@ import pytest
 
 from fleetloop.keys.main import run
 from fleetloop.keys.settings import Settings
-from tests.tuf_builder import new_key
+from simulator.fakes.tuf_repository import new_key
 from wire.adapters.keys import load_or_create
 from wire.adapters.tuf_root import check_root, keys_of
 from wire.errors import MalformedError

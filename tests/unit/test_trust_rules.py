@@ -6,7 +6,7 @@ import pytest
 from tuf.api.metadata import SuccinctRoles
 
 from cloud.core.trust import Change, file_of, next_version, why_not_next, why_not_these
-from tests.tuf_builder import TufRepository, new_key
+from simulator.fakes.tuf_repository import TufRepository, new_key
 from wire.adapters.tuf_metadata import check_bin, check_snapshot, check_targets, make_bin, make_targets
 from wire.adapters.tuf_root import check_root, keys_of, make_root, sign_root, signers_missing
 from wire.errors import MalformedError, OversizeError, SignatureError

@@ -10,16 +10,16 @@ Ring = Callable[[], Sequence[SigningKey]]
 
 
 def key_files(directory: Path, kind: str) -> Ring:
-    """The keys of these files, looked for again whenever they are wanted; `{kind}.key` is made when it is missing.
+    """The keys of these files, looked for again whenever they are wanted; `{kind}.key` is made when there is none.
 
     Their public halves are written to `{kind}.pub` (64 hex digits a line), for whoever makes the root.
     Raises MalformedError for a file that is no key.
     """
     first = directory / f"{kind}.key"
-    load_or_create(first)
 
     def ring() -> Sequence[SigningKey]:
-        return [load_or_create(path) for path in (first, *sorted(directory.glob(f"{kind}-*.key")))]
+        paths = [path for path in (first, *sorted(directory.glob(f"{kind}-*.key"))) if path.exists()]
+        return [load_or_create(path) for path in paths or [first]]
 
     (directory / f"{kind}.pub").write_text("".join(f"{key.public_hex}\n" for key in ring()))
     return ring

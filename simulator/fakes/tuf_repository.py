@@ -1,9 +1,10 @@
-"""A small TUF repository in memory, for tests of whoever reads or serves one: real keys, real metadata, any expiry.
+"""A small TUF repository in memory, for whoever tries those that read or serve one: real keys, metadata, any expiry.
 
 `files` holds what a hub would serve: `timestamp.json`, and `N.role.json` for everything else. Nothing is ever removed,
 so an earlier state can be replayed with `dict(repository.files)`.
 """
 
+import copy
 import hashlib
 from collections.abc import Iterable
 
@@ -56,6 +57,14 @@ class TufRepository:
         """The newest root."""
         return self.files[f"{self.versions['root']}.root.json"]
 
+    def fork(self) -> "TufRepository":
+        """A repository that goes its own way from here."""
+        one = copy.copy(self)
+        one.root_keys = list(self.root_keys)
+        one.files, one.versions, one._listed = dict(self.files), dict(self.versions), dict(self._listed)
+        one.bins = {name: dict(targets) for name, targets in self.bins.items()}
+        return one
+
     def rotate(self, signers: Iterable[SigningKey] = ()) -> bytes:
         """A next root with the keys as they now are, signed by the root keys and whoever else is given."""
         keys = RootKeys(
@@ -80,6 +89,13 @@ class TufRepository:
         """One bin anew, with whatever stands in `bins`."""
         version = self.versions.get(name, 0) + 1
         self._put(name, make_bin(version, self._expiry(TARGETS_LIFE_S), self.bins[name], self.targets_key))
+
+    def amend(self, role: str, data: bytes) -> None:
+        """The newest version of `role` reads like this, and snapshot and timestamp say so."""
+        version = self.versions[role]
+        self.files[f"{version}.{role}.json"] = data
+        self._listed[role] = Listed(version, len(data))
+        self.refresh()
 
     def refresh(self, life_s: int = TIMESTAMP_LIFE_S) -> None:
         """A new snapshot and a new timestamp, the latter for `life_s` seconds."""
