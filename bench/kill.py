@@ -30,7 +30,7 @@ from wire.codec import encode
 from wire.identity import Broker
 
 MIN_KILLS, MIN_ERRORS = 200, 100
-SHORT_KILLS, SHORT_ERRORS = 20, 10
+SHORT_KILLS, SHORT_ERRORS, SHORT_COURSES, SHORT_WORKERS = 20, 10, 2, 2
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,13 +106,14 @@ def summary(tally: Tally) -> dict[str, Any]:
 
 
 async def _try_all(settings: Settings, directory: Path, broker: Broker) -> Tally:
-    courses = [one for one in all_courses() if settings.course in one.name]
+    courses = [one for one in all_courses() if settings.course in one.name][: SHORT_COURSES if settings.short else None]
     hub = Hub(broker, publish((one.release for one in vouched()), now_ns=time.time_ns()))
     await hub.start()
     try:
         await hub.retain(retained(tuple(courses)))
+        workers = min(settings.workers, SHORT_WORKERS) if settings.short else settings.workers
         python = settings.agent_python or os.environ.get("FLEETLOOP_AGENT_PYTHON") or sys.executable
-        seats = [_seat(directory, hub, f"d{number}", python) for number in range(settings.workers)]
+        seats = [_seat(directory, hub, f"d{number}", python) for number in range(workers)]
         await asyncio.gather(*(seat.prepare(courses) for seat in seats))
         return await _work_off(_points(settings, courses, seats[0]), courses, seats)
     finally:
