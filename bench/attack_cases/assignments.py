@@ -8,8 +8,9 @@ from typing import Any
 import msgspec
 
 from bench.attack_cases.attack import Attack, Outcome, replaced
-from bench.attack_cases.releases import Shipped, ship, shipping, wanted
-from bench.attack_cases.scene import DEVICE, DIRECTOR, NEW_DIRECTOR, STRANGER, TOPICS, Scene, staged
+from bench.attack_cases.releases import altered, wanted
+from bench.attack_cases.scene import DIRECTOR, NEW_DIRECTOR, STRANGER, TOPICS, Scene, staged
+from bench.crash_states.releases import DEVICE, Shipped, ship
 from edge_agent.core import reading
 from edge_agent.core.pointer import Record
 from edge_agent.core.trust import Heard, Listed
@@ -155,7 +156,7 @@ def _vouching_for(shipped: Shipped) -> AbstractContextManager[None]:
     return replaced(trusting.Trusting, vouch=vouch)
 
 
-SWAPPED = shipping(2, ship(9).files[ship(9).model.sha256], b"golden of the attacker")
+SWAPPED = altered(2, ship(9).files[ship(9).model.sha256], b"golden of the attacker")
 """Calls itself version 2, and is not what the publisher listed under that name."""
 
 
@@ -168,7 +169,7 @@ async def _other_hash(scene: Scene) -> Outcome:
     return scene.judged(SWAPPED)
 
 
-DEMANDING = shipping(
+DEMANDING = altered(
     3,
     ship(3).files[ship(3).model.sha256],
     b"golden",

@@ -14,8 +14,8 @@ from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
 from bench.attack_cases.assignments import believing_anyone
 from bench.attack_cases.attack import Attack, Outcome, replaced, together
-from bench.attack_cases.releases import ship
 from bench.attack_cases.scene import NEW_DIRECTOR, OTHER_STRANGER, STRANGER, Scene, key, piece, staged
+from bench.crash_states.releases import ship
 from bench.fuzzing.mutation import Mutator
 from edge_agent import judging
 from edge_agent.core.trust import Floors, Question, RoleFloor, Trusted

@@ -14,7 +14,8 @@ from typing import Any, Final
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
 from bench.attack_cases.attack import Outcome
-from bench.attack_cases.releases import SLOT, Shipped, wanted
+from bench.attack_cases.releases import wanted
+from bench.crash_states.releases import DEVICE, SLOT, Shipped
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import State
@@ -46,7 +47,6 @@ from wire.ports import SECOND, Inbound
 from wire.topics import Topics, Upward
 from wire.transfer.chunks import frames
 
-DEVICE: Final = "p01-left"
 TOPICS: Final = Topics()
 RESTING: Final = (Phase.COMMITTED, Phase.FAILED)
 PATIENCE_S: Final = 900

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager
 
 from bench.attack_cases.attack import Attack, Outcome, replaced, together
-from bench.attack_cases.releases import Shipped, ship
 from bench.attack_cases.scene import Scene, staged
+from bench.crash_states.releases import Shipped, ship
 from edge_agent.core.patience import Patience, Watch
 from edge_agent.core.slot import State
 from edge_agent.service import installation

@@ -32,6 +32,16 @@ class Shipped:
         """The file that a device runs."""
         return self.release.variants[0].file
 
+    @property
+    def document(self) -> bytes:
+        """The release document."""
+        return encode(self.release)
+
+    @property
+    def ref(self) -> ObjectRef:
+        """The document as an assignment names it."""
+        return object_ref(self.document).brief()
+
 
 @cache
 def ship(version: int, size: int = SMALL_BYTES) -> Shipped:
@@ -82,7 +92,7 @@ def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_windo
         version=shipped.release.version,
         variant=variant.name,
         sha256=variant.file.sha256,
-        release=object_ref(encode(shipped.release)).brief(),
+        release=shipped.ref,
         execution=Execution(id=f"{slot}-{shipped.release.version}", attempt=attempt, **timing),
     )
 

@@ -1,7 +1,6 @@
 """The virtual loop: time jumps, a seed decides the order, deadlocks and unseen errors end the run, killed is killed."""
 
 import asyncio
-import time
 
 import pytest
 
@@ -17,7 +16,7 @@ def loop(seed: int = 0) -> VirtualLoop:
 
 
 def test_a_day_passes_in_no_time_and_to_the_nanosecond() -> None:
-    """Sleeping costs nothing and the clock says exactly how long it was."""
+    """The clock says exactly how long it was; a day that had to be waited for would outlast the test's own limit."""
     virtual = loop()
     clock = VirtualClock(virtual)
 
@@ -25,9 +24,7 @@ def test_a_day_passes_in_no_time_and_to_the_nanosecond() -> None:
         await clock.sleep(24 * 3600 * SECOND + 1)
         return clock.monotonic_ns(), clock.now_ns()
 
-    began = time.monotonic()
     assert virtual.run(main()) == (24 * 3600 * SECOND + 1, EPOCH_NS + 24 * 3600 * SECOND + 1)
-    assert time.monotonic() - began < 1
 
 
 def test_asyncio_works_unmodified() -> None:

@@ -13,26 +13,23 @@ from wire.errors import MalformedError
 
 MAX_WINDOW_LOG: Final = 27
 """Two objects of the largest size that the contract allows."""
-_THOROUGH_BYTES: Final = 8 * 1024 * 1024
-"""Up to this length of both files the slow search is affordable; beyond it, the one that costs seconds at most."""
+_LEVEL: Final = 9
 _MAX_TABLE_LOG: Final = 25
+"""Positions of both files that the search remembers, as a logarithm: what its memory depends on."""
 _PIECE_BYTES: Final = 1024 * 1024
 
 
 def pack(base: bytes, target: bytes) -> bytes:
-    """What turns `base` into `target`. Takes about 0.1 s per MB and, for long files, 300 MB of memory.
+    """What turns `base` into `target`. Takes about 0.05 s per MB and, for long files, 300 MB of memory.
+
+    Slower searches were tried on weights: they take ten times as long and hardly find more.
 
     Raises MalformedError.
     """
     window_log = window_log_of(len(base) + len(target))
     table_log = min(window_log - 1, _MAX_TABLE_LOG)
-    thorough = len(base) + len(target) <= _THOROUGH_BYTES
     parameters = zstandard.ZstdCompressionParameters.from_level(
-        19 if thorough else 9,
-        window_log=window_log,
-        hash_log=table_log,
-        chain_log=table_log,
-        strategy=zstandard.STRATEGY_BTULTRA if thorough else zstandard.STRATEGY_LAZY2,
+        _LEVEL, window_log=window_log, hash_log=table_log, chain_log=table_log, strategy=zstandard.STRATEGY_LAZY2
     )
     try:
         return zstandard.ZstdCompressor(dict_data=_dictionary(base), compression_params=parameters).compress(target)
