@@ -33,6 +33,10 @@ class DiskFullError(DiskError):
     """There is no room for what was to be written."""
 
 
+class DiskBusyError(DiskError):
+    """The system is short of something for now, such as open files: that says nothing of the file."""
+
+
 class DamagedRecordError(AgentError):
     """A record of our own cannot be read back."""
 

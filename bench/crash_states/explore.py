@@ -67,6 +67,8 @@ class Start:
     seed: int = 0
     order: int = 0
     disk: DiskKind = RecordingDisk
+    records: bool = True
+    """Is every moment kept, or only the last?"""
     recovers: bool = False
     """Then the cloud is there at once, and nothing else happens between two operations on the disk."""
 
@@ -81,9 +83,9 @@ def live_through(stage: Stage, start: Start) -> Course:
     files = start.files
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
-        disk.cut_after, disk.takes_turns = stage.cut_after, not start.recovers
+        disk.cut_after, disk.takes_turns, disk.records = stage.cut_after, not start.recovers, start.records
         died = Life(disk, cloud, stage.hazards, judge, start.seed + number, start.order, stage.outbox_bytes).run()
-        disk.note("end")
+        disk.end()
         course.moments += disk.moments
         files = strictest(disk.unsettled())
         if not died or stage.cut_after:
@@ -140,6 +142,7 @@ def recover(scenario: Scenario, state: State, start: Start, *, cut_again: bool) 
     where = f"{scenario.name}, cut {_place(state.moment)}"
     seed = int.from_bytes(state.digest[:6], "big")
     start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, recovers=True)
+    start = replace(start, records=cut_again)
     course = live_through(scenario.last, start)
     yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
     if cut_again:

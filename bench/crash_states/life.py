@@ -4,9 +4,9 @@ Light are only the ports: a cloud without delay, virtual time, a runtime that be
 is the one its name says.
 """
 
-import hashlib
-from collections.abc import Callable, Container
+from collections.abc import Callable, Container, Iterable, Mapping
 from dataclasses import dataclass
+from functools import cache, lru_cache
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -14,7 +14,7 @@ import numpy as np
 from bench.crash_states.cloud import TOPICS, Cloud
 from bench.crash_states.identities import LightAccess, LightKeys, secret_of
 from bench.crash_states.link import CloudLink
-from bench.crash_states.recording import RecordingDisk
+from bench.crash_states.recording import RecordingDisk, sha256_of
 from bench.crash_states.repository import Repository
 from edge_agent.adapters.http_api import LocalApi
 from edge_agent.bootstrap import AgentPolicy, assemble
@@ -40,7 +40,9 @@ from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightSession, MemoryInstaller
 from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import PowerCutError
+from wire.adapters.keys import verifiers
 from wire.codec import encode
+from wire.dsse import Verify
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND, Clock
 
@@ -120,7 +122,7 @@ class WatchedRuntime:
             data = await self._disk.read(path)
         except DiskError as error:
             raise ModelError(str(error)) from error
-        if hashlib.sha256(data).hexdigest() != sha256:
+        if sha256_of(data) != sha256:
             self._broken.append(f"runs a model file that is not what its name says: {sha256[:8]}")
         if sha256 in self._hazards.unloadable:
             raise ModelError("the runtime refuses it")
@@ -134,6 +136,10 @@ class DirectTrust(InlineTrust):
         super().__init__(root)
         self._repository = repository
 
+    def verifiers(self, directors: Iterable[str]) -> Mapping[str, Verify]:
+        """Key id -> verification with that key, which remembers as well."""
+        return _verifiers(tuple(directors))
+
     async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
         """The judgement. No document here ever expires, so the time does not matter."""
         held = tuple(sorted(question.files.items()))
@@ -144,6 +150,11 @@ class DirectTrust(InlineTrust):
 
 
 _JUDGED: dict[object, Judgement] = {}
+
+
+@cache
+def _verifiers(directors: tuple[str, ...]) -> Mapping[str, Verify]:
+    return {key: lru_cache(maxsize=256)(verify) for key, verify in verifiers(directors).items()}
 
 
 class CountedCaptures(MemoryCaptures):
@@ -237,7 +248,7 @@ class Life:
         ports = Ports(
             link=link,
             clock=clock,
-            ids=SeededIds(Rng(self.seed, "ids")),
+            ids=SeededIds(Rng(0, "ids")),
             disk=self.disk,
             trust=DirectTrust(member.claim.root, self.cloud.far.repository),
             installer=MemoryInstaller(self.disk, clock, self.hazards.unfit),

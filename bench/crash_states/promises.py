@@ -5,13 +5,13 @@ sequence numbers, floors, start counters, message numbers, its secret. At rest i
 record names is whole, and nothing lies around that nobody needs.
 """
 
-import hashlib
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 
 from bench.crash_states.cloud import Cloud, Promises
 from bench.crash_states.identities import secret_of
 from bench.crash_states.life import Device, Judge
+from bench.crash_states.recording import sha256_of
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
 from edge_agent.service.courier import BOOT_SHIFT
@@ -177,7 +177,7 @@ def _strayed(slot: str, state: State, ending: Ending) -> Iterator[str]:
 def _not_whole(device: Device, deployed: Deployed) -> Iterator[str]:
     for sha256 in (deployed.installed.sha256, deployed.release):
         data = device.disk.peek(path_of(sha256))
-        if data is None or hashlib.sha256(data).hexdigest() != sha256:
+        if data is None or sha256_of(data) != sha256:
             yield f"a file of version {deployed.installed.version} is {'missing' if data is None else 'damaged'}"
 
 

@@ -32,6 +32,8 @@ class RecordingDisk(MemoryDisk):
         self._last = ("start", "")
         self._dead = False
         self._synced = ""
+        self.records = True
+        """Else only the last moment is kept."""
         self.cut_after = ""
         """The power goes as soon as a record is durable of which the name ends so."""
         self.takes_turns = True
@@ -39,7 +41,7 @@ class RecordingDisk(MemoryDisk):
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
-        return _sha256(await self.read(path))
+        return sha256_of(await self.read(path))
 
     async def create(self, path: str, size: int) -> None:
         """An empty file."""
@@ -76,13 +78,18 @@ class RecordingDisk(MemoryDisk):
 
     def note(self, operation: str, path: str = "") -> None:
         """`operation` comes next: keep the moment before it."""
-        if not self._dead:
+        if self.records and not self._dead:
             self.moments.append(Moment(*self._last, self.unsettled(), self._promises()))
         self._last = (operation, path)
 
+    def end(self) -> None:
+        """This is the last moment, unless the power went before."""
+        self.records = True
+        self.note("end")
+
     def die(self) -> None:
-        """The power goes: this is the last moment. Raises PowerCutError, now and for whoever goes on."""
-        self.note("death")
+        """The power goes. Raises PowerCutError, now and for whoever goes on."""
+        self.end()
         self._dead = True
         raise PowerCutError("power cut")
 
@@ -95,7 +102,7 @@ class RecordingDisk(MemoryDisk):
             await asyncio.sleep(0)
 
 
-@lru_cache(maxsize=256)
-def _sha256(data: bytes) -> str:
-    """The same few files are hashed thousands of times."""
+@lru_cache(maxsize=1024)
+def sha256_of(data: bytes) -> str:
+    """Its digest (hex). The same few files are hashed thousands of times."""
     return hashlib.sha256(data).hexdigest()

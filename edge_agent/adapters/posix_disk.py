@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
 
-from edge_agent.errors import DiskError, DiskFullError, FileMissingError
+from edge_agent.errors import DiskBusyError, DiskError, DiskFullError, FileMissingError
 from wire.ports import Offload
 
 T = TypeVar("T")
@@ -91,8 +91,13 @@ class PosixDisk:
         except FileNotFoundError as error:
             raise FileMissingError(str(error)) from error
         except OSError as error:
-            full = error.errno in (errno.ENOSPC, errno.EDQUOT)
-            raise (DiskFullError if full else DiskError)(str(error)) from error
+            raise _kind(error.errno)(str(error)) from error
+
+
+def _kind(number: int | None) -> type[DiskError]:
+    if number in (errno.ENOSPC, errno.EDQUOT):
+        return DiskFullError
+    return DiskBusyError if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) else DiskError
 
 
 def _digest(path: Path) -> str:

@@ -3,7 +3,7 @@
 import logging
 
 from edge_agent.core.pointer import Record, choose, dump
-from edge_agent.errors import DiskError, FileMissingError
+from edge_agent.errors import DiskBusyError, DiskError, FileMissingError
 from edge_agent.ports import Disk
 
 log = logging.getLogger(__name__)
@@ -42,14 +42,16 @@ class Journal:
         self._disk = disk
 
     async def load(self) -> Record:
-        """The newest good copy. Raises DamagedRecordError when there are copies and none is good."""
+        """The newest good copy. Raises DamagedRecordError when there are copies and none is good, DiskBusyError."""
         copies = [await self._copy(path) for path in (STATE, STATE_COPY)]
         return choose([copy for copy in copies if copy is not None])
 
     async def _copy(self, path: str) -> bytes | None:
-        """One that cannot be read is there and damaged: rot shows as an I/O error, too."""
+        """One that cannot be read is there and damaged: rot shows as an I/O error, too. Raises DiskBusyError."""
         try:
             return await read_if_there(self._disk, path)
+        except DiskBusyError:
+            raise
         except DiskError as error:
             log.error("%s cannot be read: %s", path, error)
             return b""

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from edge_agent.core.pointer import Record
 from edge_agent.core.reading import read_release
 from edge_agent.core.slot import Deployed, State
-from edge_agent.errors import DiskError, FileMissingError, RefusedError
+from edge_agent.errors import DiskBusyError, DiskError, FileMissingError, RefusedError
 from edge_agent.ports import Disk
 from wire.release import ObjectRef, Release
 
@@ -28,9 +28,14 @@ class Objects:
         self._kept: Counter[str] = Counter()
 
     async def holds(self, sha256: str) -> bool:
-        """Is it here, with the content it should have? Reads the whole file; one that cannot be read is not here."""
+        """Is it here, with the content it should have? Reads the whole file; one that cannot be read is not here.
+
+        Raises DiskBusyError: nobody can tell for now. A model is not given up for that: the agent is started again.
+        """
         try:
             return await self._disk.digest(path_of(sha256)) == sha256
+        except DiskBusyError:
+            raise
         except DiskError:
             return False
 

@@ -6,7 +6,7 @@ so an earlier state can be replayed with `dict(repository.files)`.
 
 import copy
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 
@@ -38,11 +38,11 @@ def new_key() -> SigningKey:
 class TufRepository:
     """Root 2-of-3, one targets key, one online key. Every key can be replaced before `rotate`."""
 
-    def __init__(self, director_keys: Iterable[str], now_ns: int) -> None:
+    def __init__(self, director_keys: Iterable[str], now_ns: int, make_key: Callable[[], SigningKey] = new_key) -> None:
         self.now_ns = now_ns
         """By this time the lives of new documents are counted; move it as you like."""
-        self.root_keys = [new_key(), new_key(), new_key()]
-        self.targets_key, self.online_key = new_key(), new_key()
+        self.root_keys = [make_key(), make_key(), make_key()]
+        self.targets_key, self.online_key = make_key(), make_key()
         self.director_keys = tuple(director_keys)
         self.files: dict[str, bytes] = {}
         self.versions = {"root": 0, "targets": 0, "snapshot": 0, "timestamp": 0}
