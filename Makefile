@@ -29,11 +29,10 @@ $(AGENT_VENV)/.done: pyproject.toml requirements/agent.lock
 demo: setup ## the whole loop with real data on this machine
 	$(RUN) $(BIN)/fleetloop demo --agent-python $(AGENT_VENV)/bin/python
 
-test: setup ## the whole test suite
-	$(RUN) $(BIN)/python -m pytest
+test: test-fast e2e ## the whole test suite
 
-test-fast: setup ## everything but the stories with real processes
-	$(RUN) $(BIN)/python -m pytest -m "not e2e"
+test-fast: setup ## everything but the stories with real processes, two files at a time
+	$(RUN) $(BIN)/python -m pytest -m "not e2e" -n 2 --dist loadfile
 
 e2e: setup ## only the stories with real processes
 	$(RUN) $(BIN)/python -m pytest -m e2e
