@@ -14,6 +14,7 @@ from bench.kill_points.hub import Talk
 from bench.kill_points.points import Point, error_points, kill_points, spread
 from edge_agent.core.pointer import Record, dump
 from edge_agent.core.slot import Deployed, State
+from edge_agent.core.trust import Heard
 from edge_agent.service.durable import STATE
 from wire.messages import Installed, Outcome, Phase
 
@@ -29,6 +30,8 @@ LOG = """\
 13 fsync(8</data/d0/objects>) = 0
 """
 
+HEARD = {"0" * 16: Heard(sequence=1)}
+
 
 def data_directory(root: Path, *, damaged: bool = False) -> Path:
     """That of a device that committed version 1."""
@@ -39,7 +42,7 @@ def data_directory(root: Path, *, damaged: bool = False) -> Path:
     installed = Installed(model=wish.model, version=1, variant=wish.variant, sha256=wish.sha256)
     current = Deployed(installed=installed, release=wish.release.sha256)
     state = State(phase=Phase.COMMITTED, desired=wish, current=current, outcome=Outcome.SUCCEEDED)
-    (root / STATE).write_bytes(dump(Record(boot=3, sequence=1, slots={"main": state})))
+    (root / STATE).write_bytes(dump(Record(boot=3, heard=HEARD, slots={"main": state})))
     return root
 
 
@@ -94,7 +97,7 @@ def test_the_judge_sees_damaged_files_lost_models_and_other_endings(tmp_path: Pa
     directory = data_directory(tmp_path, damaged=True)
     assert any("missing or damaged" in one for one in judge.between(directory, 1, Talk("d0")))
     assert any("version 1 instead of 2" in one for one in judge.at_rest(directory, Ending(2)))
-    (directory / STATE).write_bytes(dump(Record(boot=3, sequence=1)))
+    (directory / STATE).write_bytes(dump(Record(boot=3, heard=HEARD)))
     assert list(judge.between(directory, 1, Talk("d0"))) == ["the device lost its model"]
     (directory / STATE).write_bytes(b"{}")
     assert any("record is damaged" in one for one in judge.between(directory, 1, Talk("d0")))
