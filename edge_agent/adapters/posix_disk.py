@@ -14,6 +14,8 @@ T = TypeVar("T")
 
 FOLDERS = ("identity", "trust", "objects", "capture", "federated", "outbox")
 PIECE_BYTES = 1024 * 1024
+_SAYS_NOTHING_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
+"""What the system lacks for now, or a file system that was remounted: the content may be whole."""
 
 
 def prepare(root: Path) -> None:
@@ -97,7 +99,7 @@ class PosixDisk:
 def _kind(number: int | None) -> type[DiskError]:
     if number in (errno.ENOSPC, errno.EDQUOT):
         return DiskFullError
-    return DiskBusyError if number in (errno.EMFILE, errno.ENFILE, errno.ENOMEM) else DiskError
+    return DiskBusyError if number in _SAYS_NOTHING_OF_THE_FILE else DiskError
 
 
 def _digest(path: Path) -> str:
