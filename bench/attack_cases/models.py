@@ -32,6 +32,8 @@ LONG_S = 1e6
 """What the child may take when its time is not limited."""
 PATIENCE_S, SHORT_PATIENCE_S = 30.0, 4.0
 """How long a daemon may take to say what it thinks of a model."""
+OUT_OF_TIME = "the installer child was"
+"""It was not done in time, or was killed for the processor time that it took: whichever comes first."""
 SWELL_LIMIT_S = 5.0
 WEIGHTS = np.random.default_rng(1).normal(size=(FEATURES, CLASSES)).astype(np.float32)
 Change = Callable[[ModelProto, Path], None]
@@ -204,7 +206,7 @@ def _no_comparison() -> AbstractContextManager[None]:
 ATTACKS = (
     Attack("model that ends its process by a signal", KILLS, "models are tried in a child", "killed by SIGFPE",
            in_daemon(_divides, 20.0), lambda: replaced(GUARDED, apart=False), heavy=True),
-    Attack("model that never ends", KILLS, "time limit of the child", "not done after", in_daemon(_loops, 1.5),
+    Attack("model that never ends", KILLS, "time limit of the child", OUT_OF_TIME, in_daemon(_loops, 1.5),
            lambda: replaced(GUARDED, limited=False), heavy=True),
     Attack("model that wants gigabytes", KILLS, "address space of the child", "alloc", _swell,
            _unlimited_memory, heavy=True),
