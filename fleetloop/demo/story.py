@@ -247,7 +247,13 @@ class Story:
         return state
 
     def _describe_version(self, number: int) -> None:
-        version = self.hub.version(MODEL, number)
+        version: dict[str, Any] = {}
+
+        def described() -> bool:
+            version.update(self.hub.version(MODEL, number))
+            return True
+
+        self._until(described)
         for candidate in version["card"]["candidates"]:
             mark = (
                 "[green]kept[/green]" if candidate["kept"] else f"[dim]refused: {'; '.join(candidate['reasons'])}[/dim]"
