@@ -324,7 +324,6 @@ class Gear:
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
             machine=self.machine,
-            offload=InlineOffload(),
         )
 
 
