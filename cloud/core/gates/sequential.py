@@ -7,8 +7,8 @@ when it should not is at most that rate, whenever one looks and whenever one sto
 *Means*: the one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (Annals of
 Statistics 52, 2024, proposition B.1), built from count, mean and variance, so that it depends on no order of arrival
 and can be kept as counters. Its error rate is a limit for large samples; so none is decided on fewer than 10 devices
-unless its gate says so, and the deviation counts for more while n is small. `tests/property/test_gate_error_rates.py` measures what
-that leaves: at most the declared rates, up to differences as lopsided as an exponential distribution.
+unless its gate says so, and the deviation counts for more while n is small. `tests/property/test_gate_error_rates.py`
+measures what that leaves: at most the declared rates, up to differences as lopsided as an exponential distribution.
 """
 
 import math
