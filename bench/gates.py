@@ -35,7 +35,7 @@ Drawn = list[tuple[Fleet, Timeline]]
 
 
 def run(settings: Settings) -> int:
-    """1 when a rate is above 5 %, or a fixed rule exposes fewer devices at the same false-halt rate."""
+    """1 when a rate is above 5 %, or a fixed rule has a lower median of devices exposed, or a lower mean over all."""
     fleets = 20 if settings.short else settings.fleets
     good = _draw(settings, GOOD, settings.seed, fleets)
     bad = {truth.name: _draw(settings, truth, settings.seed, fleets) for truth in REGRESSIONS}
@@ -47,9 +47,11 @@ def run(settings: Settings) -> int:
         for truth in REGRESSIONS
     }
     kept = figures["false_halt_rate"] <= MOST and figures["missed_halt_rate"] <= MOST
+    compared = figures["compared"].values()
     fewer = all(
-        one["ours"]["median_exposed"] < min(one[name]["median_exposed"] for name in ("hawkbit", "aws"))
-        for one in figures["compared"].values()
+        all(one["ours"]["median_exposed"] <= one[name]["median_exposed"] for one in compared)
+        and sum(one["ours"]["mean_exposed"] for one in compared) < sum(one[name]["mean_exposed"] for one in compared)
+        for name in ("hawkbit", "aws")
     )
     return finish(Outcome(figures, passed=kept and fewer), as_json=settings.json)
 

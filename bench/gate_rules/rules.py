@@ -103,6 +103,7 @@ class Result:
     false_halt_rate: float
     missed_halt_rate: float
     median_exposed: float
+    mean_exposed: float
 
 
 Case = tuple[Timeline, Errors]
@@ -120,7 +121,7 @@ def summary(false: float, ends: Sequence[tuple[Timeline, int | None]]) -> Result
     """`ends`: what became of the fleets with a bad version."""
     exposed = [line.exposed(minute) if minute is not None else len(line.asked) for line, minute in ends]
     missed = sum(minute is None for _, minute in ends) / len(ends)
-    return Result(round(false, 4), round(missed, 4), float(np.median(exposed)))
+    return Result(round(false, 4), round(missed, 4), float(np.median(exposed)), round(float(np.mean(exposed)), 1))
 
 
 def calibrate(family: Sequence[tuple[str, Halted]], good: Sequence[Case], bad: Sequence[Case]) -> tuple[str, Halted]:

@@ -96,14 +96,10 @@ def _reissue(conn: Connection, names: Sequence[str], seal: Seal, now_ns: int) ->
 
 def _standing(names: Iterable[str]) -> Select[Any]:
     """What was last wanted of devices, and what they have accepted."""
-    return (
-        select(
-            devices.c.name, devices.c.federated, devices.c.reported_sequence, desired.c.sequence, desired.c.assignment
-        )
-        .join(desired, desired.c.device == devices.c.name, isouter=True)
-        .where(devices.c.name.in_(sorted(names)))
-        .order_by(devices.c.name)
-    )
+    told = (devices.c.name, devices.c.federated, devices.c.reported_sequence)
+    known = select(*told, desired.c.sequence, desired.c.assignment)
+    joined = known.join(desired, desired.c.device == devices.c.name, isouter=True)
+    return joined.where(devices.c.name.in_(sorted(names))).order_by(devices.c.name)
 
 
 def _decoded(payload: bytes | None) -> Assignment | None:

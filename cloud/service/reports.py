@@ -166,11 +166,13 @@ def _store_slots(conn: Connection, reports: Mapping[str, Reported]) -> None:
         row = insert(slots)
         values = {name: row.excluded[name] for name in rows[0] if name not in ("device", "slot")}
         conn.execute(row.on_conflict_do_update(index_elements=["device", "slot"], set_=values), rows)
-    named: dict[tuple[str, ...], list[dict[str, str]]] = defaultdict(list)
+    named: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, reported in reports.items():
-        named[tuple(sorted(slot.slot for slot in reported.slots))].append({"of": name})
+        named[tuple(sorted(slot.slot for slot in reported.slots))].append(name)
     for kept, those in named.items():
-        conn.execute(delete(slots).where(slots.c.device == bindparam("of"), slots.c.slot.not_in(kept)), those)
+        for first in range(0, len(those), AT_ONCE):
+            here = slots.c.device.in_(those[first : first + AT_ONCE])
+            conn.execute(delete(slots).where(here, slots.c.slot.not_in(kept)))
 
 
 def _slot(device: str, slot: SlotReport) -> dict[str, Any]:
