@@ -177,11 +177,11 @@ async def _ticked(folder: Path) -> dict[str, Any]:
     await store.open()
     try:
         await store.write(rows.watch)
-        began = time.perf_counter()
+        began, busy = time.perf_counter(), time.process_time()
         await store.write(lambda conn: ingest.apply(conn, sent, 99 * SECOND, Door(topics)))
         taken = time.perf_counter()
         await store.write(lambda conn: rollouts.tick(conn, means))
-        ended = time.perf_counter()
+        ended, busy = time.perf_counter(), time.process_time() - busy
         correct = await store.write(_correct)
     finally:
         store.close()
@@ -189,6 +189,7 @@ async def _ticked(folder: Path) -> dict[str, Any]:
         "tick_s": round(ended - began, 3),
         "ingest_s": round(taken - began, 3),
         "decide_s": round(ended - taken, 3),
+        "cpu_s": round(busy, 3),
         "rows_written": rows.written,
         "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
         "reports": len(sent),

@@ -143,7 +143,10 @@ class Hub:
             pass
 
     async def _advance_rollouts(self) -> None:
+        """Not while nobody can be heard: what is not looked after is not charged to the devices."""
         parts = self._parts
+        if not parts.link.connected:
+            return
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
         await parts.outbox.change(functools.partial(rollouts.tick, means=means))
 

@@ -12,7 +12,7 @@ from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, pr
 from cloud.core.gates.judge import Gate, Undecided, rules
 from cloud.core.rollout import Command, Plan, RolloutState, Wave, machine
 from cloud.core.rollout.machine import SECOND, Assign, AwaitApproval, Candidate, Expire, Facts, Halt, StartWave, Succeed
-from cloud.core.rollout.members import Member, Status, count
+from cloud.core.rollout.members import Member, Status, count, empty
 from cloud.core.rollout.plan import Disruption, Rate, Retry
 from cloud.core.rollout.retry import next_try_ns
 from cloud.core.rollout.states import ADVANCING, COMMANDS
@@ -75,11 +75,12 @@ class World:
     def facts(self) -> Facts:
         """Counted from scratch."""
         waiting = [one for one in self.of(Status.WAITING) if one.wave <= self.wave and one.due_ns <= self.now_ns]
+        counted = count(self.members.values(), self.rules)
         ordered = sorted(waiting, key=lambda one: (one.wave, one.place))
         return Facts(
             state=self.state,
             wave=self.wave,
-            waves=count(self.members.values(), self.rules, len(self.plan.waves)),
+            waves=tuple(counted.get(wave, empty(self.rules)) for wave in range(len(self.plan.waves))),
             ended_ns=tuple(self.ended_ns),
             approved=self.approved,
             overdue=tuple(one.device for one in self.of(Status.IN_FLIGHT) if one.due_ns <= self.now_ns),
