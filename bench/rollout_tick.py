@@ -182,6 +182,7 @@ async def _ticked(folder: Path) -> dict[str, Any]:
         taken = time.perf_counter()
         await store.write(lambda conn: rollouts.tick(conn, means))
         ended, busy = time.perf_counter(), time.process_time() - busy
+        peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
         correct = await store.write(_correct)
     finally:
         store.close()
@@ -191,7 +192,7 @@ async def _ticked(folder: Path) -> dict[str, Any]:
         "decide_s": round(ended - taken, 3),
         "cpu_s": round(busy, 3),
         "rows_written": rows.written,
-        "peak_rss_mb": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024, 1),
+        "peak_rss_mb": round(peak / 1024, 1),
         "reports": len(sent),
         "correct": correct,
     }
