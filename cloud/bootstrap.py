@@ -18,6 +18,7 @@ from sqlalchemy import Connection, insert, select
 
 from cloud import brokers
 from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
 from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
@@ -28,6 +29,7 @@ from cloud.api.context import Context, FleetIdentity
 from cloud.brokers import BrokerAccess
 from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
 from cloud.core.identity import Role, api_key, digest
+from cloud.ports import Store
 from cloud.service import audit
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
@@ -93,7 +95,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(base.offload.close)
         stack.enter_context(_locked(directory / "lock"))
-        store = SqlStore(directory / "hub.sqlite")
+        store = _store(settings, directory)
         await store.open()
         stack.callback(store.close)
         await store.write(functools.partial(_first_start, base=base))
@@ -105,6 +107,17 @@ def _base(settings: Settings) -> _Base:
     directory = Path(settings.data_dir).absolute()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return _Base(directory, SystemClock(), SystemIds(), ThreadOffload(2, "files"), Topics(settings.topic_root))
+
+
+def _store(settings: Settings, directory: Path) -> SqlStore | PostgresStore:
+    """The database of the settings, not yet open. Raises SettingsError, StoreError."""
+    if not settings.database_url:
+        return SqlStore(directory / "hub.sqlite")
+    password = settings.database_password_file
+    try:
+        return PostgresStore(settings.database_url, Path(password).read_text().strip() if password else "")
+    except OSError as error:
+        raise SettingsError(f"database_password_file {password!r}: {error.strerror}") from error
 
 
 def _locked(path: Path) -> BinaryIO:
@@ -138,7 +151,7 @@ def check(settings: Settings) -> None:
 
 
 async def _wire(
-    settings: Settings, base: _Base, store: SqlStore, access: BrokerAccess, stack: contextlib.AsyncExitStack
+    settings: Settings, base: _Base, store: Store, access: BrokerAccess, stack: contextlib.AsyncExitStack
 ) -> Running:
     clock, ids, topics, broker = base.clock, base.ids, base.topics, access.control
     link = MqttLink(broker.endpoint, access.login(HUB_USER))

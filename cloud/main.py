@@ -10,8 +10,8 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from cloud.adapters.sql_store import StoreError
 from cloud.bootstrap import Running, SettingsError, check, started
+from cloud.errors import StoreError
 from cloud.ports import BrokerError
 from cloud.settings import Settings
 from wire.errors import WireError

@@ -8,11 +8,11 @@ The broker keeps it all in memory: there is a limit, beyond which devices get th
 import asyncio
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.ports import ObjectMissingError, Objects, Store
 from cloud.service.needs import Needed, needed_objects, within
 from cloud.tables import retained
+from cloud.upsert import upsert
 from wire.ports import Link
 from wire.topics import Topics
 from wire.transfer.chunks import CHUNK_BYTES, count, wrap
@@ -88,5 +88,5 @@ def _retained(conn: Connection) -> dict[str, int]:
 
 
 def _note(conn: Connection, one: Needed, length: int) -> None:
-    entry = insert(retained).values(sha256=one.sha256, bytes=length, used_ns=one.used_ns)
+    entry = upsert(retained).values(sha256=one.sha256, bytes=length, used_ns=one.used_ns)
     conn.execute(entry.on_conflict_do_update(index_elements=["sha256"], set_={"used_ns": one.used_ns}))

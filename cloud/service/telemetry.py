@@ -12,12 +12,12 @@ from typing import Annotated, Any
 
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import heard
 from cloud.tables import devices, stats, telemetry_points, versions
+from cloud.upsert import upsert
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.errors import WireError
 from wire.messages import ModelStats, Receipt, Telemetry
@@ -85,7 +85,7 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
         check_telemetry(telemetry)
     except WireError as error:
         sender.refusals += 1
-        sender.reason = f"telemetry: {error}"[:MAX_REASON]
+        sender.reason = f"telemetry: {error}"[:MAX_REASON].replace("\0", "?")
         _passes(sender, payload)
         return
     if not _is_next(sender, telemetry.seq, telemetry.after):
@@ -148,7 +148,7 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
 def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
     """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
     if points:
-        row = insert(telemetry_points)
+        row = upsert(telemetry_points)
         values = {name: row.excluded[name] for name in ("at_ns", "received_ns", "content")}
         conn.execute(row.on_conflict_do_update(index_elements=["device", "seq"], set_=values), points)
 
@@ -164,7 +164,7 @@ def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
         if key in known
     ]
     if rows:
-        row = insert(stats)
+        row = upsert(stats)
         values = {name: row.excluded[name] for name in _COUNTERS}
         keys = ["device", "model", "version", "variant"]
         conn.execute(row.on_conflict_do_update(index_elements=keys, set_=values), rows)

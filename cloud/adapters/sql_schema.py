@@ -1,0 +1,27 @@
+"""The schema's way up and down (Alembic, `cloud/migrations`), on either database."""
+
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from sqlalchemy import Engine
+
+NEWEST = "head"
+EMPTY = "base"
+
+
+def migrate(engine: Engine, revision: str = NEWEST) -> None:
+    """Bring the schema up to `revision`. Whoever comes second, on PostgreSQL, waits and finds it done."""
+    command.upgrade(_configuration(engine), revision)
+
+
+def migrate_down(engine: Engine, revision: str) -> None:
+    """Bring the schema back down to `revision`; what only newer ones hold is lost."""
+    command.downgrade(_configuration(engine), revision)
+
+
+def _configuration(engine: Engine) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent.parent / "migrations"))
+    config.attributes["engine"] = engine
+    return config
