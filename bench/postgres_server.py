@@ -45,14 +45,28 @@ class PostgresServer:
             nobody = pwd.getpwnam("nobody")
             os.chown(self.directory, nobody.pw_uid, nobody.pw_gid)
             self._as = {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        data = self.directory / "data"
-        self._run("initdb", "-D", data, "-U", "hub", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
-        place = ("-p", self.port, "-c", "listen_addresses=127.0.0.1", "-c", f"unix_socket_directories={data}")
-        tuned = () if durable else ("-c", "fsync=off", "-c", "full_page_writes=off")
-        command = [find("postgres"), "-D", data, *place, *tuned, "-c", "max_connections=60"]
-        with (self.directory / "log").open("wb") as log:
-            self._process = subprocess.Popen(list(map(str, command)), stdout=log, stderr=log, **self._as)  # type: ignore[call-overload]
+        self._data = self.directory / "data"
+        self._run("initdb", "-D", self._data, "-U", "hub", "--auth=trust", "--no-sync", "--encoding=UTF8", "--locale=C")
+        self._durable = durable
+        self._process: subprocess.Popen[bytes]
+        self.start()
+
+    def start(self) -> None:
+        """Start it, the first time or after `halt`, and wait until it serves."""
+        place = {"port": self.port, "listen_addresses": "127.0.0.1", "unix_socket_directories": self._data}
+        quick = {} if self._durable else {"fsync": "off", "full_page_writes": "off"}
+        settings = {**place, **quick, "max_connections": 60}
+        options = [word for name, value in settings.items() for word in ("-c", f"{name}={value}")]
+        with (self.directory / "log").open("ab") as log:
+            self._process = subprocess.Popen(  # type: ignore[call-overload]
+                [str(find("postgres")), "-D", str(self._data), *options], stdout=log, stderr=log, **self._as
+            )
         self._wait()
+
+    def halt(self) -> None:
+        """End it without ceremony; its files stay."""
+        self._process.send_signal(signal.SIGQUIT)
+        self._process.wait(PATIENCE_S)
 
     def url(self, database: str) -> str:
         """The address of a database."""
@@ -72,8 +86,7 @@ class PostgresServer:
 
     def stop(self) -> None:
         """Stop it at once and remove its files."""
-        self._process.send_signal(signal.SIGQUIT)
-        self._process.wait(PATIENCE_S)
+        self.halt()
         shutil.rmtree(self.directory, ignore_errors=True)
 
     def _run(self, program: str, *arguments: object) -> None:

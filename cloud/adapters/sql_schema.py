@@ -1,10 +1,14 @@
 """The schema's way up and down (Alembic, `cloud/migrations`), on either database."""
 
+import threading
 from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from sqlalchemy import Engine
+
+_one_at_a_time = threading.Lock()
+"""Alembic's environment is global to the process."""
 
 NEWEST = "head"
 EMPTY = "base"
@@ -12,12 +16,14 @@ EMPTY = "base"
 
 def migrate(engine: Engine, revision: str = NEWEST) -> None:
     """Bring the schema up to `revision`. Whoever comes second, on PostgreSQL, waits and finds it done."""
-    command.upgrade(_configuration(engine), revision)
+    with _one_at_a_time:
+        command.upgrade(_configuration(engine), revision)
 
 
 def migrate_down(engine: Engine, revision: str) -> None:
     """Bring the schema back down to `revision`; what only newer ones hold is lost."""
-    command.downgrade(_configuration(engine), revision)
+    with _one_at_a_time:
+        command.downgrade(_configuration(engine), revision)
 
 
 def _configuration(engine: Engine) -> Config:
