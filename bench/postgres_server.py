@@ -1,7 +1,7 @@
 """A PostgreSQL server on a free loopback port, kept by its own pid, as an unprivileged user. For proofs and tests.
 
-Its files lie in a directory of its own under the system's temporary directory: the server's user cannot enter one that belongs to
-somebody else.
+Its files lie in a directory of its own under the system's temporary directory, since the server's user cannot enter one
+that belongs to somebody else.
 """
 
 import contextlib

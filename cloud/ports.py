@@ -25,6 +25,13 @@ class Store(Protocol):
         """Run `call` on a consistent snapshot. Raises StoreError."""
 
 
+class Publisher(Protocol):
+    """The part of `wire.ports.Link` that speaks."""
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Return once the broker has acknowledged. Raises LinkError."""
+
+
 class ObjectMissingError(Exception):
     """No object has this digest."""
 

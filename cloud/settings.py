@@ -8,6 +8,8 @@ from wire.topics import DEFAULT_ROOT
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
+Replica = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{0,32}$")]
+
 
 def _doc(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
@@ -18,9 +20,17 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     data_dir: Annotated[str, _doc("directory of all state: database, objects, keys, jobs")] = "fleetloop-hub"
     database_url: Annotated[
-        str, _doc("PostgreSQL database, postgresql://user@host/name, that several hubs may share (empty = a SQLite file)")
+        str,
+        _doc("PostgreSQL database, postgresql://user@host/name, that several hubs may share (empty = a SQLite file)"),
     ] = ""
     database_password_file: Annotated[str, _doc("file with the password of that database's user")] = ""
+    replica: Annotated[
+        Replica,
+        _doc("name of this hub among several on one database and one external broker (empty = it is the only one)"),
+    ] = ""
+    lease_s: Annotated[
+        float, msgspec.Meta(description="seconds of silence after which another hub takes the lead", ge=0.5)
+    ] = 10.0
     host: Annotated[str, _doc("address of the API and the page; other than loopback needs TLS files")] = "127.0.0.1"
     port: Annotated[Port, _doc("port of the API and the page")] = 8600
     tls_certificate: Annotated[str, _doc("certificate file (PEM) for the API")] = ""

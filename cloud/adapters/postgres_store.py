@@ -1,10 +1,10 @@
 """The PostgreSQL store, which several hubs share. To the services it is as if there were one writer, as with SQLite.
 
-Writing transactions are SERIALIZABLE: what PostgreSQL cannot put into an order it refuses, and such a transaction is run
-again from the start, which `cloud.ports.Store.write` allows for. One that was refused MAX_DISPUTES times locks the other
-writers of all hubs out, so it succeeds. A connection that broke before its COMMIT is replaced and the transaction run
-again, for PATIENCE_S. A session that stands idle inside a transaction (its hub was paused) is ended by the server, with
-its locks. One thread writes, in order of arrival; a few others read snapshots.
+Writing transactions are SERIALIZABLE: what PostgreSQL cannot put into an order it refuses, and such a transaction is
+run again from the start, which `cloud.ports.Store.write` allows for. One that was refused MAX_DISPUTES times locks the
+other writers of all hubs out, so it succeeds. A connection that broke before its COMMIT is replaced and the transaction
+run again, for PATIENCE_S. A session that stands idle inside a transaction (its hub was paused) is ended by the server,
+with its locks. One thread writes, in order of arrival; a few others read snapshots.
 """
 
 import asyncio
@@ -120,7 +120,9 @@ class PostgresStore:
                 time.sleep(RECONNECT_EVERY_S)
 
     def _translated(self, error: DBAPIError) -> Exception:
-        return StoreError(f"the database cannot be used: {error.orig}") if isinstance(error, OperationalError) else error
+        return (
+            StoreError(f"the database cannot be used: {error.orig}") if isinstance(error, OperationalError) else error
+        )
 
 
 def parse(url: str, password: str = "") -> URL:
@@ -134,7 +136,7 @@ def parse(url: str, password: str = "") -> URL:
         raise StoreError("database_url is no URL: it looks like postgresql://user@host:5432/fleetloop") from error
     if made.get_backend_name() != "postgresql":
         raise StoreError(f"database_url: {made.drivername!r} is no database for hubs; use postgresql, or leave it out")
-    return made.set(drivername=SCHEME, **({"password": password} if password else {}))
+    return made.set(drivername=SCHEME, password=password or made.password)
 
 
 def make_engine(url: URL, idle_limit_s: float) -> Engine:

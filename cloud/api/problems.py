@@ -12,7 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.api.schemas import Problem
-from cloud.errors import ConflictError, ForbiddenError, HubError, InvalidError, StoreError, UnauthorisedError, UnknownError
+from cloud.errors import (
+    ConflictError,
+    ForbiddenError,
+    HubError,
+    InvalidError,
+    StoreError,
+    UnauthorisedError,
+    UnknownError,
+)
 
 log = logging.getLogger(__name__)
 

@@ -9,11 +9,10 @@ import asyncio
 
 from sqlalchemy import Connection, delete, select
 
-from cloud.ports import ObjectMissingError, Objects, Store
+from cloud.ports import ObjectMissingError, Objects, Publisher, Store
 from cloud.service.needs import Needed, needed_objects, within
 from cloud.tables import retained
 from cloud.upsert import upsert
-from wire.ports import Link
 from wire.topics import Topics
 from wire.transfer.chunks import CHUNK_BYTES, count, wrap
 
@@ -25,7 +24,7 @@ IN_FLIGHT = 8
 class Blobs:
     """Keeps the broker's retained chunks equal to what is needed."""
 
-    def __init__(self, store: Store, objects: Objects, link: Link, topics: Topics) -> None:
+    def __init__(self, store: Store, objects: Objects, link: Publisher, topics: Topics) -> None:
         self._store = store
         self._objects = objects
         self._link = link

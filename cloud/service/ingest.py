@@ -52,7 +52,9 @@ class _Sender:
     def refuse(self, reason: str) -> None:
         """Note why a message was not taken."""
         count = self.row.refusal_count + 1
-        self.change(last_refusal=reason[:MAX_REASON].replace("\0", "?"), last_refusal_ns=self.now_ns, refusal_count=count)
+        self.change(
+            last_refusal=reason[:MAX_REASON].replace("\0", "?"), last_refusal_ns=self.now_ns, refusal_count=count
+        )
 
     def receipt(self, channel: str, seq: int) -> Effects:
         """Tell the device that everything up to `seq` is durable here (once the transaction is)."""

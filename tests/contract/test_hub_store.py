@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from bench.postgres_server import PostgresServer, installed, postgres_server
 from cloud.adapters.postgres_store import PostgresStore
@@ -102,9 +103,8 @@ def test_a_part_can_be_taken_back_by_itself(opened: Opened) -> None:
 
     def call(conn: Connection) -> None:
         add("before")(conn)
-        with pytest.raises(KeyError), conn.begin_nested():
-            add("inside")(conn)
-            raise KeyError
+        with pytest.raises(IntegrityError), conn.begin_nested():
+            conn.execute(insert(models), [{"name": "inside", "workload": "w", "created_ns": 1}] * 2)
         add("behind")(conn)
 
     async def scenario(store: Store) -> None:

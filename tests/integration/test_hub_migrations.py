@@ -10,7 +10,20 @@ from alembic.autogenerate import compare_metadata
 from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import JSON, Boolean, Engine, Float, Integer, LargeBinary, MetaData, Table, func, inspect, insert, select
+from sqlalchemy import (
+    JSON,
+    Boolean,
+    Engine,
+    Float,
+    Integer,
+    LargeBinary,
+    MetaData,
+    Table,
+    func,
+    insert,
+    inspect,
+    select,
+)
 
 import cloud.migrations
 from bench.postgres_server import PostgresServer, installed, postgres_server

@@ -45,7 +45,7 @@ def one_model(conn: Connection) -> None:
 def end_other_sessions(server: PostgresServer, url: str) -> None:
     """As when the server is restarted or a network device forgets its connections."""
     name = url.rsplit("/", 1)[1]
-    server.say(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")
+    server.say(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
 
 
 def test_connections_that_were_cut_are_replaced_and_nothing_is_done_twice(server: PostgresServer) -> None:
@@ -121,7 +121,7 @@ def test_a_session_that_stops_inside_a_transaction_holds_nobody_up(server: Postg
         with engine.connect() as connection:
             count_up(connection)
             assert await asyncio.wait_for(store.write(count_up), 10) == 1
-            with pytest.raises(Exception, match="terminating connection|closed the connection|AdminShutdown|IdleIn"):
+            with pytest.raises(Exception, match=r"terminating connection|closed the connection"):
                 connection.commit()
         store.close()
         paused.close()
@@ -134,9 +134,12 @@ def test_a_server_that_cannot_be_reached_is_named_without_the_password(
 ) -> None:
     """In the error, and in whatever is logged."""
     caplog.set_level(logging.DEBUG)
-    for url in (f"postgresql://hub:{SECRET}@127.0.0.1:1/fleet", server.url("nowhere").replace("hub@", f"hub:{SECRET}@")):
+    for url in (
+        f"postgresql://hub:{SECRET}@127.0.0.1:1/fleet",
+        server.url("nowhere").replace("hub@", f"hub:{SECRET}@"),
+    ):
         store = PostgresStore(url)
-        with pytest.raises(StoreError, match="127.0.0.1") as caught:
+        with pytest.raises(StoreError, match=r"127\.0\.0\.1") as caught:
             asyncio.run(store.open())
         store.close()
         assert SECRET not in str(caught.value) + repr(store.__dict__["_url"]) + caplog.text

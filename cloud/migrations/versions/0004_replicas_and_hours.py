@@ -32,9 +32,7 @@ def upgrade() -> None:
         sa.Column("confidence_sum", sa.Float(), nullable=False),
         sa.Column("latency_us", sa.JSON(), nullable=False),
         sa.ForeignKeyConstraint(["device"], ["devices.name"], name=op.f("fk_telemetry_hours_device_devices")),
-        sa.PrimaryKeyConstraint(
-            "device", "hour_ns", "model", "version", "variant", name=op.f("pk_telemetry_hours")
-        ),
+        sa.PrimaryKeyConstraint("device", "hour_ns", "model", "version", "variant", name=op.f("pk_telemetry_hours")),
     )
     op.create_index(op.f("ix_telemetry_hours_hour_ns"), "telemetry_hours", ["hour_ns"])
 
