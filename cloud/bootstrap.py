@@ -58,6 +58,7 @@ from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
+DAY_S = 24 * 3600
 ADMIN_KEY_FILE = "admin.key"
 VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
 
@@ -212,7 +213,11 @@ async def _wire(
 
 def intervals(settings: Settings) -> Intervals:
     """The hub's timers."""
-    return Intervals(silence_s=settings.silence_s, keep_telemetry_s=settings.telemetry_days * 24 * 3600)
+    return Intervals(
+        silence_s=settings.silence_s,
+        keep_telemetry_s=settings.telemetry_days * DAY_S,
+        keep_hours_s=settings.telemetry_hour_days * DAY_S,
+    )
 
 
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:

@@ -18,6 +18,11 @@ def _doc(text: str) -> msgspec.Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the hub may be told."""
 
+    action: Annotated[
+        Literal["run", "backup", "restore"],
+        _doc("run the hub, copy its state to backup_dir (while it runs or not), or make data_dir anew from there"),
+    ] = "run"
+    backup_dir: Annotated[str, _doc("directory of the backup, for backup and restore")] = ""
     data_dir: Annotated[str, _doc("directory of all state: database, objects, keys, jobs")] = "fleetloop-hub"
     database_url: Annotated[
         str,
@@ -57,5 +62,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
     ] = 180.0
     telemetry_days: Annotated[
-        float, msgspec.Meta(description="days that the points of the devices' telemetry are kept", gt=0)
+        float, msgspec.Meta(description="days after which the devices' telemetry is rolled up into hours", gt=0)
     ] = 7.0
+    telemetry_hour_days: Annotated[float, msgspec.Meta(description="days that those hours are kept", gt=0)] = 365.0

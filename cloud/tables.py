@@ -113,7 +113,6 @@ telemetry_hours = Table(  # what is kept of points that are no more: the counter
     Column("version", Integer, primary_key=True, autoincrement=False),
     Column("variant", String(63), primary_key=True),
     Column("points", Integer, nullable=False),  # how many messages told of it
-    Column("seq", BigInteger, nullable=False),  # of the newest of them
     Column("predictions", BigInteger, nullable=False),
     Column("feedback", BigInteger, nullable=False),
     Column("correct", BigInteger, nullable=False),

@@ -2,8 +2,8 @@
 
 WAL with synchronous=FULL, BEGIN IMMEDIATE for writes (a read-then-write upgrade would fail at once), foreign keys on. A
 single connection, because SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that several connections reset at once:
-within the hub nobody else has the file open. Other programs may (a backup tool, `sqlite3`), and where the linked SQLite
-has that defect the hub says so when it starts.
+within the hub nobody else has the file open, and `fleetloop hub backup` only reads. Other programs may write (`sqlite3`),
+and where the linked SQLite has that defect the hub says so when it starts.
 """
 
 import asyncio
@@ -61,15 +61,6 @@ class SqlStore:
     async def read(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a read transaction on the store's thread. Raises StoreError."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, call, "DEFERRED")
-
-    async def copy_to(self, path: Path) -> None:
-        """A consistent copy of the database as it is now, in a new file, while the hub works (SQLite's VACUUM INTO)."""
-
-        def copy() -> None:
-            with self._opened().connect() as connection:
-                connection.exec_driver_sql("VACUUM INTO ?", (str(path),))
-
-        await asyncio.get_running_loop().run_in_executor(self._thread, copy)
 
     def close(self) -> None:
         """Wait for running transactions and close the file."""

@@ -11,9 +11,11 @@ import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
 from cloud.errors import StoreError
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, rollouts, telemetry
+from cloud.service import director, retention, rollouts
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
@@ -43,7 +45,9 @@ class Intervals:
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
     prune_s: float = 60.0
     keep_telemetry_s: float = 7 * 24 * 3600.0
-    """Points older than this are removed. Counters stay: they are the newest of each variant, not a history."""
+    """Points older than this are rolled up into hours. `stats` stay: the newest of each variant, not a history."""
+    keep_hours_s: float = 365 * 24 * 3600.0
+    """Hours older than this are removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +81,7 @@ class Hub:
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
         self._silence_ns = int(intervals.silence_s * SECOND)
-        self._keep_telemetry_ns = int(intervals.keep_telemetry_s * SECOND)
+        self._intervals = intervals
         self._prune_now = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
@@ -178,10 +182,12 @@ class Hub:
         await self._parts.inbox.presume_silent_gone(self._parts.leadership, self._silence_ns)
 
     async def _prune(self) -> None:
-        """In small transactions: what devices say goes on being taken in between."""
-        parts = self._parts
-        before_ns = parts.clock.now_ns() - self._keep_telemetry_ns
-        while await parts.leadership.write(functools.partial(telemetry.prune, before_ns=before_ns)):
+        now_ns, intervals = self._parts.clock.now_ns(), self._intervals
+        await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
+        await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
+
+    async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
+        while await self._parts.leadership.write(lambda conn: step(conn, before_ns)):
             pass
 
     async def _advance_rollouts(self) -> None:

@@ -25,7 +25,6 @@ def upgrade() -> None:
         sa.Column("version", sa.Integer(), nullable=False),
         sa.Column("variant", sa.String(length=63), nullable=False),
         sa.Column("points", sa.Integer(), nullable=False),
-        sa.Column("seq", sa.BigInteger(), nullable=False),
         sa.Column("predictions", sa.BigInteger(), nullable=False),
         sa.Column("feedback", sa.BigInteger(), nullable=False),
         sa.Column("correct", sa.BigInteger(), nullable=False),
