@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -163,7 +163,7 @@ async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealH
 
 
 @contextlib.asynccontextmanager
-async def operated(settings: Settings) -> AsyncIterator[tuple[RealHub, Callable[[], Awaitable[None]]]]:
+async def operated(settings: Settings) -> AsyncIterator[tuple[RealHub, Callable[[], Coroutine[Any, Any, None]]]]:
     """A hub with a root of trust, ready to serve its operator; and what sets it to work for its devices."""
     async with started(settings) as running:
         key = (Path(settings.data_dir) / "admin.key").read_text().strip()

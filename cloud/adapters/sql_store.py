@@ -2,8 +2,8 @@
 
 WAL with synchronous=FULL, BEGIN IMMEDIATE for writes (a read-then-write upgrade would fail at once), foreign keys on. A
 single connection, because SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that several connections reset at once:
-within the hub nobody else has the file open, and `fleetloop hub backup` only reads. Other programs may write (`sqlite3`),
-and where the linked SQLite has that defect the hub says so when it starts.
+within the hub nobody else has the file open, and `fleetloop hub backup` only reads. Other programs may write, and where
+the linked SQLite has that defect the hub says so when it starts.
 """
 
 import asyncio

@@ -1,8 +1,8 @@
 """What becomes of old telemetry: points turn into hours, hours end.
 
 A point that is old enough is taken into its hour and removed in the same transaction, so it counts once. An hour holds
-the counters of each variant as the last point of that hour told them; counters only grow, so the difference of two hours
-is what happened between them. Every step is small: what devices say goes on being taken in between.
+the counters of each variant as the last point of that hour told them; counters only grow, so the difference of two
+hours is what happened between them. Every step is small: what devices say goes on being taken in between.
 """
 
 from collections.abc import Iterable
@@ -71,7 +71,7 @@ def _enter(conn: Connection, hours: Iterable[dict[str, Any]]) -> None:
     if rows:
         row = upsert(telemetry_hours)
         counters = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
-        values = {name: row.excluded[name] for name in counters}
+        values: dict[str, Any] = {name: row.excluded[name] for name in counters}
         values["points"] = telemetry_hours.c.points + row.excluded.points
         keys = ["device", "hour_ns", "model", "version", "variant"]
         conn.execute(row.on_conflict_do_update(index_elements=keys, set_=values), rows)
