@@ -31,4 +31,4 @@ def test_every_message_that_the_broker_took_is_in_the_database(flag: str) -> Non
     assert done.returncode == 0, figures
     assert figures["lost"] == 0
     assert figures["database_per_s"] > 0
-    assert figures["asked"] >= 3
+    assert "device_list_p99_ms" in figures
