@@ -12,7 +12,15 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from cloud.api.schemas import Problem
-from cloud.errors import ConflictError, ForbiddenError, HubError, InvalidError, UnauthorisedError, UnknownError
+from cloud.errors import (
+    ConflictError,
+    ForbiddenError,
+    HubError,
+    InvalidError,
+    StoreError,
+    UnauthorisedError,
+    UnknownError,
+)
 
 log = logging.getLogger(__name__)
 
@@ -22,6 +30,7 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     ConflictError: HTTPStatus.CONFLICT,
     UnauthorisedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
+    StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """Room for the largest trust metadata (`wire.trust.MAX_TARGETS_BYTES`) in base64."""
