@@ -164,6 +164,16 @@ objects = Table(
     Column("created_ns", BigInteger, nullable=False),
 )
 
+artefacts = Table(  # objects that came as uploads and passed their inspection
+    "artefacts",
+    metadata,
+    Column("sha256", ForeignKey("objects.sha256"), primary_key=True),
+    Column("kind", String(16), nullable=False),  # cloud.ports.Inspection: onnx | tflite | safetensors
+    Column("facts", JSON, nullable=False),
+    Column("uploaded_by", String(100), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
 retained = Table(  # objects whose chunks the hub has published, so that they are cleared again after any restart
     "retained",
     metadata,

@@ -56,6 +56,7 @@ def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *,
                 ROOT,
                 fleet,
                 world.trust,
+                world.artefacts,
             )
             problems.install(app)
             app.include_router(routes.router())

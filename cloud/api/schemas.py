@@ -110,6 +110,17 @@ class DeviceView(BaseModel):
     """Its newest wire.messages.Telemetry (only when one device is asked for)."""
 
 
+class ArtefactView(BaseModel):
+    """An uploaded file. `facts`: what its content says of it (operators and shapes, or its tensors)."""
+
+    sha256: str
+    bytes: int
+    kind: Literal["onnx", "tflite", "safetensors"]
+    facts: dict[str, Any]
+    uploaded_by: str
+    created_ns: int
+
+
 class JobRequest(Request):
     """Train a new version of `model` from `workload` (a registered name or "module:attribute")."""
 
