@@ -41,6 +41,7 @@ from cloud.service.enrolment import Door
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.imports import Imports
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import JobKind, Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
@@ -183,8 +184,9 @@ async def _wire(
     hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
+    imports = Imports(store, objects, clock, ids)
     fleet = FleetIdentity(ENROL_USER, access.enrol_password)
-    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust, artefacts)
+    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust, artefacts, imports)
     return Running(hub, *_app(base, context))
 
 

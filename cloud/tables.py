@@ -189,6 +189,8 @@ models = Table(
     Column("workload", String(200), nullable=False),
     Column("last_version", Integer, nullable=False, default=0),
     Column("last_counter", BigInteger, nullable=False, default=0),
+    Column("promotion", JSON(none_as_null=True)),  # core.promotion.Rule; NULL = the default one
+    Column("production", Integer),  # the version in production; NULL = none yet
     Column("created_ns", BigInteger, nullable=False),
 )
 
@@ -209,6 +211,7 @@ versions = Table(
     Column("federated_run", String(64)),
     Column("created_ns", BigInteger, nullable=False),
     Column("released_ns", BigInteger),
+    Column("retired", String(500), nullable=False, default=""),  # why nobody may use it any more; "" = it may be used
 )
 
 version_objects = Table(  # which objects a version consists of

@@ -57,6 +57,7 @@ def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *,
                 fleet,
                 world.trust,
                 world.artefacts,
+                world.imports,
             )
             problems.install(app)
             app.include_router(routes.router())

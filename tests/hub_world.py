@@ -20,6 +20,7 @@ from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.artefacts import Artefacts
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.enrolment import Door, NewClaim
+from cloud.service.imports import Imports
 from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
@@ -238,6 +239,7 @@ class World:
         self.notary = TufNotary(lambda: [self.keys["online"]], lambda: [self.keys["director"]])
         staging = UploadFiles(directory / "uploads", self.offload)
         self.artefacts = Artefacts(self.store, self.objects, staging, InspectionChild(), self.clock)
+        self.imports = Imports(self.store, self.objects, self.clock, self.ids)
         self.trust = Trust(self.store, self.notary, self.clock)
         hub = (self.keys["online"].public_hex, self.director.public_hex)
         self.publisher = SimulatedPublisher(self.keys, *hub, self.clock.now_ns)

@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, rollouts, telemetry
+from cloud.service import director, promotion, rollouts, telemetry
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
@@ -35,6 +35,7 @@ class Intervals:
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
     prune_s: float = 60.0
+    promotion_s: float = 30.0
     keep_telemetry_s: float = 7 * 24 * 3600.0
     """Points older than this are removed. Counters stay: they are the newest of each variant, not a history."""
 
@@ -69,6 +70,7 @@ class Hub:
         self._silence_ns = int(intervals.silence_s * SECOND)
         self._keep_telemetry_ns = int(intervals.keep_telemetry_s * SECOND)
         self._prune_now = asyncio.Event()
+        self._promote_now = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
@@ -76,6 +78,7 @@ class Hub:
         scheduler.every(intervals.presence_s, self._look_around.set)
         scheduler.every(intervals.trust_s, parts.trust.wake)
         scheduler.every(intervals.prune_s, self._prune_now.set)
+        scheduler.every(intervals.promotion_s, self._promote_now.set)
 
     async def run(self) -> None:
         """Serve the fleet."""
@@ -110,6 +113,7 @@ class Hub:
                 ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
                 ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
                 ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
+                ("promotion", _repeat("promotion", lambda: _rung(self._promote_now), self._promote)),
             ):
                 group.create_task(loop, name=name)
 
@@ -141,6 +145,11 @@ class Hub:
         before_ns = parts.clock.now_ns() - self._keep_telemetry_ns
         while await parts.store.write(functools.partial(telemetry.prune, before_ns=before_ns)):
             pass
+
+    async def _promote(self) -> None:
+        parts = self._parts
+        now_ns = parts.clock.now_ns()
+        await parts.outbox.change(lambda conn: promotion.promote_due(conn, now_ns))
 
     async def _advance_rollouts(self) -> None:
         parts = self._parts

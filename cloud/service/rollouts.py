@@ -119,7 +119,7 @@ def released(conn: Connection, model: str, version: int) -> Release:
     row = conn.execute(select(versions).where(versions.c.model == model, versions.c.version == version)).one_or_none()
     if row is None:
         raise UnknownError(f"there is no version {version} of model {model!r}")
-    problem = why_not_rolled_out(VersionState(row.state), row.reason)
+    problem = why_not_rolled_out(VersionState(row.state), row.reason, row.retired)
     if problem:
         raise ConflictError(f"{model} version {version} cannot be used: {problem}")
     return decode(row.release, Release, limit=MAX_RELEASE_BYTES)

@@ -19,8 +19,17 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(["sha256"], ["objects.sha256"], name=op.f("fk_artefacts_sha256_objects")),
         sa.PrimaryKeyConstraint("sha256", name=op.f("pk_artefacts")),
     )
+    with op.batch_alter_table("models") as table:
+        table.add_column(sa.Column("promotion", sa.JSON(), nullable=True))
+        table.add_column(sa.Column("production", sa.Integer(), nullable=True))
+    with op.batch_alter_table("versions") as table:
+        table.add_column(sa.Column("retired", sa.String(length=500), nullable=False, server_default=""))
 
 
 def downgrade() -> None:
     """Remove it again."""
+    for name, columns in (("models", ("promotion", "production")), ("versions", ("retired",))):
+        with op.batch_alter_table(name) as table:
+            for column in columns:
+                table.drop_column(column)
     op.drop_table("artefacts")
