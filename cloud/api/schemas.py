@@ -89,6 +89,11 @@ class DeviceView(BaseModel):
     name: str
     labels: dict[str, str]
     federated: bool
+    agent: str
+    """Version of its agent; empty until it has reported."""
+    held_reason: str
+    """Why no rollout may take it; empty when any may."""
+    decommissioned_ns: int | None
     enrolled: bool
     """Is it of the fleet now: enrolled, and not revoked since?"""
     revoked_ns: int | None
@@ -119,6 +124,117 @@ class ArtefactView(BaseModel):
     facts: dict[str, Any]
     uploaded_by: str
     created_ns: int
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
+
+
+class ReasonRequest(Request):
+    """Why it is done; kept in the audit trail."""
+
+    reason: Reason
+
+
+class LabelsRequest(Request):
+    """Labels to put and to drop; all others stay."""
+
+    put: Annotated[dict[LabelName, Label], Field(max_length=32)] = {}
+    drop: Annotated[list[Label], Field(max_length=32)] = []
+
+
+class PinRequest(Request):
+    """Keep a slot at this version: rollouts of another one do not take the device."""
+
+    model: Name
+    version: VersionNumber
+    reason: Reason
+
+
+class PinView(BaseModel):
+    """A slot that stays at one version."""
+
+    slot: str
+    model: str
+    version: int
+    reason: str
+    pinned_by: str
+    created_ns: int
+
+
+class SlotTwinView(BaseModel):
+    """A slot: what it shall run (wire.assignment), what the device says (wire.messages), and what is in between."""
+
+    slot: str
+    sync: Literal["in_sync", "pending", "installing", "failed", "unassigned"]
+    reason: str
+    desired: dict[str, Any] | None
+    reported: dict[str, Any] | None
+
+
+Skew = Literal["unknown", "current", "behind", "ahead", "incompatible"]
+
+
+class TwinView(BaseModel):
+    """The twin of a device. `presence`: away = gone for less than a minute."""
+
+    device: str
+    presence: Literal["online", "away", "offline"]
+    gone_ns: int | None
+    agent: str
+    skew: Skew
+    """How the control documents that its agent reads lie to those that this hub writes."""
+    desired_sequence: int
+    accepted_sequence: int
+    held: str | None
+    """Why no rollout may take it; null = any may."""
+    pins: list[PinView]
+    slots: list[SlotTwinView]
+
+
+class EventView(BaseModel):
+    """Something that happened to a device. `actor` is empty where it was the device itself."""
+
+    at_ns: int
+    event: str
+    actor: str
+    detail: dict[str, Any]
+
+
+class AgentView(BaseModel):
+    """Devices that run one version of the agent."""
+
+    agent: str
+    skew: Skew
+    devices: int
+
+
+class FleetView(BaseModel):
+    """The fleet as a whole. `halted`: why nobody is assigned anything; null = it is not halted."""
+
+    halted: str | None
+    online: int
+    away: int
+    offline: int
+    agents: list[AgentView]
+
+
+class GroupRequest(Request):
+    """A group: everything that the selector means, at any time."""
+
+    selector: Annotated[str, Field(max_length=1000, examples=["arm=left, role in (learner, tester), !broken"])]
+    description: Annotated[str, Field(max_length=500)] = ""
+
+
+class GroupView(BaseModel):
+    """A group and how many devices of the fleet belong to it now."""
+
+    name: str
+    selector: str
+    description: str
+    devices: int
+    created_ns: int
+    updated_ns: int
 
 
 class JobRequest(Request):
@@ -154,6 +270,8 @@ class ModelView(BaseModel):
     name: str
     workload: str
     last_version: int
+    production: int | None
+    """The version in production."""
 
 
 class VersionView(BaseModel):
@@ -170,6 +288,8 @@ class VersionView(BaseModel):
     job: str
     created_ns: int
     released_ns: int | None
+    retired: str
+    """Why nobody may use it any more; empty when it may be used."""
     release: dict[str, Any]
     card: dict[str, Any]
 

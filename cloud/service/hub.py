@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, promotion, rollouts, telemetry
+from cloud.service import director, history, promotion, rollouts, telemetry
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
@@ -144,6 +144,8 @@ class Hub:
         parts = self._parts
         before_ns = parts.clock.now_ns() - self._keep_telemetry_ns
         while await parts.store.write(functools.partial(telemetry.prune, before_ns=before_ns)):
+            pass
+        while await parts.store.write(functools.partial(history.prune, now_ns=parts.clock.now_ns())):
             pass
 
     async def _promote(self) -> None:

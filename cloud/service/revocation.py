@@ -23,7 +23,14 @@ def revoke(conn: Connection, device: str, reason: str, by: tuple[str, int], topi
         raise UnknownError(f"there is no device {device!r}")
     if row.revoked_ns is not None:
         return NOTHING
-    gone = {"revoked_ns": now_ns, "verifier": None, "online": False, "clone_suspected_ns": None, "sessions": None}
+    gone = {
+        "revoked_ns": now_ns,
+        "verifier": None,
+        "online": False,
+        "gone_ns": now_ns,
+        "clone_suspected_ns": None,
+        "sessions": None,
+    }
     conn.execute(update(devices).where(devices.c.name == device).values(gone))
     conn.execute(delete(claims).where(claims.c.device == device))
     certificates.revoke_all(conn, device, now_ns)

@@ -8,11 +8,10 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.core import rollout as core
-from cloud.core.federated_gate import matches
 from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, COMMANDS, Command, Plan, RolloutState
 from cloud.errors import ConflictError, InvalidError, UnknownError
-from cloud.service import audit, deltas, director, suitability
+from cloud.service import audit, deltas, director, holds, selecting, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.tables import ENROLLED, devices, members, rollouts, versions
@@ -61,9 +60,9 @@ def create(conn: Connection, new: NewRollout, actor: str, now_ns: int) -> Effect
     if new.variant is not None and release.variant(new.variant) is None:
         names = ", ".join(variant.name for variant in release.variants)
         raise InvalidError(f"{new.model} version {new.version} has no variant {new.variant!r}; it has {names}")
-    chosen = _selected(conn, new.selector)
+    chosen = _selected(conn, new)
     if not chosen:
-        raise InvalidError(f"no enrolled device matches the selector {dict(new.selector)}")
+        raise InvalidError(f"no enrolled device that is free matches the selector {dict(new.selector)}")
     _refuse_if_held(conn, chosen, new.slot)
     waves = core.partition(new.id, new.plan.waves, chosen)
     alone = [device for device in chosen if device not in waves]
@@ -104,13 +103,14 @@ def tick(conn: Connection, means: Means) -> Effects:
     under_way = select(members.c.rollout).where(members.c.assigned_ns.is_not(None), members.c.outcome.is_(None))
     open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
     query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
+    halted = holds.halted(conn)
     for row in conn.execute(query).all():
-        if row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
-            effects += wake(Wake.DELTAS)  # which wakes us again
-        elif row.state == RolloutState.RUNNING:
-            effects += _advance(conn, row, means)
-        else:
+        if halted or row.state != RolloutState.RUNNING:
             _expire(conn, row, means.now_ns)
+        elif deltas.undecided(conn, row):
+            effects += wake(Wake.DELTAS)  # which wakes us again
+        else:
+            effects += _advance(conn, row, means)
     return effects
 
 
@@ -125,9 +125,11 @@ def released(conn: Connection, model: str, version: int) -> Release:
     return decode(row.release, Release, limit=MAX_RELEASE_BYTES)
 
 
-def _selected(conn: Connection, selector: Mapping[str, str]) -> list[str]:
-    enrolled = select(devices.c.name, devices.c.labels).where(ENROLLED).order_by(devices.c.name)
-    return [row.name for row in conn.execute(enrolled) if matches(row.labels, selector)]
+def _selected(conn: Connection, order: NewRollout | Row[Any]) -> list[str]:
+    """Devices of the fleet that the selector means now, and that nothing keeps from this version."""
+    free = holds.free(order.slot, order.model, order.version)
+    meant = select(devices.c.name).where(ENROLLED, selecting.selected(conn, order.selector), free)
+    return list(conn.execute(meant.order_by(devices.c.name)).scalars())
 
 
 def _held(conn: Connection, slot: str) -> dict[str, str]:
@@ -229,7 +231,7 @@ def _join_late(conn: Connection, row: Row[Any], plan: Plan) -> None:
     held = _held(conn, row.slot)
     known = set(row.plan["left_alone"])
     known |= set(conn.execute(select(members.c.device).where(members.c.rollout == row.id)).scalars())
-    for name in _selected(conn, row.selector):
+    for name in _selected(conn, row):
         if name in known or name in held:
             continue
         wave = core.late_joiner(row.id, plan, row.plan["fleet"], row.wave, name)
