@@ -1,30 +1,21 @@
-"""What keeps a device, or the whole fleet, from being given anything new. Facts in the database that rollouts go by.
+"""Keeping a device, or the whole fleet, from being given anything new: what operators say. `restraints` is what
+rollouts read of it.
 
 *Hold*: no rollout takes the device. *Pin*: rollouts of another version do not take this slot of it. *Halt*: nobody is
 assigned anything. What is under way goes on to its end; a device that waits in a rollout steps out of it, and is a late
-joiner like any other once it is free again.
+joiner like any other once it is free again. A revert takes back what a rollout has brought, on held devices, too.
 """
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, insert, select, update
+from sqlalchemy import Connection, delete, insert, select, true, update
 
-from cloud.core.rollout import ACTIVE
 from cloud.errors import ConflictError, UnknownError
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
-from cloud.tables import devices, fleet_halt, members, pins, rollouts
+from cloud.service.rollouts import leaving
+from cloud.tables import devices, fleet_halt, pins, rollouts
 
 HALT = 1
 """The only row of its table."""
-
-
-def free(slot: str, model: str, version: int) -> ColumnElement[bool]:
-    """Condition on `devices`: may a rollout of this version take this slot of it?"""
-    return and_(devices.c.held_ns.is_(None), devices.c.name.not_in(_pinned_elsewhere(slot, model, version)))
-
-
-def halted(conn: Connection) -> str:
-    """Why the fleet is halted; empty when it is not."""
-    return conn.scalar(select(fleet_halt.c.reason)) or ""
 
 
 def hold(conn: Connection, device: str, reason: str, actor: str, now_ns: int) -> Effects:
@@ -32,7 +23,7 @@ def hold(conn: Connection, device: str, reason: str, actor: str, now_ns: int) ->
     _known(conn, device)
     held = {"held_ns": now_ns, "held_reason": reason, "held_by": actor}
     conn.execute(update(devices).where(devices.c.name == device).values(held))
-    _step_out(conn, device, select(rollouts.c.id))
+    leaving.step_out(conn, device, true())
     audit.record(conn, now_ns, actor, ("device.hold", device), reason=reason)
     return wake(Wake.ROLLOUTS)
 
@@ -58,8 +49,8 @@ def pin(conn: Connection, of: tuple[str, str], to: tuple[str, int], reason: str,
     _unpin(conn, device, slot)
     row = {"device": device, "slot": slot, "model": model, "version": version}
     conn.execute(insert(pins).values(row | {"reason": reason, "pinned_by": actor, "created_ns": now_ns}))
-    others = select(rollouts.c.id).where(rollouts.c.slot == slot)
-    _step_out(conn, device, others.where((rollouts.c.model != model) | (rollouts.c.version != version)))
+    other = (rollouts.c.model != model) | (rollouts.c.version != version)
+    leaving.step_out(conn, device, (rollouts.c.slot == slot) & other)
     audit.record(conn, now_ns, actor, ("device.pin", device), slot=slot, model=model, version=version, reason=reason)
     return wake(Wake.ROLLOUTS)
 
@@ -87,18 +78,6 @@ def resume(conn: Connection, actor: str, now_ns: int) -> Effects:
         raise ConflictError("the fleet is not halted")
     audit.record(conn, now_ns, actor, ("fleet.resume", "fleet"))
     return wake(Wake.ROLLOUTS)
-
-
-def _pinned_elsewhere(slot: str, model: str, version: int) -> Select[tuple[str]]:
-    other = (pins.c.model != model) | (pins.c.version != version)
-    return select(pins.c.device).where(pins.c.slot == slot, other)
-
-
-def _step_out(conn: Connection, device: str, of: Select[tuple[str]]) -> None:
-    """It waits no longer in the active ones of these rollouts."""
-    waiting = members.c.assigned_ns.is_(None) & members.c.outcome.is_(None)
-    active = of.where(rollouts.c.state.in_(sorted(ACTIVE)))
-    conn.execute(delete(members).where(members.c.device == device, waiting, members.c.rollout.in_(active)))
 
 
 def _unpin(conn: Connection, device: str, slot: str) -> int:

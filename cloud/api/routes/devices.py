@@ -23,7 +23,7 @@ from cloud.api.schemas import (
 )
 from cloud.core.presence import Standing
 from cloud.core.twin import SlotTwin
-from cloud.service import history, holds, twin, upkeep
+from cloud.service import history, holds, restraints, twin, upkeep
 from cloud.tables import devices, pins
 
 router = APIRouter(tags=["devices"])
@@ -151,7 +151,7 @@ def _slot(one: SlotTwin) -> SlotTwinView:
 def _fleet(conn: Connection, now_ns: int) -> FleetView:
     there = twin.presence_counts(conn, now_ns)
     return FleetView(
-        halted=holds.halted(conn) or None,
+        halted=restraints.halted(conn) or None,
         online=there[Standing.ONLINE],
         away=there[Standing.AWAY],
         offline=there[Standing.OFFLINE],
