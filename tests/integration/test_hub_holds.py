@@ -2,6 +2,9 @@
 
 from pathlib import Path
 
+from sqlalchemy import Connection
+
+from cloud.service.rollouts import ledger, rollout_row
 from tests.api_world import Api, api
 from tests.hub_steps import fleet, outcomes, roll_out
 from tests.hub_world import MODEL
@@ -125,3 +128,32 @@ def test_time_runs_out_in_a_halted_fleet_too(tmp_path: Path) -> None:
         assert await outcomes(call.world) == {"p00": "timed_out"}
 
     api(tmp_path, scenario)
+
+
+def test_the_counts_of_a_wave_follow_who_steps_out_and_comes_back(tmp_path: Path) -> None:
+    """As if every member had been counted anew."""
+
+    async def scenario(call: Api) -> None:
+        await fleet(call.world, 4)
+        await roll_out(call.world)
+        await call.world.tick()
+        for name in ("p00", "p01"):
+            await call("operator", "POST", f"/devices/{name}/hold", {"reason": "x"})
+        await call("operator", "POST", "/devices/p02/revoke", {"reason": "stolen"})
+        assert await counted(call)
+        for name in ("p00", "p01"):
+            await call("operator", "POST", f"/devices/{name}/release")
+        await call.world.tick()
+        assert await counted(call)
+
+    api(tmp_path, scenario)
+
+
+async def counted(call: Api) -> bool:
+    """Is what is stored what counting gives?"""
+
+    def look(conn: Connection) -> bool:
+        row = rollout_row(conn, "r1")
+        return ledger.counts_of_waves(conn, row) == ledger.recount(conn, row)
+
+    return await call.world.store.write(look)
