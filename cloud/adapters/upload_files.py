@@ -26,7 +26,7 @@ class UploadFiles:
         path = self._directory / str(next(self._numbers))
         digest, length = hashlib.sha256(), 0
         try:
-            with await self._offload.run(lambda: path.open("xb", buffering=0)) as file:
+            with await self._offload.run(lambda: path.open("xb")) as file:
                 async for part in parts:
                     length += len(part)
                     if length > most_bytes:

@@ -14,7 +14,7 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, Store
+from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.outbox import Outbox
@@ -80,7 +80,7 @@ class Jobs:
     async def _supervise(self, job: Row[Any], lane: str) -> None:
         try:
             await self._work(job)
-        except (JobError, ObjectMissingError) as error:
+        except (JobError, ObjectMissingError, ObjectStoreError) as error:
             log.warning("%s job %s failed: %s", job.kind, job.id, error)
             await self._fail(job, str(error))
         except Exception as error:  # a defect of ours must not take the hub down with it

@@ -76,6 +76,19 @@ def test_what_is_not_there_is_missing(make: Make, name: str) -> None:
     run(scenario())
 
 
+def test_no_name_leads_to_another_file(tmp_path: Path) -> None:
+    """Not even to one that is there, and that nobody would check."""
+
+    async def scenario() -> None:
+        (tmp_path / "director.key").write_text("secret")
+        (tmp_path / "hub" / "objects").mkdir(parents=True)
+        store = FsspecObjects(str(tmp_path / "hub" / "objects"), InlineOffload())
+        with pytest.raises(ObjectMissingError, match="named by their SHA-256"):
+            await store.piece("../director.key", 0, 100)
+
+    run(scenario())
+
+
 def test_damage_is_found_by_reading_and_mended_by_nothing(tmp_path: Path) -> None:
     """The digest is the name: other bytes under it are no object."""
 

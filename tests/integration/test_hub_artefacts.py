@@ -99,17 +99,18 @@ def test_staging_keeps_no_more_than_a_part_in_memory(tmp_path: Path) -> None:
 
     async def scenario() -> None:
         staging, seen = UploadFiles(tmp_path / "uploads", InlineOffload()), []
+        part = bytes(256 * 1024)
 
         async def parts() -> AsyncIterator[bytes]:
             for _ in range(4):
-                yield bytes(1000)
+                yield part
                 seen.append(next((tmp_path / "uploads").iterdir()).stat().st_size)
 
-        staged = await staging.receive(parts(), 4000)
-        assert (seen, staged.bytes) == ([1000, 2000, 3000, 4000], 4000)
-        assert staged.sha256 == hashlib.sha256(bytes(4000)).hexdigest()
+        staged = await staging.receive(parts(), 4 * len(part))
+        assert (seen, staged.bytes) == ([len(part) * number for number in (1, 2, 3, 4)], 4 * len(part))
+        assert staged.sha256 == hashlib.sha256(4 * part).hexdigest()
         with pytest.raises(UploadTooLongError):
-            await staging.receive(parts(), 3999)
+            await staging.receive(parts(), 4 * len(part) - 1)
         assert len(list((tmp_path / "uploads").iterdir())) == 1
 
     asyncio.run(scenario())

@@ -67,6 +67,8 @@ def test_a_group_is_whoever_belongs_to_it_now(tmp_path: Path) -> None:
         await fleet(call.world, 3)
         made = await call("operator", "PUT", "/groups/lefties", {"selector": "arm=left"})
         assert made["devices"] == 2
+        by_wave = {"model": MODEL, "version": 1, "waves": [{"percent": 100, "selector": {"@group": "lefties"}}]}
+        assert "waves.0.selector" in await call("operator", "POST", "/rollouts", by_wave, 422)
         await roll_out(call.world, **{"@group": "lefties"})
         assert "r1" in await call("operator", "DELETE", "/groups/lefties", None, 409)
         await call("operator", "PATCH", "/devices/p02/labels", {"put": {"arm": "left", "tier": "a"}, "drop": ["site"]})
