@@ -17,9 +17,21 @@ class ConflictError(HubError):
     """The request contradicts how things stand (409)."""
 
 
+class TooLongError(HubError):
+    """The body is longer than it may be (413)."""
+
+
+class UnavailableError(HubError):
+    """The hub itself lacks what it needs for this: room, a file, a helper (503)."""
+
+
 class UnauthorisedError(HubError):
     """No valid key came with the request (401)."""
 
 
 class ForbiddenError(HubError):
     """The key may not do this (403)."""
+
+
+class StoreError(HubError):
+    """The database cannot be opened or reached now. What was to be changed has to be tried again (503)."""

@@ -77,6 +77,8 @@ BENCHES = {
     "transfer": _proof("transfer", "one object to many devices over mosquitto, beside a bare reader"),
     "delta": _proof("delta", "bytes of an update as a delta, for four kinds of change"),
     "broker-kill": _proof("broker_kill", "a rollout while its broker is killed and reconnected to over and over"),
+    "ingest": _proof("ingest", "telemetry into the database beside the broker's own fan-in, and the API meanwhile"),
+    "hub-kill": _proof("hub_kill", "two hubs on PostgreSQL, killed and paused over and over during rollouts"),
     "fuzz": _proof("fuzz", "hostile bytes for every parser of the contract"),
     "gates": _proof("gates", "false halts, missed halts and devices exposed, of our gates and of fixed thresholds"),
     "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),

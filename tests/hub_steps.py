@@ -17,6 +17,7 @@ from cloud.service.deltas import Deltas
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
+from cloud.service.leadership import Leadership
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.rollouts import NewRollout
 from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, stats
@@ -65,6 +66,12 @@ async def roll_out(world: World, identity: str = "r1", waves: tuple[Wave, ...] =
     """Start a rollout of version 1."""
     new = NewRollout(identity, MODEL, 1, "main", selector, None, Plan(waves))
     await world.change(lambda conn, now_ns: rollout_service.create(conn, new, "test", now_ns))
+
+
+async def outcomes(world: World, rollout: str = "r1") -> dict[str, str | None]:
+    """Device -> how its execution in the rollout ended."""
+    query = select(members.c.device, members.c.outcome).where(members.c.rollout == rollout)
+    return {row.device: row.outcome for row in await world.store.read(lambda conn: conn.execute(query).all())}
 
 
 async def fleet(world: World, size: int) -> list[str]:
@@ -164,6 +171,7 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         deltas=Deltas(world.store, world.objects, InlineDeltas(), world.clock),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
         trust=world.trust,
+        leadership=Leadership(world.store, world.clock, "hub", lease_s=10.0, alone=True),
     )
     return Hub(parts, Bells(scheduled), Intervals())
 

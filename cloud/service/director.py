@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, Select, select
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices
+from cloud.upsert import upsert
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.dsse import Envelope, keyid
@@ -121,7 +121,7 @@ def _issue(conn: Connection, documents: Sequence[Assignment], seal: Seal) -> Non
     if not documents:
         return
     rows = [_sealed(document, seal) for document in documents]
-    statement = insert(desired)
+    statement = upsert(desired)
     values = {name: statement.excluded[name] for name in rows[0] if name != "device"}
     conn.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values), rows)
 

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, update
 from cloud.core import presence
 from cloud.core.clones import Session
 from cloud.core.plausible import check_status
-from cloud.service import clones, reports, telemetry
+from cloud.service import clones, history, reports, telemetry
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.enrolment import Door
 from cloud.service.senders import heard
@@ -50,7 +50,9 @@ class _Sender:
     def refuse(self, reason: str) -> None:
         """Note why a message was not taken."""
         count = self.row.refusal_count + 1
-        self.change(last_refusal=reason[:MAX_REASON], last_refusal_ns=self.now_ns, refusal_count=count)
+        self.change(
+            last_refusal=reason[:MAX_REASON].replace("\0", "?"), last_refusal_ns=self.now_ns, refusal_count=count
+        )
 
 
 def apply(conn: Connection, batch: Sequence[Received], now_ns: int, door: Door) -> Effects:
@@ -122,5 +124,8 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=sender.now_ns)
     if after == before:
         return NOTHING
-    sender.change(online=after.online, boot=max(row.boot, status.boot), seen_ns=after.seen_ns)
+    if after.online:
+        history.back(sender.conn, row, sender.now_ns)
+    gone_ns = None if after.online else (row.gone_ns or sender.now_ns)
+    sender.change(online=after.online, boot=max(row.boot, status.boot), seen_ns=after.seen_ns, gone_ns=gone_ns)
     return wake(Wake.ROLLOUTS)

@@ -11,21 +11,24 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core.plausible import check_reported
 from cloud.core.rollout.members import Status
+from cloud.service import history
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.service.rollouts import outcomes
 from cloud.service.rollouts.plans import rollout_row
 from cloud.service.senders import heard
 from cloud.tables import devices, members, slots
+from cloud.upsert import upsert
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
 from wire.messages import Outcome, Receipt, Reported, SlotReport
 from wire.topics import Topics
 
 MAX_REASON = 500
+MAX_AGENT = 64
+MAX_SCHEMA = 2**31 - 1
 AT_ONCE = 500
 """Names in one statement."""
 
@@ -49,7 +52,7 @@ class _Sender:
     def refuse(self, reason: str) -> None:
         """Note why a report was not taken."""
         self.refusals += 1
-        self.reason = f"reported: {reason}"[:MAX_REASON]
+        self.reason = f"reported: {reason}"[:MAX_REASON].replace("\0", "?")
 
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
@@ -63,6 +66,8 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
     effects = _enter(conn, senders, known, now_ns)
     _store_slots(conn, {name: sender.newest for name, sender in senders.items() if sender.newest is not None})
     _store_devices(conn, senders, now_ns)
+    for sender in senders.values():
+        _back(conn, sender, now_ns)
     receipts = (
         Publish(topics.dn(name, "receipt"), encode(Receipt(channel="reported", seq=sender.mark)))
         for name, sender in senders.items()
@@ -163,7 +168,7 @@ def _store_slots(conn: Connection, reports: Mapping[str, Reported]) -> None:
     """A slot that the newest report does not name is no more."""
     rows = [_slot(name, slot) for name, reported in reports.items() for slot in reported.slots]
     if rows:
-        row = insert(slots)
+        row = upsert(slots)
         values = {name: row.excluded[name] for name in rows[0] if name not in ("device", "slot")}
         conn.execute(row.on_conflict_do_update(index_elements=["device", "slot"], set_=values), rows)
     named: dict[tuple[str, ...], list[str]] = defaultdict(list)
@@ -197,15 +202,26 @@ def _slot(device: str, slot: SlotReport) -> dict[str, Any]:
 def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int) -> None:
     here = devices.c.name == bindparam("of")
     taken = [
-        {"of": name, "content": sender.payload, "mark": sender.mark, "accepted": sender.newest.sequence}
+        {
+            "of": name,
+            "content": sender.payload,
+            "mark": sender.mark,
+            "accepted": sender.newest.sequence,
+            "program": sender.newest.agent[:MAX_AGENT],
+            "schema": min(max(sender.newest.speaks[1], 0), MAX_SCHEMA),
+        }
         for name, sender in senders.items()
         if sender.newest is not None
     ]
     if taken:
         told: dict[str, Any] = {"reported": bindparam("content"), "reported_seq": bindparam("mark")}
-        heard_ns: dict[str, Any] = {"reported_ns": now_ns, "seen_ns": now_ns, "online": True}
-        accepted: dict[str, Any] = {"reported_sequence": bindparam("accepted")}
-        conn.execute(update(devices).where(here).values(**told, **accepted, **heard_ns), taken)
+        told |= {
+            "reported_sequence": bindparam("accepted"),
+            "agent": bindparam("program"),
+            "speaks": bindparam("schema"),
+        }
+        heard_ns: dict[str, Any] = {"reported_ns": now_ns, "seen_ns": now_ns, "online": True, "gone_ns": None}
+        conn.execute(update(devices).where(here).values(**told, **heard_ns), taken)
     refused = [
         {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals}
         for name, sender in senders.items()
@@ -214,3 +230,13 @@ def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int
     if refused:
         why: dict[str, Any] = {"last_refusal": bindparam("why"), "refusal_count": bindparam("count")}
         conn.execute(update(devices).where(here).values(**why, last_refusal_ns=now_ns), refused)
+
+
+def _back(conn: Connection, sender: _Sender, now_ns: int) -> None:
+    """What is worth keeping of its coming back."""
+    if sender.newest is None:
+        return
+    history.back(conn, sender.row, now_ns)
+    before, now = sender.row.agent, sender.newest.agent[:MAX_AGENT]
+    if before and before != now:
+        history.note(conn, sender.row.name, history.AGENT, now_ns, old=before, new=now)

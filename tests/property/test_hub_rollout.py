@@ -201,6 +201,13 @@ class RolloutMachine(RuleBasedStateMachine):
         self.world.now_ns += seconds * SECOND
         self.world.tick()
 
+    @rule(ticks=st.integers(2, 40))
+    def tick_every_second(self, ticks: int) -> None:
+        """The hub looks again and again."""
+        for _ in range(ticks):
+            self.world.now_ns += SECOND
+            self.world.tick()
+
     @precondition(lambda self: self.world.of(Status.IN_FLIGHT))
     @rule(data=st.data(), good=st.booleans())
     def report(self, data: st.DataObject, good: bool) -> None:
@@ -267,7 +274,7 @@ class RolloutMachine(RuleBasedStateMachine):
         assert self.world.state is not RolloutState.HALTED or self.world.reason
 
 
-RolloutMachine.TestCase.settings = settings(max_examples=150, stateful_step_count=40, deadline=None)
+RolloutMachine.TestCase.settings = settings(max_examples=120, stateful_step_count=30, deadline=None)
 TestRolloutMachine = pytest.mark.timeout(200)(RolloutMachine.TestCase)
 
 
