@@ -31,3 +31,7 @@ class UnauthorisedError(HubError):
 
 class ForbiddenError(HubError):
     """The key may not do this (403)."""
+
+
+class StoreError(HubError):
+    """The database cannot be opened or reached now. What was to be changed has to be tried again (503)."""

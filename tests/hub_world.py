@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert
 
 from cloud.adapters.fsspec_objects import FsspecObjects
 from cloud.adapters.inspection_child import InspectionChild
+from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.adapters.upload_files import UploadFiles
@@ -226,12 +227,12 @@ def optimizer_output() -> dict[str, bytes]:
 class World:
     """One hub, and short words for what happens to it."""
 
-    def __init__(self, directory: Path, *, rooted: bool = True) -> None:
+    def __init__(self, directory: Path, *, rooted: bool = True, database: str = "") -> None:
         self.directory = directory
         self.rooted = rooted
         self.clock, self.ids = FakeClock(), SystemIds()
         self.link, self.control, self.launcher = FakeLink(), FakeControl(), FakeLauncher()
-        self.store = SqlStore(directory / "hub.sqlite")
+        self.store = PostgresStore(database) if database else SqlStore(directory / "hub.sqlite")
         self.offload = ThreadOffload()
         self.objects = FsspecObjects(str(directory / "objects"), self.offload)
         self.keys = {name: load_or_create(directory / f"{name}.key") for name in KEYS}

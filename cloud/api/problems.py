@@ -17,6 +17,7 @@ from cloud.errors import (
     ForbiddenError,
     HubError,
     InvalidError,
+    StoreError,
     TooLongError,
     UnauthorisedError,
     UnavailableError,
@@ -34,6 +35,7 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnauthorisedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
+    StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """Room for the largest trust metadata (`wire.trust.MAX_TARGETS_BYTES`) in base64."""
