@@ -197,7 +197,7 @@ class Hub:
 
     async def _promote(self) -> None:
         now_ns = self._parts.clock.now_ns()
-        await self._parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns))
+        self._post(await self._parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns)))
 
     async def _advance_rollouts(self) -> None:
         parts = self._parts
