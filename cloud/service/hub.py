@@ -200,7 +200,10 @@ class Hub:
         self._post(await self._parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns)))
 
     async def _advance_rollouts(self) -> None:
+        """Not while nobody can be heard: what is not looked after is not charged to the devices."""
         parts = self._parts
+        if not parts.link.connected:
+            return
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
         self._post(await parts.leadership.write(functools.partial(rollouts.tick, means=means)))
 
