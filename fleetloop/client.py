@@ -15,6 +15,7 @@ import httpx
 Json: TypeAlias = dict[str, Any]
 Role: TypeAlias = Literal["viewer", "operator", "publisher", "admin"]
 
+API = "/api/v1"
 MAX_DETAIL = 1_000
 UNREACHABLE = 0
 
@@ -40,7 +41,7 @@ class HubClient:
         self, base_url: str, key: str, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
     ) -> None:
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        url = f"{base_url.rstrip('/')}/api/v1"
+        url = f"{base_url.rstrip('/')}{API}"
         self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
 
     def __enter__(self) -> Self:
@@ -209,12 +210,20 @@ class HubClient:
         return answer
 
     def _list(self, path: str) -> list[Json]:
-        answer = self._send("GET", path)
-        if not isinstance(answer, list):
-            raise HubError(502, f"{path} answered with something else than a JSON list")
-        return answer
+        """All pages of a list."""
+        found: list[Json] = []
+        while path:
+            answer, page = self._answer("GET", path)
+            if not isinstance(page, list):
+                raise HubError(502, f"{path} answered with something else than a JSON list")
+            found += page
+            path = answer.links.get("next", {}).get("url", "").removeprefix(API)
+        return found
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self._answer(method, path, body)[1]
+
+    def _answer(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[httpx.Response, Any]:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
@@ -222,7 +231,7 @@ class HubClient:
         if not answer.is_success:
             raise HubError(answer.status_code, _detail(answer))
         try:
-            return answer.json() if answer.content else None
+            return answer, answer.json() if answer.content else None
         except ValueError as error:
             raise HubError(502, f"{path} answered with something else than JSON; is this the hub?") from error
 

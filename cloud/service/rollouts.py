@@ -94,7 +94,8 @@ def control(conn: Connection, rollout: str, command: Command, actor: str, now_ns
         waiting = here & members.c.assigned_ns.is_(None) & members.c.outcome.is_(None)
         conn.execute(update(members).where(waiting).values(outcome=Outcome.CANCELLED, finished_ns=now_ns))
     _set_state(conn, row.id, target, "" if command is Command.RESUME else f"{command} by {actor}", now_ns)
-    audit.record(conn, now_ns, actor, (f"rollout.{command}", rollout))
+    states = {"before": {"state": row.state}, "after": {"state": target}}
+    audit.record(conn, now_ns, actor, (f"rollout.{command}", rollout), **states)
     return wake(Wake.ROLLOUTS, Wake.BLOBS)
 
 
