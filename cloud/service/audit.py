@@ -30,7 +30,10 @@ def record(
     after: Any = None,
     **detail: Any,
 ) -> None:
-    """Note that `actor` did `change` = (action, subject), which turned `before` into `after` (mappings, where that can be said)."""
+    """Note that `actor` did `change` = (action, subject).
+
+    `before` and `after` are mappings: what the change replaced by what, where that can be said.
+    """
     action, subject = change
     row = {"at_ns": now_ns, "actor": actor, "action": action, "subject": subject, "detail": detail}
     states = {"before": None if before is None else dict(before), "after": None if after is None else dict(after)}
