@@ -4,9 +4,10 @@ An address that showed too many bad keys is not listened to for a while. A key t
 before still is: so a guesser behind a shared proxy does not lock his neighbours out.
 """
 
+import contextlib
 import ipaddress
-from collections import OrderedDict
-from collections.abc import Hashable
+from collections import Counter, OrderedDict
+from collections.abc import Hashable, Iterator
 from typing import Final, TypeVar
 
 from cloud.core.throttle import Bucket, Rate, spend, wait_s
@@ -17,6 +18,8 @@ V = TypeVar("V")
 REQUESTS: Final = Rate(per_s=50.0, burst=500)
 GUESSES: Final = Rate(per_s=0.1, burst=10)
 MAX_REMEMBERED: Final = 10_000
+MAX_STREAMS: Final = 20
+"""Event streams that one key holds at a time."""
 IPV6_SITE_BITS: Final = 64
 """Who has one IPv6 address has that many of them."""
 
@@ -28,6 +31,7 @@ class Limits:
         self._requests, self._guesses = requests, guesses
         self._spent: OrderedDict[Hashable, Bucket] = OrderedDict()
         self._guessed: OrderedDict[Hashable, Bucket] = OrderedDict()
+        self._streams: Counter[str] = Counter()
         self._trusted: OrderedDict[Hashable, None] = OrderedDict()
 
     def hear(self, address: str, sha256: str, now_ns: int) -> None:
@@ -56,6 +60,19 @@ class Limits:
         if wait > 0:
             raise TooManyError(f"this API key may make {rate.per_s:g} requests a second: wait", wait)
         _keep(self._spent, key, spend(self._spent.get(key), rate, now_ns))
+
+    @contextlib.contextmanager
+    def stream(self, key: str) -> Iterator[None]:
+        """One more stream of the key while the block runs. Raises TooManyError."""
+        if self._streams[key] >= MAX_STREAMS:
+            raise TooManyError(f"this API key holds {MAX_STREAMS} streams already: close one", 1.0)
+        self._streams[key] += 1
+        try:
+            yield
+        finally:
+            self._streams[key] -= 1
+            if not self._streams[key]:
+                del self._streams[key]
 
 
 def _place(address: str) -> str:

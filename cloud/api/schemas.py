@@ -281,6 +281,15 @@ class NewKeyView(KeyView):
     key: str
 
 
+class ChangeView(BaseModel):
+    """That something changed; what exactly stands in the audit trail under the same id."""
+
+    id: int
+    at_ns: int
+    action: str
+    subject: str
+
+
 class AuditView(BaseModel):
     """A change: who made it, through which request, and what it replaced, where that can be said."""
 

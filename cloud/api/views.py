@@ -12,6 +12,7 @@ from cloud.api.paging import Slice, Window
 from cloud.api.reaching import device_in, within
 from cloud.api.schemas import (
     AuditView,
+    ChangeView,
     DeviceView,
     FederatedView,
     JobView,
@@ -145,11 +146,13 @@ def rollout_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -
     return window.views(conn, query, (rollouts.c.created_ns, rollouts.c.id), lambda row: _rollout(conn, row))
 
 
-def rollout_view(conn: Connection, rollout: str, reach: Reach = EVERYTHING) -> RolloutView:
-    """One rollout with its members. Raises UnknownError."""
+def rollout_view(conn: Connection, rollout: str, reach: Reach = EVERYTHING, *, brief: bool = False) -> RolloutView:
+    """One rollout, with its members unless in `brief`. Raises UnknownError."""
     row = conn.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
     if row is None or not (reach.covers_model(row.model) and reach.covers_labels(row.selector)):
         raise UnknownError(f"there is no rollout {rollout!r}")
+    if brief:
+        return _rollout(conn, row)
     query = select(members).where(members.c.rollout == rollout).order_by(members.c.wave, members.c.device)
     found = [_pick(MemberView, member) for member in conn.execute(query)]
     return _rollout(conn, row).model_copy(update={"members": found})
@@ -210,6 +213,12 @@ def audit_views(conn: Connection, window: Window, query: Select[Any]) -> Slice[A
 def audit_view(row: Row[Any]) -> AuditView:
     """One change."""
     view: AuditView = _pick(AuditView, row)
+    return view
+
+
+def change_view(row: Row[Any]) -> ChangeView:
+    """One change, in brief."""
+    view: ChangeView = _pick(ChangeView, row)
     return view
 
 

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from cloud.api.routes import access, audit, fleet, learning, registry, rollouts, trust
+from cloud.api.routes import access, audit, events, fleet, learning, registry, rollouts, trust
 
 PREFIX = "/api/v1"
 
@@ -10,6 +10,6 @@ PREFIX = "/api/v1"
 def router() -> APIRouter:
     """Every route of the API."""
     api = APIRouter(prefix=PREFIX)
-    for noun in (access, audit, trust, fleet, registry, rollouts, learning):
+    for noun in (access, audit, events, trust, fleet, registry, rollouts, learning):
         api.include_router(noun.router)
     return api
