@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
+from cloud.api.limits import Limits
 from tests.hub_world import ROOT, World, add_key
 
 ROLES = ("viewer", "operator", "publisher", "admin")
@@ -38,7 +39,7 @@ class Api:
         return claim
 
 
-def app_of(world: World) -> FastAPI:
+def app_of(world: World, limits: Limits | None = None) -> FastAPI:
     """The hub's app on this world."""
     app = FastAPI(title="Fleetloop hub", version="1")
     app.state.context = Context(
@@ -52,6 +53,7 @@ def app_of(world: World) -> FastAPI:
         ROOT,
         FleetIdentity("enrol", "enrol-password"),
         world.trust,
+        limits or Limits(),
     )
     problems.install(app)
     app.include_router(routes.router())
