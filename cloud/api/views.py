@@ -2,7 +2,7 @@
 
 import base64
 from collections import defaultdict
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, Select, select
@@ -17,21 +17,16 @@ from cloud.api.schemas import (
     FederatedView,
     JobView,
     KeyView,
-    MemberView,
     ModelView,
-    RolloutView,
     RoundView,
     SigningRequestView,
     SlotView,
     VersionView,
-    WaveView,
 )
 from cloud.core.identity import key_state
 from cloud.core.reach import EVERYTHING, Reach
-from cloud.core.rollout import RolloutState, tally
 from cloud.errors import UnknownError
 from cloud.service.keys import reach_of
-from cloud.service.rollouts import facts_of, plan_of
 from cloud.tables import (
     api_keys,
     audit,
@@ -41,9 +36,7 @@ from cloud.tables import (
     federated_runs,
     job_events,
     jobs,
-    members,
     models,
-    rollouts,
     signing_requests,
     slots,
     versions,
@@ -138,29 +131,6 @@ def signing_view(conn: Connection, request: str, reach: Reach = EVERYTHING) -> S
     if row is None or not reach.covers_model(row.model):
         raise UnknownError(f"there is no signing request {request!r}")
     return _signing(row)
-
-
-def rollout_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[RolloutView]:
-    """Rollouts, oldest first, without their members."""
-    query = select(rollouts).where(within(reach, model=rollouts.c.model, labels=rollouts.c.selector))
-    return window.views(conn, query, (rollouts.c.created_ns, rollouts.c.id), lambda row: _rollout(conn, row))
-
-
-def rollout_view(conn: Connection, rollout: str, reach: Reach = EVERYTHING, *, brief: bool = False) -> RolloutView:
-    """One rollout, with its members unless in `brief`. Raises UnknownError."""
-    row = conn.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
-    if row is None or not (reach.covers_model(row.model) and reach.covers_labels(row.selector)):
-        raise UnknownError(f"there is no rollout {rollout!r}")
-    if brief:
-        return _rollout(conn, row)
-    query = select(members).where(members.c.rollout == rollout).order_by(members.c.wave, members.c.device)
-    found = [_pick(MemberView, member) for member in conn.execute(query)]
-    return _rollout(conn, row).model_copy(update={"members": found})
-
-
-def rollout_tag(view: RolloutView) -> str:
-    """Its ETag: what people and the hub decided about it."""
-    return etag(view.id, view.state, view.wave, view.reason)
 
 
 def federated_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[FederatedView]:
@@ -260,37 +230,6 @@ def _version(row: Row[Any]) -> VersionView:
 def _signing(row: Row[Any]) -> SigningRequestView:
     view: SigningRequestView = _pick(SigningRequestView, row, payload=base64.b64encode(row.payload).decode())
     return view
-
-
-def _rollout(conn: Connection, row: Row[Any]) -> RolloutView:
-    plan, facts = plan_of(row), facts_of(conn, row.id)
-    waves = []
-    for index in range(len(plan.waves)):
-        counts = tally(facts, index)
-        assigned = sum(member.wave == index and member.assigned_ns is not None for member in facts)
-        failed = counts.failed + sum(member.wave == index and member.acknowledged for member in facts)
-        waves.append(
-            WaveView(
-                index=index,
-                state=_wave_state(index, row),
-                planned=sum(member.wave == index for member in facts),
-                assigned=assigned,
-                committed=counts.committed,
-                failed=failed,
-                gates=row.evidence.get(str(index), []),
-            )
-        )
-    totals = {name: sum(getattr(wave, name) for wave in waves) for name in ("planned", "committed", "failed")}
-    view: RolloutView = _pick(RolloutView, row, waves=waves, **totals)
-    return view
-
-
-def _wave_state(index: int, row: Row[Any]) -> Literal["waiting", "open", "passed", "halted"]:
-    if index > row.wave:
-        return "waiting"
-    if index < row.wave or row.state == RolloutState.SUCCEEDED:
-        return "passed"
-    return "halted" if row.state in (RolloutState.HALTED, RolloutState.ABORTED) else "open"
 
 
 def _federated(conn: Connection, row: Row[Any]) -> FederatedView:

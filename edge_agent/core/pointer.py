@@ -21,6 +21,8 @@ from wire.release import Name, Sha256
 
 RECORD_SCHEMA: Final = 1
 MAX_RECORD_BYTES: Final = 256 * 1024
+MAX_SHORT_STARTS: Final = 5
+"""After so many starts in a row that did not last, the models in use may be why."""
 
 
 class Record(Document, frozen=True, kw_only=True):
@@ -28,6 +30,8 @@ class Record(Document, frozen=True, kw_only=True):
 
     schema: int = RECORD_SCHEMA
     boot: int = 0
+    short_starts: int = 0
+    """Starts in a row, up to now, that have not lasted."""
     trust: Trusted = Trusted()
     heard: dict[str, Heard] = {}
     """Id of a director key -> the newest it has signed."""
@@ -130,7 +134,17 @@ class Record(Document, frozen=True, kw_only=True):
 
     def next_boot(self) -> "Record":
         """The record of one more start."""
-        return msgspec.structs.replace(self, boot=self.boot + 1)
+        return msgspec.structs.replace(self, boot=self.boot + 1, short_starts=self.short_starts + 1)
+
+    def lasting(self) -> "Record":
+        """The record once a start has lasted, or was blamed on somebody."""
+        return msgspec.structs.replace(self, short_starts=0)
+
+    def suspects(self) -> frozenset[str]:
+        """Digests of the models that may be why the agent goes down at every start."""
+        if self.short_starts < MAX_SHORT_STARTS:
+            return frozenset()
+        return frozenset(state.current.installed.sha256 for state in self.slots.values() if state.current)
 
 
 def _holds_model(state: State) -> bool:

@@ -155,9 +155,13 @@ class RuntimeFailed:
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """The agent started. Which of the models that the record names still have the content they should?"""
+    """The agent started. Which of the models that the record names still have the content they should?
+
+    `suspects`: models that may have ended the starts before this one. They are not served, but tried anew.
+    """
 
     intact: frozenset[str]
+    suspects: frozenset[str] = frozenset()
 
 
 Event = (

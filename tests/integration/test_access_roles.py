@@ -58,6 +58,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "POST /rollouts": (OPERATE, PARTS),
     "GET /rollouts": (VIEW, PARTS),
     "GET /rollouts/{rollout}": (VIEW, PARTS),
+    "GET /rollouts/{rollout}/members": (VIEW, PARTS),
     "POST /rollouts/{rollout}/{command}": (OPERATE, PARTS),
     "POST /federated-runs": (OPERATE, PARTS),
     "GET /federated-runs": (VIEW, PARTS),

@@ -14,9 +14,10 @@ from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
 from sqlalchemy import Connection, func, select
 
-from cloud.api import views
+from cloud.api import rollout_views, views
 from cloud.api.context import Actor, Context, Hub, ScopedViewer, Viewer
-from cloud.api.schemas import ChangeView, DeviceView, RolloutView
+from cloud.api.rollout_schemas import RolloutView
+from cloud.api.schemas import ChangeView, DeviceView
 from cloud.core.identity import KeyState, key_state
 from cloud.service import keys
 from cloud.tables import audit
@@ -37,7 +38,7 @@ async def _slot(hub: Hub, actor: ScopedViewer) -> AsyncIterator[None]:
 
 
 async def _rollout(rollout: str, hub: Hub, actor: ScopedViewer) -> RolloutView:
-    return await hub.read(lambda conn: views.rollout_view(conn, rollout, actor.reach, brief=True))
+    return await hub.read(lambda conn: rollout_views.rollout_view(conn, rollout, actor.reach))
 
 
 async def _device(name: str, hub: Hub, actor: ScopedViewer) -> DeviceView:
@@ -53,8 +54,8 @@ LastChange = Annotated[int, Header(alias="Last-Event-ID", ge=NEWEST, lt=2**63)]
 async def rollout_events(
     hub: Hub, actor: ScopedViewer, present: Annotated[RolloutView, Depends(_rollout)], last_event_id: LastSeen = ""
 ) -> AsyncIterator[ServerSentEvent]:
-    """The rollout without its members as it is, then whenever it is different (events `rollout`)."""
-    async for view in _states(hub, actor, lambda conn: views.rollout_view(conn, present.id, actor.reach, brief=True)):
+    """The rollout as it is, then whenever it is different (events `rollout`)."""
+    async for view in _states(hub, actor, lambda conn: rollout_views.rollout_view(conn, present.id, actor.reach)):
         if (tag := _digest(view)) != last_event_id:
             last_event_id = tag
             yield ServerSentEvent(data=view, event="rollout", id=tag)

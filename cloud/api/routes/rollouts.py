@@ -1,17 +1,16 @@
-"""Rollouts: start, watch, pause, resume, abort."""
+"""Rollouts: start, watch, pause, approve, resume, abort, revert."""
 
+import msgspec
 from fastapi import APIRouter, Response
 from sqlalchemy import Connection
 
-from cloud.api import views
+from cloud.api import rollout_views as views
 from cloud.api.context import Hub, ScopedOperator, ScopedViewer
 from cloud.api.etags import IfMatch, check
 from cloud.api.paging import Paged
 from cloud.api.reaching import model_in, selector_in
-from cloud.api.schemas import RolloutRequest, RolloutView, WaveRequest
-from cloud.core.gates import Gates
-from cloud.core.rollout import Command, Plan, Wave
-from cloud.errors import InvalidError
+from cloud.api.rollout_schemas import GateRequest, MemberView, RolloutRequest, RolloutView
+from cloud.core.rollout import Command, Plan
 from cloud.service import rollouts
 from cloud.service.effects import Effects
 from cloud.service.rollouts import NewRollout
@@ -21,7 +20,7 @@ router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 
 @router.post("", status_code=201)
 async def start(body: RolloutRequest, hub: Hub, actor: ScopedOperator, response: Response) -> RolloutView:
-    """Start a rollout. 409 names the rollout that still holds a device."""
+    """Start a rollout. 409 names the rollout that still holds a device; 422 the position of a mistake in a gate."""
     model_in(actor.reach, body.model)
     selector_in(actor.reach, body.selector)
     new = NewRollout(
@@ -39,23 +38,30 @@ async def start(body: RolloutRequest, hub: Hub, actor: ScopedOperator, response:
 
 @router.get("")
 async def all_rollouts(hub: Hub, actor: ScopedViewer, page: Paged) -> list[RolloutView]:
-    """Rollouts, oldest first, without their members."""
+    """Rollouts, oldest first."""
     return page.answer(await hub.read(lambda conn: views.rollout_views(conn, page.window, actor.reach)))
 
 
 @router.get("/{rollout}")
 async def one(rollout: str, hub: Hub, actor: ScopedViewer, response: Response) -> RolloutView:
-    """One rollout, wave by wave, with its members."""
+    """One rollout, wave by wave, with the evidence of its gates."""
     view = await hub.read(lambda conn: views.rollout_view(conn, rollout, actor.reach))
     response.headers["ETag"] = views.rollout_tag(view)
     return view
+
+
+@router.get("/{rollout}/members")
+async def members(rollout: str, hub: Hub, actor: ScopedViewer, page: Paged) -> list[MemberView]:
+    """The devices of a rollout, by name."""
+    return page.answer(await hub.read(lambda conn: views.member_views(conn, rollout, page.window, actor.reach)))
 
 
 @router.post("/{rollout}/{command}")
 async def control(
     rollout: str, command: Command, hub: Hub, actor: ScopedOperator, response: Response, if_match: IfMatch = None
 ) -> RolloutView:
-    """Pause, resume (acknowledges the failures seen so far) or abort (keeps what runs)."""
+    """Pause; approve the next wave; resume (acknowledges what has been seen so far); abort (keeps what runs); or
+    revert (aborts, and brings back what the devices reached ran before)."""
 
     def change(conn: Connection, now_ns: int) -> Effects:
         check(if_match, views.rollout_tag(views.rollout_view(conn, rollout, actor.reach)))
@@ -66,16 +72,6 @@ async def control(
 
 
 def _plan(body: RolloutRequest) -> Plan:
-    return Plan(
-        waves=tuple(_wave(index, wave) for index, wave in enumerate(body.waves)),
-        gates=Gates(body.gates.commit_rate, body.gates.golden_agreement, body.gates.minimum_sample),
-        health_window_s=body.health_window_s,
-        step_timeout_s=body.step_timeout_s,
-        total_timeout_s=body.total_timeout_s,
-    )
-
-
-def _wave(index: int, wave: WaveRequest) -> Wave:
-    if (wave.count is None) == (wave.percent is None):
-        raise InvalidError(f"waves.{index}: give either a count or a percent")
-    return Wave(wave.count, wave.percent)
+    gates = [gate if isinstance(gate, GateRequest) else GateRequest(expression=gate) for gate in body.gates]
+    asked = body.model_dump(exclude_none=True, include=set(Plan.__dataclass_fields__) - {"gates"})
+    return msgspec.convert({**asked, "gates": [gate.model_dump() for gate in gates]}, Plan)
