@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
+from sqlalchemy.exc import IntegrityError
 
 from cloud.errors import ConflictError, InvalidError
 from cloud.tables import idempotency
@@ -53,10 +54,11 @@ def look(conn: Connection, once: Once, now_ns: int) -> Answer | None:
 def begin(conn: Connection, once: Once, now_ns: int, *, secret: bool) -> None:
     """Note that this transaction carries the request out. Raises ConflictError when another one has."""
     conn.execute(delete(idempotency).where(idempotency.c.created_ns <= now_ns - LIFE_NS))
-    if conn.execute(select(idempotency.c.key).where(_same(once))).first() is not None:
-        raise ConflictError(f"the request with Idempotency-Key {once.key!r} is being carried out: ask again")
     row = {"api_key": once.api_key, "key": once.key, "fingerprint": once.fingerprint}
-    conn.execute(insert(idempotency).values(**row, created_ns=now_ns, secret=secret))
+    try:
+        conn.execute(insert(idempotency).values(**row, created_ns=now_ns, secret=secret))
+    except IntegrityError as error:
+        raise ConflictError(f"the request with Idempotency-Key {once.key!r} is being carried out: ask again") from error
 
 
 def finish(conn: Connection, once: Once, answer: Answer) -> None:
