@@ -23,11 +23,11 @@ from typing import Annotated, Any
 import msgspec
 from sqlalchemy import select
 
+from bench import ledger
 from bench.mosquitto_devices import LeanDevice, RealDevice, lean_devices
 from bench.mosquitto_fleet import OverdueError, RealHub, free_port, real_hub, until
 from bench.result import Outcome, finish
-from cloud.tables import audit, devices, members, slots, stats
-from wire.messages import Outcome as Ended
+from cloud.tables import devices
 from wire.ports import Inbound
 
 MODEL_BYTES = 300_000
@@ -129,35 +129,18 @@ class _Proof:
 
     async def _count(self, hub: RealHub, started: dict[str, int]) -> None:
         await asyncio.gather(*(agent.rest() for agent in self._agents))
-        done = lambda: hub.look(lambda conn: not any(self._difference(conn)))  # noqa: E731
+        done = lambda: hub.look(lambda conn: not any(ledger.uncounted(conn, self._agents)))  # noqa: E731
         with contextlib.suppress(OverdueError):  # what is missing is counted
             await until("everything that devices counted is known", done, CONVERGE_S)
-        outcomes = await hub.look(lambda conn: conn.execute(select(members.c.outcome)).scalars().all())
-        runs = await hub.look(lambda conn: conn.execute(select(slots.c.version)).scalars().all())
-        newest = max(started.values())
-        ordered = await hub.look(_assignments)
-        tried = [count for agent in self._agents for count in agent.installer.tried.values()]
-        missing = await hub.look(self._difference)
-        expected = len(started) * len(self._agents)
+        found = await hub.look(lambda conn: ledger.balance(conn, self._agents, len(started), max(started.values())))
         self._figures |= {
             "kills": hub.broker_kills,
             "rollouts": len(started),
-            "installations": sum(tried),
+            "installations": sum(count for agent in self._agents for count in agent.installer.tried.values()),
             "predictions": sum(agent.predictions for agent in self._agents),
-            "lost": expected
-            - sum(one == Ended.SUCCEEDED for one in outcomes)
-            + sum(version != newest for version in runs)
-            + sum(max(0, one) for one in missing),
-            "doubled": sum(count - 1 for count in [*ordered.values(), *tried] if count > 1)
-            + sum(max(0, -one) for one in missing),
+            "lost": found.lost,
+            "doubled": found.doubled,
         }
-
-    def _difference(self, conn: Any) -> list[int]:
-        """Device by device: predictions that it made and the hub has not counted."""
-        known: Counter[str] = Counter()
-        for row in conn.execute(select(stats.c.device, stats.c.predictions)):
-            known[row.device] += row.predictions
-        return [agent.predictions - known[agent.claim.device] for agent in self._agents]
 
     # Reconnect storms.
 
@@ -249,12 +232,6 @@ async def _come_back(device: LeanDevice) -> None:
 def _boots(conn: Any, names: tuple[str, str]) -> list[Any]:
     query = select(devices.c.boot, devices.c.online, devices.c.seen_ns).where(devices.c.name.in_(names))
     return [tuple(row) for row in conn.execute(query.order_by(devices.c.name))]
-
-
-def _assignments(conn: Any) -> Counter[tuple[str, str]]:
-    """(rollout, device) -> how often it was assigned."""
-    rows = conn.execute(select(audit.c.subject, audit.c.detail).where(audit.c.action == "rollout.assign"))
-    return Counter((row.subject, device) for row in rows for device in row.detail["devices"])
 
 
 def _peak(lean: list[LeanDevice]) -> int:

@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -152,19 +152,26 @@ async def real_hub(directory: Path, ports: Sequence[int]) -> AsyncIterator[RealH
         broker_port=ports[0],
         broker_enrol_port=ports[1],
     )
+    async with operated(settings) as (hub, work):
+        working = asyncio.create_task(work())
+        try:
+            await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
+            yield hub
+        finally:
+            working.cancel()
+            await asyncio.gather(working, return_exceptions=True)
+
+
+@contextlib.asynccontextmanager
+async def operated(settings: Settings) -> AsyncIterator[tuple[RealHub, Callable[[], Coroutine[Any, Any, None]]]]:
+    """A hub with a root of trust, ready to serve its operator; and what sets it to work for its devices."""
     async with started(settings) as running:
-        working = asyncio.create_task(running.hub.run())
-        key = (directory / "hub" / "admin.key").read_text().strip()
+        key = (Path(settings.data_dir) / "admin.key").read_text().strip()
         transport = httpx.ASGITransport(app=running.app)
         headers = {"Authorization": f"Bearer {key}"}
         async with httpx.AsyncClient(transport=transport, base_url="http://hub", headers=headers) as http:
-            hub = RealHub(running.app.state.context, http, await _found(running.app.state.context))
-            try:
-                await until("the hub reaches its broker", lambda: hub.context.link.connected, 20)
-                yield hub
-            finally:
-                working.cancel()
-                await asyncio.gather(working, return_exceptions=True)
+            context = running.app.state.context
+            yield RealHub(context, http, await _found(context)), running.hub.run
 
 
 async def _found(hub: Context) -> SimulatedPublisher:

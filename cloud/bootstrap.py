@@ -18,6 +18,7 @@ from sqlalchemy import Connection, select
 
 from cloud import brokers
 from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
 from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
@@ -28,6 +29,7 @@ from cloud.api.context import Context, FleetIdentity
 from cloud.brokers import BrokerAccess
 from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
 from cloud.core.identity import api_key
+from cloud.ports import Store
 from cloud.service import keys
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
@@ -40,6 +42,7 @@ from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import JobKind, Jobs
+from cloud.service.leadership import Leadership, LeadersLink
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
@@ -55,6 +58,7 @@ from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
+DAY_S = 24 * 3600
 ADMIN_KEY_FILE = "admin.key"
 VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
 
@@ -88,12 +92,13 @@ class _Base:
 async def started(settings: Settings) -> AsyncIterator[Running]:
     """Open the store, start the broker, wire the services; close everything in the reverse order."""
     check(settings)
+    check_replica(settings)
     base = _base(settings)
     directory = base.directory
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(base.offload.close)
         stack.enter_context(_locked(directory / "lock"))
-        store = SqlStore(directory / "hub.sqlite")
+        store = _store(settings, directory)
         await store.open()
         stack.callback(store.close)
         await store.write(functools.partial(_first_start, base=base))
@@ -105,6 +110,19 @@ def _base(settings: Settings) -> _Base:
     directory = Path(settings.data_dir).absolute()
     directory.mkdir(parents=True, exist_ok=True, mode=0o700)
     return _Base(directory, SystemClock(), SystemIds(), ThreadOffload(2, "files"), Topics(settings.topic_root))
+
+
+def _store(settings: Settings, directory: Path) -> SqlStore | PostgresStore:
+    """The database of the settings, not yet open. Raises SettingsError, StoreError."""
+    if not settings.database_url:
+        return SqlStore(directory / "hub.sqlite")
+    password = settings.database_password_file
+    try:
+        return PostgresStore(
+            settings.database_url, Path(password).read_text().strip() if password else "", settings.lease_s
+        )
+    except OSError as error:
+        raise SettingsError(f"database_password_file {password!r}: {error.strerror}") from error
 
 
 def _locked(path: Path) -> BinaryIO:
@@ -137,22 +155,30 @@ def check(settings: Settings) -> None:
             ) from error
 
 
+def check_replica(settings: Settings) -> None:
+    """Several hubs need a database and a broker that several can use. Raises SettingsError."""
+    if settings.replica and not (settings.database_url and settings.broker == "external"):
+        raise SettingsError("replica: several hubs need a PostgreSQL database (database_url) and an external broker")
+
+
 async def _wire(
-    settings: Settings, base: _Base, store: SqlStore, access: BrokerAccess, stack: contextlib.AsyncExitStack
+    settings: Settings, base: _Base, store: Store, access: BrokerAccess, stack: contextlib.AsyncExitStack
 ) -> Running:
     clock, ids, topics, broker = base.clock, base.ids, base.topics, access.control
-    link = MqttLink(broker.endpoint, access.login(HUB_USER))
+    me = f"{HUB_USER}@{settings.replica}" if settings.replica else HUB_USER  # no device can have a name with an @
+    link = MqttLink(broker.endpoint, access.login(me))
     stack.push_async_callback(link.stop)
+    leadership = Leadership(store, clock, me, lease_s=settings.lease_s, alone=not settings.database_url)
     outbox = Outbox(store, link, broker, topics, clock)
     outbox.own_users = access.own_users
     await outbox.users()
     objects = ObjectFiles(base.directory / "objects", base.offload)
     launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
     aggregator = AggregatorAccess(lambda: broker.endpoint, lambda: _aggregator_login(access), topics)
-    optimizing = OptimizeJobs(store, objects, launcher, clock, ids)
-    learning = FederatedJobs(store, objects, launcher, (clock, ids), aggregator)
+    optimizing = OptimizeJobs(leadership, objects, launcher, clock, ids)
+    learning = FederatedJobs(leadership, objects, launcher, (clock, ids), aggregator)
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
-    trust = Trust(store, _notary(base), clock)
+    trust = Trust(leadership, _notary(base), clock)
     wakeups = Wakeups()
     packing = ThreadOffload(1, "deltas")
     stack.callback(packing.close)
@@ -169,11 +195,13 @@ async def _wire(
         asks=Asks(
             store, link, topics, {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer}
         ),
-        blobs=Blobs(store, objects, link, topics),
+        blobs=Blobs(leadership, objects, LeadersLink(link, leadership), topics),
         chunk_answers=chunk_answers,
-        deltas=Deltas(store, objects, ZstdDeltas(packing), clock),
-        jobs=Jobs(store, outbox, launcher, clock, kinds),
+        deltas=Deltas(leadership, objects, ZstdDeltas(packing), clock),
+        jobs=Jobs(leadership, outbox, launcher, clock, kinds),
         trust=trust,
+        leadership=leadership,
+        group=HUB_USER if settings.replica else "",
     )
     hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
@@ -185,7 +213,11 @@ async def _wire(
 
 def intervals(settings: Settings) -> Intervals:
     """The hub's timers."""
-    return Intervals(silence_s=settings.silence_s, keep_telemetry_s=settings.telemetry_days * 24 * 3600)
+    return Intervals(
+        silence_s=settings.silence_s,
+        keep_telemetry_s=settings.telemetry_days * DAY_S,
+        keep_hours_s=settings.telemetry_hour_days * DAY_S,
+    )
 
 
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:

@@ -35,3 +35,7 @@ class TooManyError(HubError):
     def __init__(self, message: str, retry_after_s: float) -> None:
         super().__init__(message)
         self.retry_after_s = retry_after_s
+
+
+class StoreError(HubError):
+    """The database cannot be opened or reached now. What was to be changed has to be tried again (503)."""

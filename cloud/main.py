@@ -10,8 +10,9 @@ from collections.abc import Sequence
 
 import uvicorn
 
-from cloud.adapters.sql_store import StoreError
+from cloud.backup import BackupError, backup, restore
 from cloud.bootstrap import Running, SettingsError, check, started
+from cloud.errors import StoreError
 from cloud.ports import BrokerError
 from cloud.settings import Settings
 from wire.errors import WireError
@@ -25,13 +26,23 @@ GRACE_S = 5
 
 
 def run(settings: Settings) -> int:
-    """Run the hub until SIGTERM or SIGINT; returns the exit code."""
+    """Run the hub until SIGTERM or SIGINT, or back it up, or restore it; returns the exit code."""
     os.umask(0o077)  # whatever the hub and its children write is for their owner only
     try:
-        return asyncio.run(_run(settings))
+        match settings.action:
+            case "run":
+                return asyncio.run(_run(settings))
+            case "backup":
+                backup(settings)
+            case "restore":
+                restore(settings)
+        return EXIT_OK
     except (SettingsError, WireError) as error:
         log.error("%s", error)
         return EXIT_SETTINGS
+    except BackupError as error:
+        log.error("%s", error)
+        return EXIT_FAILED
     except (StoreError, BrokerError, OSError) as error:
         log.error("the hub cannot start: %s", error)
         return EXIT_FAILED

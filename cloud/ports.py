@@ -16,10 +16,20 @@ class Store(Protocol):
     """The database. A function passed in is synchronous and atomic: all of it is committed, or nothing."""
 
     async def write(self, call: Callable[[Connection], T]) -> T:
-        """Run `call` in a writing transaction and return its result once it is durable."""
+        """Run `call` in a writing transaction and return its result once it is durable.
+
+        `call` may be run several times, of which one counts: it changes nothing but rows. Raises StoreError.
+        """
 
     async def read(self, call: Callable[[Connection], T]) -> T:
-        """Run `call` on a consistent snapshot."""
+        """Run `call` on a consistent snapshot. Raises StoreError."""
+
+
+class Publisher(Protocol):
+    """The part of `wire.ports.Link` that speaks."""
+
+    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Return once the broker has acknowledged. Raises LinkError."""
 
 
 class ObjectMissingError(Exception):

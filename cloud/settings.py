@@ -8,6 +8,8 @@ from wire.topics import DEFAULT_ROOT
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
+Replica = Annotated[str, msgspec.Meta(pattern="^[a-z0-9-]{0,32}$")]
+
 
 def _doc(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
@@ -16,7 +18,24 @@ def _doc(text: str) -> msgspec.Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the hub may be told."""
 
+    action: Annotated[
+        Literal["run", "backup", "restore"],
+        _doc("run the hub, copy its state to backup_dir (while it runs or not), or make data_dir anew from there"),
+    ] = "run"
+    backup_dir: Annotated[str, _doc("directory of the backup, for backup and restore")] = ""
     data_dir: Annotated[str, _doc("directory of all state: database, objects, keys, jobs")] = "fleetloop-hub"
+    database_url: Annotated[
+        str,
+        _doc("PostgreSQL database, postgresql://user@host/name, that several hubs may share (empty = a SQLite file)"),
+    ] = ""
+    database_password_file: Annotated[str, _doc("file with the password of that database's user")] = ""
+    replica: Annotated[
+        Replica,
+        _doc("name of this hub among several on one database and one external broker (empty = it is the only one)"),
+    ] = ""
+    lease_s: Annotated[
+        float, msgspec.Meta(description="seconds of silence after which another hub takes the lead", ge=0.5)
+    ] = 10.0
     host: Annotated[str, _doc("address of the API and the page; other than loopback needs TLS files")] = "127.0.0.1"
     port: Annotated[Port, _doc("port of the API and the page")] = 8600
     tls_certificate: Annotated[str, _doc("certificate file (PEM) for the API")] = ""
@@ -46,5 +65,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
     ] = 180.0
     telemetry_days: Annotated[
-        float, msgspec.Meta(description="days that the points of the devices' telemetry are kept", gt=0)
+        float, msgspec.Meta(description="days after which the devices' telemetry is rolled up into hours", gt=0)
     ] = 7.0
+    telemetry_hour_days: Annotated[float, msgspec.Meta(description="days that those hours are kept", gt=0)] = 365.0

@@ -106,6 +106,31 @@ telemetry_points = Table(  # what devices measured over time, each message once
     Column("content", LargeBinary, nullable=False),  # wire.messages.Telemetry, as received
 )
 
+telemetry_hours = Table(  # what is kept of points that are no more: the counters as they stood last in each hour
+    "telemetry_hours",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("hour_ns", BigInteger, primary_key=True, autoincrement=False, index=True),  # its beginning
+    Column("model", String(63), primary_key=True),
+    Column("version", Integer, primary_key=True, autoincrement=False),
+    Column("variant", String(63), primary_key=True),
+    Column("points", Integer, nullable=False),  # how many messages told of it
+    Column("predictions", BigInteger, nullable=False),
+    Column("feedback", BigInteger, nullable=False),
+    Column("correct", BigInteger, nullable=False),
+    Column("confidence_sum", Float, nullable=False),
+    Column("latency_us", JSON, nullable=False),  # {"bucket": count} of wire.histogram
+)
+
+leadership = Table(  # which of the hubs that share this database leads: one row
+    "leadership",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("holder", String(64), nullable=False),  # "" = nobody
+    Column("term", BigInteger, nullable=False),  # grows with every change of the holder, never falls
+    Column("beat", BigInteger, nullable=False),  # grows with every sign of life of the holder
+)
+
 deltas = Table(  # objects that turn one file into another; NULL object = not worth it
     "deltas",
     metadata,

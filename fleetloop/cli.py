@@ -77,6 +77,8 @@ BENCHES = {
     "transfer": _proof("transfer", "one object to many devices over mosquitto, beside a bare reader"),
     "delta": _proof("delta", "bytes of an update as a delta, for four kinds of change"),
     "broker-kill": _proof("broker_kill", "a rollout while its broker is killed and reconnected to over and over"),
+    "ingest": _proof("ingest", "telemetry into the database beside the broker's own fan-in, and the API meanwhile"),
+    "hub-kill": _proof("hub_kill", "two hubs on PostgreSQL, killed and paused over and over during rollouts"),
     "fuzz": _proof("fuzz", "hostile bytes for every parser of the contract"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
     "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),

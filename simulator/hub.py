@@ -20,6 +20,7 @@ from cloud.service.enrolment import Door, NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
+from cloud.service.leadership import Leadership, LeadersLink
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import NewRollout
 from cloud.service.trust import deliveries
@@ -139,7 +140,8 @@ class SimulatedHub:
         }
         self._outbox = outbox
         await outbox.users()
-        trust = Trust(self.store, self._notary, world.clock)
+        leadership = Leadership(self.store, world.clock, "hub", lease_s=10.0, alone=True)
+        trust = Trust(leadership, self._notary, world.clock)
         chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(
             store=self.store,
@@ -150,11 +152,12 @@ class SimulatedHub:
             outbox=outbox,
             inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
             asks=Asks(self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
-            blobs=Blobs(self.store, self._objects, link, self.topics),
+            blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),
             chunk_answers=chunk_answers,
-            deltas=Deltas(self.store, self._objects, InlineDeltas(), world.clock),
-            jobs=Jobs(self.store, outbox, ScriptedLauncher({}, {}), world.clock, {}),
+            deltas=Deltas(leadership, self._objects, InlineDeltas(), world.clock),
+            jobs=Jobs(leadership, outbox, ScriptedLauncher({}, {}), world.clock, {}),
             trust=trust,
+            leadership=leadership,
         )
         await Hub(parts, VirtualScheduler(world.clock), Intervals()).run()
 

@@ -17,6 +17,7 @@ from cloud.service.deltas import Deltas
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
+from cloud.service.leadership import Leadership
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.rollouts import NewRollout
 from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, stats
@@ -164,6 +165,7 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         deltas=Deltas(world.store, world.objects, InlineDeltas(), world.clock),
         jobs=Jobs(world.store, world.outbox, world.launcher, world.clock, {}),
         trust=world.trust,
+        leadership=Leadership(world.store, world.clock, "hub", lease_s=10.0, alone=True),
     )
     return Hub(parts, Bells(scheduled), Intervals())
 

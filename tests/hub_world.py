@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import Connection, insert
 
 from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.core.identity import digest
@@ -222,12 +223,12 @@ def optimizer_output() -> dict[str, bytes]:
 class World:
     """One hub, and short words for what happens to it."""
 
-    def __init__(self, directory: Path, *, rooted: bool = True) -> None:
+    def __init__(self, directory: Path, *, rooted: bool = True, database: str = "") -> None:
         self.directory = directory
         self.rooted = rooted
         self.clock, self.ids = FakeClock(), SystemIds()
         self.link, self.control, self.launcher = FakeLink(), FakeControl(), FakeLauncher()
-        self.store = SqlStore(directory / "hub.sqlite")
+        self.store = PostgresStore(database) if database else SqlStore(directory / "hub.sqlite")
         self.offload = ThreadOffload()
         self.objects = ObjectFiles(directory / "objects", self.offload)
         self.keys = {name: load_or_create(directory / f"{name}.key") for name in KEYS}

@@ -20,6 +20,7 @@ from cloud.errors import (
     HubError,
     InvalidError,
     PreconditionError,
+    StoreError,
     TooManyError,
     UnauthorisedError,
     UnknownError,
@@ -35,6 +36,7 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     ForbiddenError: HTTPStatus.FORBIDDEN,
     PreconditionError: HTTPStatus.PRECONDITION_FAILED,
     TooManyError: HTTPStatus.TOO_MANY_REQUESTS,
+    StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MEDIA_TYPE = "application/problem+json"
 

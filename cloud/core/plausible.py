@@ -45,6 +45,8 @@ def check_telemetry(telemetry: Telemetry) -> None:
 
 
 def _check_slot(slot: SlotReport) -> None:
+    if "\0" in slot.reason + slot.execution:
+        raise MalformedError(f"slot {slot.slot}: a text holds a NUL character, which no database keeps")
     if slot.current is not None:
         _within(f"version in slot {slot.slot}", slot.current.version, MAX_VERSION)
     golden = slot.golden

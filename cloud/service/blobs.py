@@ -8,12 +8,11 @@ The broker keeps it all in memory: there is a limit, beyond which devices get th
 import asyncio
 
 from sqlalchemy import Connection, delete, select
-from sqlalchemy.dialects.sqlite import insert
 
-from cloud.ports import ObjectMissingError, Objects, Store
+from cloud.ports import ObjectMissingError, Objects, Publisher, Store
 from cloud.service.needs import Needed, needed_objects, within
 from cloud.tables import retained
-from wire.ports import Link
+from cloud.upsert import upsert
 from wire.topics import Topics
 from wire.transfer.chunks import CHUNK_BYTES, count, wrap
 
@@ -25,7 +24,7 @@ IN_FLIGHT = 8
 class Blobs:
     """Keeps the broker's retained chunks equal to what is needed."""
 
-    def __init__(self, store: Store, objects: Objects, link: Link, topics: Topics) -> None:
+    def __init__(self, store: Store, objects: Objects, link: Publisher, topics: Topics) -> None:
         self._store = store
         self._objects = objects
         self._link = link
@@ -88,5 +87,5 @@ def _retained(conn: Connection) -> dict[str, int]:
 
 
 def _note(conn: Connection, one: Needed, length: int) -> None:
-    entry = insert(retained).values(sha256=one.sha256, bytes=length, used_ns=one.used_ns)
+    entry = upsert(retained).values(sha256=one.sha256, bytes=length, used_ns=one.used_ns)
     conn.execute(entry.on_conflict_do_update(index_elements=["sha256"], set_={"used_ns": one.used_ns}))

@@ -10,11 +10,11 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, func, null, select
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core.rollout import RolloutState
 from cloud.ports import DeltaError, DeltaMaker, ObjectMissingError, Objects, Store
 from cloud.tables import deltas, members, objects, rollouts, slots, versions
+from cloud.upsert import upsert
 from wire.assignment import Delta
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.ports import Clock
@@ -103,8 +103,8 @@ def _target(conn: Connection, rollout: Row[Any]) -> ObjectRef | None:
 
 def _note(conn: Connection, pair: Pair, made: ObjectRef | None, now_ns: int) -> None:
     if made is not None:
-        entry = insert(objects).values(sha256=made.sha256, bytes=made.bytes, created_ns=now_ns)
+        entry = upsert(objects).values(sha256=made.sha256, bytes=made.bytes, created_ns=now_ns)
         conn.execute(entry.on_conflict_do_nothing())
     content = null() if made is None else msgspec.to_builtins(made)
     values = {"base": pair[0], "target": pair[1], "object": content, "created_ns": now_ns}
-    conn.execute(insert(deltas).values(values).on_conflict_do_nothing())
+    conn.execute(upsert(deltas).values(values).on_conflict_do_nothing())

@@ -7,10 +7,10 @@ every restart of broker or hub.
 from collections.abc import Callable
 
 from sqlalchemy import Connection, select
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices
+from cloud.upsert import upsert
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.dsse import Envelope, keyid
@@ -111,5 +111,5 @@ def _issue(conn: Connection, device: str, slots: tuple[SlotAssignment, ...], sea
         "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": now_ns,
     }
-    statement = insert(desired).values(device=device, **values)
+    statement = upsert(desired).values(device=device, **values)
     conn.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values))

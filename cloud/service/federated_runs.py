@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge, matches
 from cloud.errors import ConflictError, InvalidError
@@ -20,6 +19,7 @@ from cloud.service.effects import Effects, Wake, wake
 from cloud.service.jobs import Event
 from cloud.service.rollouts import released
 from cloud.tables import ENROLLED, devices, federated_rounds, federated_runs
+from cloud.upsert import upsert
 from federated.core.report import Result, RoundReport
 from federated.spec import Login, Participant, Spec
 from wire.codec import encode

@@ -1,20 +1,29 @@
-"""The hub at work: its long-lived tasks, what happens when the broker comes up, and what the timers do."""
+"""The hub at work: its long-lived tasks, what happens when the broker comes up, and what the timers do.
+
+Every hub takes what devices say and answers what they ask. Of several hubs on one database one leads: it alone advances
+rollouts, runs jobs, judges presence, publishes what is retained, and throws old things away.
+"""
 
 import asyncio
+import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
+from sqlalchemy import Connection
+
+from cloud.errors import StoreError
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, rollouts, telemetry
+from cloud.service import director, retention, rollouts
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
-from cloud.service.effects import Wake, wake
+from cloud.service.effects import Effects, Wake, wake
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
+from cloud.service.leadership import DeposedError, Leadership
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
 from cloud.service.trust.service import Trust
@@ -36,7 +45,9 @@ class Intervals:
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
     prune_s: float = 60.0
     keep_telemetry_s: float = 7 * 24 * 3600.0
-    """Points older than this are removed. Counters stay: they are the newest of each variant, not a history."""
+    """Points older than this are rolled up into hours. `stats` stay: the newest of each variant, not a history."""
+    keep_hours_s: float = 365 * 24 * 3600.0
+    """Hours older than this are removed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,10 +67,13 @@ class Parts:
     deltas: Deltas
     jobs: Jobs
     trust: Trust
+    leadership: Leadership
+    group: str = ""
+    """Of the shared subscription through which several hubs divide what devices say; empty = there is but this one."""
 
 
 class Hub:
-    """Runs until it is cancelled. Everything it knows it finds in the database when it starts."""
+    """Runs until it is cancelled. Everything it knows it finds in the database when it starts, or begins to lead."""
 
     def __init__(self, parts: Parts, scheduler: Scheduler, intervals: Intervals) -> None:
         self._parts = parts
@@ -67,7 +81,7 @@ class Hub:
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
         self._silence_ns = int(intervals.silence_s * SECOND)
-        self._keep_telemetry_ns = int(intervals.keep_telemetry_s * SECOND)
+        self._intervals = intervals
         self._prune_now = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
@@ -75,6 +89,8 @@ class Hub:
         scheduler.every(intervals.republish_s, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
         scheduler.every(intervals.trust_s, parts.trust.wake)
+        if parts.group:  # identities that another hub took away
+            scheduler.every(intervals.trust_s, lambda: parts.outbox.post(wake(Wake.USERS)))
         scheduler.every(intervals.prune_s, self._prune_now.set)
 
     async def run(self) -> None:
@@ -83,9 +99,9 @@ class Hub:
         parts.link.on_message = self._on_message
         parts.link.on_up = self._on_up
         parts.link.on_down = self._on_down
-        await parts.trust.look()  # before anything is signed: which keys does the root name?
-        await parts.inbox.presume_all_gone()
-        await parts.link.subscribe(*parts.inbox.filters(), *parts.asks.filters())
+        await parts.trust.follow()  # before anything is signed: which keys does the root name?
+        filters = (*parts.inbox.filters(), *parts.asks.filters())
+        await parts.link.subscribe(*(f"$share/{parts.group}/{one}" if parts.group else one for one in filters))
         await parts.link.start()
         try:
             await self._work()
@@ -94,34 +110,57 @@ class Hub:
 
     async def _work(self) -> None:
         parts = self._parts
-        wakes = parts.outbox.woken
         async with asyncio.TaskGroup() as group:
             for name, loop in (
                 ("outbox", parts.outbox.run()),
                 ("inbox", parts.inbox.run()),
                 ("asks", parts.asks.run()),
                 ("chunks", parts.chunk_answers.run()),
-                ("deltas", _repeat("deltas", lambda: wakes(Wake.DELTAS), self._decide_deltas)),
-                ("jobs", parts.jobs.run()),
-                ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
-                ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
-                ("trust", _repeat("trust metadata", parts.trust.woken, parts.trust.look)),
-                ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
-                ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), parts.inbox.presume_all_gone)),
-                ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
-                ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
+                ("trust", _repeat("trust metadata", parts.trust.woken, self._look_at_trust)),
+                ("leading", parts.leadership.run(self._lead)),
             ):
                 group.create_task(loop, name=name)
 
+    async def _lead(self) -> None:
+        """What one hub does, for as long as it leads. The one before may have left anything undone."""
+        parts = self._parts
+        wakes, presence = parts.outbox.woken, parts.inbox.presence()
+        await parts.inbox.presume_all_gone(parts.leadership)
+        await parts.link.subscribe(*presence)  # whoever is there has said so, retained
+        self._publish_everything()
+        parts.trust.wake()
+        try:
+            async with asyncio.TaskGroup() as group:
+                for name, loop in (
+                    ("deltas", _repeat("deltas", lambda: wakes(Wake.DELTAS), self._decide_deltas)),
+                    ("jobs", parts.jobs.run()),
+                    ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
+                    ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
+                    ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
+                    ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), self._presume_all_gone)),
+                    ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
+                    ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
+                ):
+                    group.create_task(loop, name=name)
+        finally:
+            with contextlib.suppress(LinkError):
+                await parts.link.unsubscribe(*presence)
+
     def _on_message(self, message: Inbound) -> None:
-        asker = is_ask(self._parts.topics, message.topic)
-        if asker is None:
-            self._parts.inbox.take(message)
+        parts = self._parts
+        asker = is_ask(parts.topics, message.topic)
+        if asker is not None:
+            parts.asks.take(asker, message)
+        elif parts.leadership.leads or not parts.inbox.is_presence(message):
+            parts.inbox.take(message)
         else:
-            self._parts.asks.take(asker, message)
+            message.ack()  # who is there is the leader's business
 
     def _on_up(self) -> None:
         """The broker may be a new one that knows nothing: everything is published again."""
+        self._publish_everything()
+
+    def _publish_everything(self) -> None:
         self._parts.blobs.broker_forgot()
         self._republish_all = True
         self._republish.set()
@@ -132,20 +171,29 @@ class Hub:
         log.warning("lost the broker: %s", reason)
         self._link_lost.set()
 
+    async def _look_at_trust(self) -> None:
+        trust = self._parts.trust
+        await (trust.look() if self._parts.leadership.leads else trust.follow())
+
+    async def _presume_all_gone(self) -> None:
+        await self._parts.inbox.presume_all_gone(self._parts.leadership)
+
     async def _presume_silent_gone(self) -> None:
-        await self._parts.inbox.presume_silent_gone(self._silence_ns)
+        await self._parts.inbox.presume_silent_gone(self._parts.leadership, self._silence_ns)
 
     async def _prune(self) -> None:
-        """In small transactions: what devices say goes on being taken in between."""
-        parts = self._parts
-        before_ns = parts.clock.now_ns() - self._keep_telemetry_ns
-        while await parts.store.write(functools.partial(telemetry.prune, before_ns=before_ns)):
+        now_ns, intervals = self._parts.clock.now_ns(), self._intervals
+        await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
+        await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
+
+    async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
+        while await self._parts.leadership.write(lambda conn: step(conn, before_ns)):
             pass
 
     async def _advance_rollouts(self) -> None:
         parts = self._parts
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
-        await parts.outbox.change(functools.partial(rollouts.tick, means=means))
+        self._post(await parts.leadership.write(functools.partial(rollouts.tick, means=means)))
 
     async def _decide_deltas(self) -> None:
         """Rollouts wait for it."""
@@ -158,11 +206,15 @@ class Hub:
         A device that is ahead of us shows that our database was restored: it is told anew, above what it has accepted.
         """
         parts = self._parts
-        await parts.store.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
+        await parts.leadership.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
         query = director.everything if self._republish_all else director.unconfirmed
         self._republish_all = False
-        parts.outbox.post(await parts.store.read(functools.partial(query, topics=parts.topics)))
-        parts.outbox.post(wake(Wake.BLOBS))
+        self._post(await parts.store.read(functools.partial(query, topics=parts.topics)))
+        parts.outbox.post(wake(Wake.BLOBS, Wake.JOBS))  # other hubs add jobs, too
+
+    def _post(self, effects: Effects) -> None:
+        """What is retained is published by the leader only, even if it has been paused in between."""
+        self._parts.outbox.post(effects, only_while=lambda: self._parts.leadership.leads)
 
 
 def _ended(reason: str) -> None:
@@ -177,6 +229,10 @@ async def _repeat(what: str, woken: Callable[[], Awaitable[None]], step: Callabl
             await step()
         except LinkError as error:
             log.info("%s: put off, %s", what, error)
+        except DeposedError as error:
+            log.debug("%s: not done, %s", what, error)
+        except StoreError as error:
+            log.warning("%s: put off, %s", what, error)
         except ObjectMissingError as error:
             log.error("%s: an object that devices need is gone: %s", what, error)
         except Exception:

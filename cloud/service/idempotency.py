@@ -7,11 +7,11 @@ when it leaves. Should the hub die in between, or should the answer have held a 
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Connection, and_, delete, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import ColumnElement, Connection, and_, delete, select, update
 
 from cloud.errors import ConflictError, InvalidError
 from cloud.tables import idempotency
+from cloud.upsert import upsert
 
 LIFE_NS = 24 * 3600 * 1_000_000_000
 MAX_BODY_BYTES = 1024 * 1024
@@ -55,10 +55,9 @@ def begin(conn: Connection, once: Once, now_ns: int, *, secret: bool) -> None:
     """Note that this transaction carries the request out. Raises ConflictError when another one has."""
     conn.execute(delete(idempotency).where(idempotency.c.created_ns <= now_ns - LIFE_NS))
     row = {"api_key": once.api_key, "key": once.key, "fingerprint": once.fingerprint}
-    try:
-        conn.execute(insert(idempotency).values(**row, created_ns=now_ns, secret=secret))
-    except IntegrityError as error:
-        raise ConflictError(f"the request with Idempotency-Key {once.key!r} is being carried out: ask again") from error
+    mine = upsert(idempotency).values(**row, created_ns=now_ns, secret=secret).on_conflict_do_nothing()
+    if not conn.execute(mine).rowcount:
+        raise ConflictError(f"the request with Idempotency-Key {once.key!r} is being carried out: ask again")
 
 
 def finish(conn: Connection, once: Once, answer: Answer) -> None:

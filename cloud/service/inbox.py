@@ -3,20 +3,26 @@
 import asyncio
 import functools
 import logging
+from collections.abc import Callable
 
-from sqlalchemy import update
+from sqlalchemy import Connection, update
 
+from cloud.errors import StoreError
 from cloud.ports import Store
+from cloud.service.effects import Effects
 from cloud.service.enrolment import Door
 from cloud.service.ingest import Received, apply
 from cloud.service.outbox import Outbox
 from cloud.tables import devices
-from wire.ports import Clock, Inbound
+from wire.ports import SECOND, Clock, Inbound
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
-CHANNELS = ("status", "reported", "telemetry")
+CHANNELS = ("reported", "telemetry")
+PRESENCE = "status"
+PATIENCE_NS = SECOND
+"""Between two tries of a batch that the database could not take."""
 
 
 class Inbox:
@@ -30,9 +36,17 @@ class Inbox:
         self._queue: asyncio.Queue[Inbound] = asyncio.Queue()
 
     def filters(self) -> tuple[str, ...]:
-        """What the hub subscribes to."""
+        """What every hub subscribes to."""
         topics = self._door.topics
         return (*(topics.all_up(channel) for channel in CHANNELS), f"{topics.root}/enrol/up/+")
+
+    def presence(self) -> tuple[str, ...]:
+        """What the leading hub subscribes to beside it: who is there, as the broker retains it."""
+        return (self._door.topics.all_up(PRESENCE),)
+
+    def is_presence(self, message: Inbound) -> bool:
+        """Does it say whether a device is there?"""
+        return message.topic.endswith(f"/{PRESENCE}")
 
     def take(self, message: Inbound) -> None:
         """The link's callback."""
@@ -46,22 +60,22 @@ class Inbox:
                 batch.append(self._queue.get_nowait())
             await self._take(batch)
 
-    async def presume_all_gone(self) -> None:
+    async def presume_all_gone(self, store: Store) -> None:
         """Nobody is known to be there until they say so (again)."""
         gone = update(devices).where(devices.c.online).values(online=False)
-        await self._store.write(lambda conn: conn.execute(gone))
+        await store.write(lambda conn: conn.execute(gone))
 
-    async def presume_silent_gone(self, patience_ns: int) -> None:
+    async def presume_silent_gone(self, store: Store, patience_ns: int) -> None:
         """A will can get lost with its broker: devices heard of longer ago than `patience_ns` count as gone."""
         before = self._clock.now_ns() - patience_ns
         gone = update(devices).where(devices.c.online, devices.c.seen_ns < before).values(online=False)
-        await self._store.write(lambda conn: conn.execute(gone))
+        await store.write(lambda conn: conn.execute(gone))
 
     async def _take(self, batch: list[Inbound]) -> None:
         received = [Received(message.topic, message.payload) for message in batch]
         call = functools.partial(apply, batch=received, now_ns=self._clock.now_ns(), door=self._door)
         try:
-            effects = await self._store.write(call)
+            effects = await self._committed(call)
         except Exception:
             if len(batch) == 1:
                 log.exception("dropped a message on %s that the hub cannot handle", batch[0].topic)
@@ -73,3 +87,12 @@ class Inbox:
         for message in batch:
             message.ack()
         self._outbox.post(effects)
+
+    async def _committed(self, call: Callable[[Connection], Effects]) -> Effects:
+        """However long the database is away: what is not durable is not acknowledged, and comes again if we end."""
+        while True:
+            try:
+                return await self._store.write(call)
+            except StoreError as error:
+                log.warning("what devices say has to wait: %s", error)
+                await self._clock.sleep(PATIENCE_NS)

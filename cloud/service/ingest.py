@@ -10,7 +10,6 @@ from itertools import groupby
 from typing import Any
 
 from sqlalchemy import Connection, Row, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
 
 from cloud.core import presence
 from cloud.core.clones import Session
@@ -23,6 +22,7 @@ from cloud.service.rollouts import outcomes
 from cloud.service.rollouts.plans import rollout_row
 from cloud.service.senders import heard
 from cloud.tables import devices, members, slots
+from cloud.upsert import upsert
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
 from wire.messages import Outcome, Receipt, Reported, SlotReport, Status
@@ -55,7 +55,9 @@ class _Sender:
     def refuse(self, reason: str) -> None:
         """Note why a message was not taken."""
         count = self.row.refusal_count + 1
-        self.change(last_refusal=reason[:MAX_REASON], last_refusal_ns=self.now_ns, refusal_count=count)
+        self.change(
+            last_refusal=reason[:MAX_REASON].replace("\0", "?"), last_refusal_ns=self.now_ns, refusal_count=count
+        )
 
     def receipt(self, channel: str, seq: int) -> Effects:
         """Tell the device that everything up to `seq` is durable here (once the transaction is)."""
@@ -173,7 +175,7 @@ def _slot(sender: _Sender, slot: SlotReport) -> None:
         "golden_total": golden.total if golden else None,
         "golden_max_error": golden.max_error if golden else None,
     }
-    row = insert(slots).values(device=sender.row.name, slot=slot.slot, **values)
+    row = upsert(slots).values(device=sender.row.name, slot=slot.slot, **values)
     sender.conn.execute(row.on_conflict_do_update(index_elements=["device", "slot"], set_=values))
 
 

@@ -14,18 +14,21 @@ from typing import Any, Protocol
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
+from cloud.errors import StoreError
 from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.service.leadership import DeposedError
 from cloud.service.outbox import Outbox
 from cloud.tables import job_events, jobs
-from wire.ports import Clock
+from wire.ports import SECOND, Clock
 
 log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 50
 """A job that the hub's own deaths have interrupted so often is given up."""
 MAX_ERROR = 1000
+PUT_BACK_NS = SECOND
 Event = Mapping[str, Any]
 
 
@@ -83,12 +86,26 @@ class Jobs:
         except (JobError, ObjectMissingError) as error:
             log.warning("%s job %s failed: %s", job.kind, job.id, error)
             await self._fail(job, str(error))
+        except StoreError as error:
+            log.warning("%s job %s is put back: %s", job.kind, job.id, error)
+            await self._put_back(job)
         except Exception as error:  # a defect of ours must not take the hub down with it
             log.exception("%s job %s failed", job.kind, job.id)
             await self._fail(job, f"{type(error).__name__}: {error}")
         finally:
             self._busy.pop(lane, None)
             self._outbox.post(wake(Wake.JOBS))
+
+    async def _put_back(self, job: Row[Any]) -> None:
+        """Its process has ended. Once the database is back it is launched again, here or on the hub that leads then."""
+        while True:
+            try:
+                await self._store.write(lambda conn: _update(conn, job.id, {"state": "queued"}))
+                break
+            except DeposedError:
+                break
+            except StoreError:
+                await self._clock.sleep(PUT_BACK_NS)
 
     async def _work(self, job: Row[Any]) -> None:
         kind, now_ns = self._kinds[job.kind], self._clock.now_ns()

@@ -13,6 +13,7 @@ from typing import TypeVar
 from sqlalchemy import Connection, select
 
 from cloud.core.access import DEVICE, under
+from cloud.errors import StoreError
 from cloud.ports import BrokerControl, BrokerError, BrokerUser, Roster, Store
 from cloud.service import certificates
 from cloud.service.effects import NOTHING, Effects, Wake, wake
@@ -24,6 +25,11 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TELL_AGAIN_NS = 2 * SECOND
+Condition = Callable[[], bool]
+
+
+def _always() -> bool:
+    return True
 
 
 class Outbox:
@@ -35,7 +41,7 @@ class Outbox:
         self._link = link
         self._control = control
         self._topics = topics
-        self._queue: asyncio.Queue[Effects] = asyncio.Queue()
+        self._queue: asyncio.Queue[tuple[Effects, Condition]] = asyncio.Queue()
         self._bells = {service: asyncio.Event() for service in Wake}
         self.own_users: Mapping[str, BrokerUser] = {}
         """Logins of the hub's own programs."""
@@ -44,10 +50,10 @@ class Outbox:
         """Commit a change and post its effects."""
         self.post(await self._store.write(call))
 
-    def post(self, effects: Effects) -> None:
-        """Perform `effects` soon."""
+    def post(self, effects: Effects, only_while: Condition = _always) -> None:
+        """Perform `effects` soon; publish only while that holds, looked at before each."""
         if effects != NOTHING:
-            self._queue.put_nowait(effects)
+            self._queue.put_nowait((effects, only_while))
 
     async def woken(self, service: Wake) -> None:
         """Wait until somebody wakes `service`."""
@@ -57,11 +63,13 @@ class Outbox:
     async def run(self) -> None:
         """Perform what is posted, for ever."""
         while True:
-            effects = await self._queue.get()
+            effects, only_while = await self._queue.get()
             try:
-                await self._perform(effects)
+                await self._perform(effects, only_while)
             except LinkError as error:
                 log.info("not published, will be repeated: %s", error)
+            except StoreError as error:
+                log.warning("not published, will be repeated: %s", error)
             except BrokerError as error:
                 log.warning("the broker does not know who may come in, it will be told again: %s", error)
                 self._clock.call_later(TELL_AGAIN_NS, lambda: self.post(wake(Wake.USERS)))
@@ -73,12 +81,14 @@ class Outbox:
         users = {**roster.users, **self.own_users}
         await self._control.admit(dataclasses.replace(roster, users=users))
 
-    async def _perform(self, effects: Effects) -> None:
+    async def _perform(self, effects: Effects, only_while: Condition) -> None:
         if Wake.USERS in effects.wakes:
             await self.users()
         for service in sorted(effects.wakes):
             self._bells[service].set()
         for publish in effects.publishes:
+            if not only_while():
+                return
             await self._link.publish(publish.topic, publish.payload, retain=publish.retain)
 
 

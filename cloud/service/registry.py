@@ -10,7 +10,6 @@ from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
-from sqlalchemy.dialects.sqlite import insert as upsert
 
 from cloud.core.registry import DECISIONS, SigningDecision, VersionState
 from cloud.errors import ConflictError, UnknownError
@@ -19,6 +18,7 @@ from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.trust import deliveries
 from cloud.tables import models, objects, signing_requests, version_objects, versions
+from cloud.upsert import upsert
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.release import ModelCard, ObjectRef, Release, object_ref
 from wire.trust import Target, target_path

@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
-from sqlalchemy.dialects.sqlite import insert
+from sqlalchemy import Connection, Row, bindparam, select, update
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import heard
 from cloud.tables import devices, stats, telemetry_points, versions
+from cloud.upsert import upsert
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.errors import WireError
 from wire.messages import ModelStats, Receipt, Telemetry
@@ -26,8 +26,6 @@ from wire.topics import Topics
 
 MAX_REASON = 500
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
-PRUNED_AT_ONCE = 2_000
-"""Points that one transaction removes, so that nobody waits for it."""
 
 
 class _Number(msgspec.Struct, frozen=True):
@@ -68,15 +66,15 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
     )
 
 
-def prune(conn: Connection, before_ns: int) -> int:
-    """Remove the oldest points received before `before_ns`, at most PRUNED_AT_ONCE; returns how many there were."""
-    key = (telemetry_points.c.device, telemetry_points.c.seq)
-    received = telemetry_points.c.received_ns
-    oldest = select(*key).where(received < before_ns).order_by(received).limit(PRUNED_AT_ONCE)
-    doomed = [{"of": row.device, "number": row.seq} for row in conn.execute(oldest)]
-    if doomed:
-        conn.execute(delete(telemetry_points).where(key[0] == bindparam("of"), key[1] == bindparam("number")), doomed)
-    return len(doomed)
+def counters_of(one: ModelStats) -> dict[str, Any]:
+    """The counters of one variant as columns."""
+    return {
+        "predictions": one.predictions,
+        "feedback": one.feedback,
+        "correct": one.correct,
+        "confidence_sum": one.confidence_sum,
+        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
+    }
 
 
 def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
@@ -85,7 +83,7 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
         check_telemetry(telemetry)
     except WireError as error:
         sender.refusals += 1
-        sender.reason = f"telemetry: {error}"[:MAX_REASON]
+        sender.reason = f"telemetry: {error}"[:MAX_REASON].replace("\0", "?")
         _passes(sender, payload)
         return
     if not _is_next(sender, telemetry.seq, telemetry.after):
@@ -148,7 +146,7 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
 def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
     """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
     if points:
-        row = insert(telemetry_points)
+        row = upsert(telemetry_points)
         values = {name: row.excluded[name] for name in ("at_ns", "received_ns", "content")}
         conn.execute(row.on_conflict_do_update(index_elements=["device", "seq"], set_=values), points)
 
@@ -158,13 +156,13 @@ def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
     told = {key[:2] for sender in senders.values() for key in sender.counters}
     known = {(model, version, name) for model, version in told for name in _variants(conn, model, version)}
     rows = [
-        {"device": name, "model": one.model, "version": one.version, "variant": one.variant, **_values(one)}
+        {"device": name, "model": one.model, "version": one.version, "variant": one.variant, **counters_of(one)}
         for name, sender in senders.items()
         for key, one in sender.counters.items()
         if key in known
     ]
     if rows:
-        row = insert(stats)
+        row = upsert(stats)
         values = {name: row.excluded[name] for name in _COUNTERS}
         keys = ["device", "model", "version", "variant"]
         conn.execute(row.on_conflict_do_update(index_elements=keys, set_=values), rows)
@@ -176,13 +174,3 @@ def _variants(conn: Connection, model: str, version: int) -> tuple[str, ...]:
     if release is None:
         return ()
     return tuple(one.name for one in decode(release, Release, limit=MAX_RELEASE_BYTES).variants)
-
-
-def _values(one: ModelStats) -> dict[str, Any]:
-    return {
-        "predictions": one.predictions,
-        "feedback": one.feedback,
-        "correct": one.correct,
-        "confidence_sum": one.confidence_sum,
-        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
-    }

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from edge_agent.core.slot import State
+from edge_agent.core.slot import AT_REST, State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
 from edge_agent.errors import DamagedRecordError, RefusedError
 from wire.assignment import MAX_SLOTS, Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
@@ -31,7 +31,10 @@ class Record(Document, frozen=True, kw_only=True):
     schema: int = RECORD_SCHEMA
     boot: int = 0
     short_starts: int = 0
-    """Starts in a row, up to now, that have not lasted."""
+    """Starts in a row, up to now, that have not lasted, with nothing but committed models in use.
+
+    What is being installed is suspected first, and its starts are counted in its slot.
+    """
     trust: Trusted = Trusted()
     heard: dict[str, Heard] = {}
     """Id of a director key -> the newest it has signed."""
@@ -134,7 +137,8 @@ class Record(Document, frozen=True, kw_only=True):
 
     def next_boot(self) -> "Record":
         """The record of one more start."""
-        return msgspec.structs.replace(self, boot=self.boot + 1, short_starts=self.short_starts + 1)
+        at_rest = all(state.phase in AT_REST for state in self.slots.values())
+        return msgspec.structs.replace(self, boot=self.boot + 1, short_starts=self.short_starts + at_rest)
 
     def lasting(self) -> "Record":
         """The record once a start has lasted, or was blamed on somebody."""

@@ -4,11 +4,15 @@
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from wire.assignment import SlotAssignment
 from wire.codec import Document
 from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase, SlotReport
 from wire.release import ObjectRef, Sha256
+
+AT_REST: Final = (Phase.IDLE, Phase.COMMITTED, Phase.FAILED)
+"""Phases in which nothing is under way."""
 
 
 class Deployed(Document, frozen=True, kw_only=True):

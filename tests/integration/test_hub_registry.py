@@ -115,17 +115,3 @@ class TestJobs:
             assert "int8.onnx is not the file" in row.error
 
         hub(tmp_path, scenario)
-
-
-def test_the_alembic_schema_is_the_one_of_the_tables(tmp_path: Path) -> None:
-    """A forgotten migration would show here."""
-    from alembic.autogenerate import compare_metadata
-    from alembic.migration import MigrationContext
-
-    from cloud.adapters.sql_store import make_engine, migrate
-    from cloud.tables import metadata
-
-    engine = make_engine(tmp_path / "hub.sqlite")
-    migrate(engine)
-    with engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), metadata) == []

@@ -201,15 +201,15 @@ class TestReports:
                 lambda: world.online("p01", online=False, boot=1),
                 lambda: world.online("p01", online=False, boot=2),
                 lambda: world.receive((ROOT.up("p01", "telemetry"), telemetry(1, 1, 1))),
-                inbox.presume_all_gone,
+                lambda: inbox.presume_all_gone(world.store),
                 lambda: world.online("p01", boot=2),
-                lambda: inbox.presume_silent_gone(10),
+                lambda: inbox.presume_silent_gone(world.store, 10),
             ):
                 await step()
                 seen.append(await world.store.read(lambda conn: conn.scalar(select(devices.c.online))))
                 world.clock.ns += 6
             world.clock.ns += 6
-            await inbox.presume_silent_gone(10)
+            await inbox.presume_silent_gone(world.store, 10)
             seen.append(await world.store.read(lambda conn: conn.scalar(select(devices.c.online))))
             assert seen == [True, True, False, True, False, True, True, False]
 

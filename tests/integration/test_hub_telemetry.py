@@ -7,11 +7,10 @@ import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from sqlalchemy import func, select
+from sqlalchemy import select
 
-from cloud.service import telemetry as service
 from cloud.tables import devices, telemetry_points
-from tests.hub_steps import a_hub, counters, fleet, hub, refusal, telemetry
+from tests.hub_steps import counters, fleet, hub, refusal, telemetry
 from tests.hub_world import ROOT, World
 from wire.codec import decode, encode
 from wire.messages import Receipt, Telemetry
@@ -118,38 +117,6 @@ class TestTelemetry:
             await world.store.write(lambda conn: conn.execute(devices.update().values(telemetry_seq=0)))
             await world.receive(message(1))
             assert await mark(world) == 1
-
-        hub(tmp_path, scenario)
-
-    def test_points_are_kept_for_a_while_and_removed_in_small_steps(self, tmp_path: Path) -> None:
-        """The counters stay."""
-
-        async def scenario(world: World) -> None:
-            await fleet(world, 1)
-            await world.receive(*[message(number) for number in range(1, 2_502)])
-            world.clock.ns += 10
-            await world.receive(message(2_502))
-            assert await world.store.write(lambda conn: service.prune(conn, world.clock.ns)) == 2_000
-            assert await world.store.write(lambda conn: service.prune(conn, world.clock.ns)) == 501
-            assert await world.store.write(lambda conn: service.prune(conn, world.clock.ns)) == 0
-            assert await points(world) == [2_502]
-            assert (await counters(world, "p00")).predictions == 2_502
-
-        hub(tmp_path, scenario)
-
-    def test_the_hub_prunes_by_itself(self, tmp_path: Path) -> None:
-        """A week after they came, with the alarm that looks."""
-
-        async def scenario(world: World) -> None:
-            await fleet(world, 1)
-            await world.receive(*[message(number) for number in range(1, 2_502)])
-            one = a_hub(world, [])
-            await one._prune()
-            assert len(await points(world)) == 2_501
-            world.clock.ns += 8 * 24 * 3600 * 10**9
-            await one._prune()
-            count = select(func.count()).select_from(telemetry_points)
-            assert await world.store.read(lambda conn: conn.scalar(count)) == 0
 
         hub(tmp_path, scenario)
 

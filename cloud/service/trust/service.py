@@ -51,16 +51,22 @@ class Trust:
         await self._bell.wait()
         self._bell.clear()
 
-    async def look(self) -> None:
-        """Sign what is due. After a root that replaced the director's key, issue every assignment anew under it."""
-        now_ns = self._clock.now_ns()
+    async def follow(self) -> bool:
+        """Sign with the keys that the newest root names from now on. Is there a root?"""
         root = await self._store.read(lambda conn: newest(conn, ROOT))
         if root is None:
             self._say(NO_ROOT)
-            return
-        if root.expires_ns - now_ns < WARN_DAYS * DAY_S * SECOND:
+            return False
+        if root.expires_ns - self._clock.now_ns() < WARN_DAYS * DAY_S * SECOND:
             self._say(f"the root of trust ends within {WARN_DAYS} days: renew it with `fleetloop keys rotate`")
         self.notary.follow(self.notary.keys_of(root.content))
+        return True
+
+    async def look(self) -> None:
+        """Sign what is due. After a root that replaced the director's key, issue every assignment anew under it."""
+        if not await self.follow():
+            return
+        now_ns = self._clock.now_ns()
         try:
             await self._store.write(lambda conn: self._look(conn, now_ns))
         except ConflictError as error:
