@@ -53,6 +53,8 @@ def app_of(world: World, limits: Limits | None = None) -> FastAPI:
         ROOT,
         FleetIdentity("enrol", "enrol-password"),
         world.trust,
+        world.artefacts,
+        world.imports,
         limits or Limits(),
     )
     problems.install(app)

@@ -10,6 +10,8 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from wire.release import MAX_OBJECT_BYTES
+
 MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 """Room for the largest trust metadata (`wire.trust.MAX_TARGETS_BYTES`) in base64."""
 MAX_HEADER_BYTES: Final = 16 * 1024
@@ -17,6 +19,8 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 API: Final = "/api/"
+UPLOADS: Final = "/api/v1/artefacts/"
+"""Bodies of these paths are files, taken part by part."""
 
 
 class Bounds:
@@ -35,19 +39,21 @@ class Bounds:
         if (refusal := self._too_much(scope)) is not None:
             await refusal(scope, receive, careful)
         else:
-            await self._app(scope, _counted(receive), careful)
+            await self._app(scope, _counted(receive, _most(scope)), careful)
 
     def _too_much(self, scope: Scope) -> Response | None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
             status, what = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have {MAX_HEADER_BYTES} bytes"
-        elif _announced_bytes(scope) > MAX_BODY_BYTES:
-            status, what = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _BODY_TOO_LARGE
+        elif _announced_bytes(scope) > _most(scope):
+            status, what = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {_most(scope)} bytes"
         else:
             return None
         return self._refuse(Request(scope), status, what)
 
 
-_BODY_TOO_LARGE: Final = f"a body may have {MAX_BODY_BYTES} bytes"
+def _most(scope: Scope) -> int:
+    """An upload may be as long as an object."""
+    return MAX_OBJECT_BYTES if scope["path"].startswith(UPLOADS) else MAX_BODY_BYTES
 
 
 def _announced_bytes(scope: Scope) -> int:
@@ -55,15 +61,15 @@ def _announced_bytes(scope: Scope) -> int:
     return int(said) if said.isascii() and said.isdigit() else 0
 
 
-def _counted(receive: Receive) -> Receive:
+def _counted(receive: Receive, most: int) -> Receive:
     taken = 0
 
     async def counted() -> Message:
         nonlocal taken
         message = await receive()
         taken += len(message.get("body", b""))
-        if taken > MAX_BODY_BYTES:
-            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, _BODY_TOO_LARGE)
+        if taken > most:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {most} bytes")
         return message
 
     return counted

@@ -20,7 +20,9 @@ from cloud.core.reach import EVERYTHING, Reach
 from cloud.errors import ForbiddenError, UnauthorisedError
 from cloud.ports import BrokerControl, Objects, Store
 from cloud.service import audit, idempotency, keys
+from cloud.service.artefacts import Artefacts
 from cloud.service.effects import Effects
+from cloud.service.imports import Imports
 from cloud.service.outbox import Outbox
 from cloud.service.trust.service import Trust
 from wire.ports import Clock, Ids, Link
@@ -54,6 +56,8 @@ class Context:
     topics: Topics
     fleet: FleetIdentity
     trust: Trust
+    artefacts: Artefacts
+    imports: Imports
     limits: Limits = field(default_factory=Limits)
     call: Call = field(default_factory=Call)
 

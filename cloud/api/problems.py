@@ -21,8 +21,10 @@ from cloud.errors import (
     InvalidError,
     PreconditionError,
     StoreError,
+    TooLongError,
     TooManyError,
     UnauthorisedError,
+    UnavailableError,
     UnknownError,
 )
 
@@ -32,6 +34,8 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnknownError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
+    TooLongError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnauthorisedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     PreconditionError: HTTPStatus.PRECONDITION_FAILED,

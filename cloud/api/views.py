@@ -27,6 +27,7 @@ from cloud.core.identity import key_state
 from cloud.core.reach import EVERYTHING, Reach
 from cloud.errors import UnknownError
 from cloud.service.keys import reach_of
+from cloud.service.selecting import written
 from cloud.tables import (
     api_keys,
     audit,
@@ -48,9 +49,10 @@ MAX_EVENTS = 200
 _DEVICES = select(devices, desired.c.sequence).join(desired, desired.c.device == devices.c.name, isouter=True)
 
 
-def device_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[DeviceView]:
-    """Devices by name, in brief."""
-    rows = window.rows(conn, _DEVICES.where(within(reach, labels=devices.c.labels)), devices.c.name)
+def device_views(conn: Connection, window: Window, reach: Reach = EVERYTHING, selector: str = "") -> Slice[DeviceView]:
+    """Devices that a selector means, by name, in brief; those decommissioned excepted. Raises InvalidError."""
+    meant = devices.c.decommissioned_ns.is_(None) & written(selector) & within(reach, labels=devices.c.labels)
+    rows = window.rows(conn, _DEVICES.where(meant), devices.c.name)
     known = _slots(conn, [row.name for row in rows.items])
     return Slice([_device(row, known[row.name], full=False) for row in rows.items], rows.end)
 

@@ -47,6 +47,35 @@ TABLE: dict[str, tuple[str, str]] = {
     "POST /devices/{name}/revoke": (OPERATE, PARTS),
     "POST /devices/{name}/clone-alarm/off": (OPERATE, PARTS),
     "POST /jobs": (OPERATE, PARTS),
+    "GET /devices/{name}/twin": (VIEW, WHOLE),
+    "GET /devices/{name}/history": (VIEW, WHOLE),
+    "PATCH /devices/{name}/labels": (OPERATE, WHOLE),
+    "POST /devices/{name}/hold": (OPERATE, WHOLE),
+    "POST /devices/{name}/release": (OPERATE, WHOLE),
+    "PUT /devices/{name}/pins/{slot}": (OPERATE, WHOLE),
+    "DELETE /devices/{name}/pins/{slot}": (OPERATE, WHOLE),
+    "POST /devices/{name}/decommission": (OPERATE, WHOLE),
+    "GET /fleet": (VIEW, WHOLE),
+    "POST /fleet/halt": (OPERATE, WHOLE),
+    "POST /fleet/resume": (OPERATE, WHOLE),
+    "GET /groups": (VIEW, WHOLE),
+    "GET /groups/{name}": (VIEW, WHOLE),
+    "GET /groups/{name}/devices": (VIEW, WHOLE),
+    "PUT /groups/{name}": (OPERATE, WHOLE),
+    "DELETE /groups/{name}": (OPERATE, WHOLE),
+    "PUT /artefacts/{sha256}": (OPERATE, WHOLE),
+    "GET /artefacts": (VIEW, WHOLE),
+    "GET /artefacts/{sha256}": (VIEW, WHOLE),
+    "GET /artefacts/{sha256}/content": (VIEW, WHOLE),
+    "HEAD /artefacts/{sha256}/content": (VIEW, WHOLE),
+    "POST /models/{model}/versions": (OPERATE, WHOLE),
+    "GET /models/{model}/promotion-rule": (VIEW, WHOLE),
+    "PUT /models/{model}/promotion-rule": (OPERATE, WHOLE),
+    "GET /models/{model}/versions/{version}/promotion": (VIEW, WHOLE),
+    "POST /models/{model}/versions/{version}/promote": (OPERATE, WHOLE),
+    "POST /models/{model}/versions/{version}/retire": (OPERATE, WHOLE),
+    "GET /models/{model}/versions/{version}/lineage": (VIEW, WHOLE),
+    "GET /lineage": (VIEW, WHOLE),
     "GET /jobs": (VIEW, PARTS),
     "GET /jobs/{job}": (VIEW, PARTS),
     "GET /models": (VIEW, PARTS),
@@ -123,7 +152,7 @@ def test_keys_with_a_bounded_reach_get_their_part_or_nothing(tmp_path: Path) -> 
             if need == ADMINISTER:
                 continue
             answer = await raw(call, route, publisher if need == PUBLISH else operator)
-            refused = answer.status_code == 403 and "only a part" in answer.json()["detail"]
+            refused = answer.status_code == 403 and (route.startswith("HEAD") or "only a part" in answer.text)
             assert refused == (part == WHOLE), (route, answer.text)
 
     api(tmp_path, scenario)
@@ -137,6 +166,6 @@ def test_roles_are_those_of_the_table() -> None:
 async def raw(call: Api, route: str, key: str) -> Any:
     """Call a route with nothing sensible in it."""
     method, path = route.split(" ")
-    body = {} if method != "GET" else None
+    body = {} if method not in ("GET", "HEAD") else None
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     return await call.http.request(method, f"/api/v1{at(path)}", json=body, headers=headers)

@@ -2,7 +2,20 @@
 
 from fastapi import APIRouter
 
-from cloud.api.routes import access, audit, events, fleet, learning, registry, rollouts, trust
+from cloud.api.routes import (
+    access,
+    artefacts,
+    audit,
+    devices,
+    events,
+    fleet,
+    groups,
+    learning,
+    registry,
+    rollouts,
+    trust,
+    versions,
+)
 from cloud.api.schemas import Problem
 
 PREFIX = "/api/v1"
@@ -15,6 +28,19 @@ PROBLEM = {
 def router() -> APIRouter:
     """Every route of the API."""
     api = APIRouter(prefix=PREFIX, responses={"default": PROBLEM})
-    for noun in (access, audit, events, trust, fleet, registry, rollouts, learning):
+    for noun in (
+        access,
+        audit,
+        events,
+        trust,
+        fleet,
+        devices,
+        groups,
+        artefacts,
+        registry,
+        versions,
+        rollouts,
+        learning,
+    ):
         api.include_router(noun.router)
     return api

@@ -1,10 +1,10 @@
 """Devices: announcing them, seeing them, and the overview of everything."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
@@ -132,9 +132,14 @@ async def call_off_clone_alarm(
 
 
 @router.get("/devices")
-async def devices(hub: Hub, actor: ScopedViewer, page: Paged) -> list[DeviceView]:
-    """Devices by name, in brief."""
-    return page.answer(await hub.read(lambda conn: views.device_views(conn, page.window, actor.reach)))
+async def devices(
+    hub: Hub,
+    actor: ScopedViewer,
+    page: Paged,
+    selector: Annotated[str, Query(max_length=1000, examples=["arm=left, @online=true"])] = "",
+) -> list[DeviceView]:
+    """Devices that the selector means, by name; all of them without one. Those decommissioned are left out."""
+    return page.answer(await hub.read(lambda conn: views.device_views(conn, page.window, actor.reach, selector)))
 
 
 @router.get("/devices/{name}")
