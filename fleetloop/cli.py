@@ -87,7 +87,8 @@ BENCHES = {
 
 
 NOUNS = {
-    "devices": "see devices, announce them, put them out",
+    "devices": "see devices, announce, label, hold and revoke them",
+    "groups": "selectors under a name",
     "models": "models and their versions",
     "rollouts": "start, steer and watch rollouts",
     "access": "API keys: who may do what, where, and until when",

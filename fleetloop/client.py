@@ -110,13 +110,43 @@ class HubClient:
         """Say that there is no second device under this name (any more)."""
         return self._object("POST", f"/devices/{name}/clone-alarm/off")
 
-    def devices(self) -> list[Json]:
-        """All devices."""
-        return self._list("/devices")
+    def devices(self, selector: str = "") -> list[Json]:
+        """Devices that the selector means, such as "arm=left, @online=true"; all of them without one."""
+        return self._list(f"/devices?{httpx.QueryParams({'selector': selector} if selector else {})}")
 
     def device(self, name: str) -> Json:
         """One device, with its newest report and telemetry."""
         return self._object("GET", f"/devices/{name}")
+
+    def label_device(self, name: str, put: Mapping[str, str], drop: Sequence[str] = ()) -> Json:
+        """Put and drop labels."""
+        return self._object("PATCH", f"/devices/{name}/labels", put=dict(put), drop=list(drop))
+
+    def hold_device(self, name: str, reason: str) -> Json:
+        """No rollout takes the device until it is released."""
+        return self._object("POST", f"/devices/{name}/hold", reason=reason)
+
+    def release_device(self, name: str) -> Json:
+        """Rollouts may take the device again."""
+        return self._object("POST", f"/devices/{name}/release")
+
+    # Groups.
+
+    def groups(self) -> list[Json]:
+        """All groups."""
+        return self._list("/groups")
+
+    def group_devices(self, name: str) -> list[Json]:
+        """Devices that belong to the group now."""
+        return self._list(f"/groups/{name}/devices")
+
+    def put_group(self, name: str, selector: str, description: str = "") -> Json:
+        """Make the group, or give it another selector."""
+        return self._object("PUT", f"/groups/{name}", selector=selector, description=description)
+
+    def remove_group(self, name: str) -> None:
+        """Forget the group; its devices stay as they are."""
+        self._send("DELETE", f"/groups/{name}")
 
     # Jobs, models, signatures.
 

@@ -16,8 +16,11 @@ Labels = Annotated[list[str], typer.Option("--label", help="name=value; may be r
 
 
 @app.command("list", cls=HubCommand)
-def list_devices(context: typer.Context) -> None:
-    """All devices."""
+def list_devices(
+    context: typer.Context,
+    selector: Annotated[str, typer.Option(help='Such as "hall=3, @online=true"; empty: all.')] = "",
+) -> None:
+    """Devices, by name."""
     here = session(context)
     with here.hub() as hub:
         columns = {
@@ -27,7 +30,7 @@ def list_devices(context: typer.Context) -> None:
             "LABELS": lambda one: one["labels"],
             "SEEN": lambda one: moment(one["seen_ns"]),
         }
-        here.table(hub.devices(), columns)
+        here.table(hub.devices(selector), columns)
 
 
 @app.command("show", cls=HubCommand)
@@ -66,6 +69,33 @@ def revoke(
     """Put a device out of the fleet; only a new claim brings it back."""
     with session(context).hub() as hub:
         session(context).say(f"{name} is out", hub.revoke_device(name, reason))
+
+
+@app.command("label", cls=HubCommand)
+def label_device(
+    context: typer.Context,
+    name: str,
+    labels: Annotated[list[str], typer.Argument(help="name=value puts a label, name- drops it.")],
+) -> None:
+    """Put and drop labels; groups and running rollouts go by the new ones at once."""
+    drop = [one[:-1] for one in labels if one.endswith("-") and "=" not in one]
+    put = pairs([one for one in labels if not (one.endswith("-") and "=" not in one)])
+    with session(context).hub() as hub:
+        session(context).say(f"{name} is labelled", hub.label_device(name, put, drop))
+
+
+@app.command("hold", cls=HubCommand)
+def hold(context: typer.Context, name: str, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]) -> None:
+    """Keep a device as it is: no rollout takes it."""
+    with session(context).hub() as hub:
+        session(context).say(f"{name} is held", hub.hold_device(name, reason))
+
+
+@app.command("release", cls=HubCommand)
+def release(context: typer.Context, name: str) -> None:
+    """Rollouts may take the device again."""
+    with session(context).hub() as hub:
+        session(context).say(f"{name} is released", hub.release_device(name))
 
 
 def moment(at_ns: int | None) -> str:

@@ -7,7 +7,7 @@ import click
 import typer
 
 from fleetloop.client import HubError
-from fleetloop.console import access, audit, declare, devices, models, rollouts
+from fleetloop.console import access, audit, declare, devices, groups, models, rollouts
 from fleetloop.console.exits import Exit, exit_of
 from fleetloop.console.session import HubCommand
 from wire.errors import MalformedError
@@ -17,6 +17,7 @@ app = typer.Typer(
 )
 for _name, _noun in (
     ("devices", devices.app),
+    ("groups", groups.app),
     ("models", models.app),
     ("rollouts", rollouts.app),
     ("access", access.app),

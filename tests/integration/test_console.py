@@ -89,6 +89,20 @@ def test_tables_for_people_and_json_for_scripts(desk: Desk) -> None:
     assert desk.ask("access", "me")["role"] == "admin"
 
 
+def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:
+    """A group is what its selector means at the moment."""
+    assert desk.type("groups", "set", "hall-4", "hall=4") == Exit.DONE
+    assert desk.ask("groups", "devices", "hall-4") == []
+    assert desk.type("devices", "label", "p01", "hall=4", "old-") == Exit.DONE
+    assert [one["name"] for one in desk.ask("groups", "devices", "hall-4")] == ["p01"]
+    assert [one["devices"] for one in desk.ask("groups", "list")] == [1]
+    assert [one["name"] for one in desk.ask("devices", "list", "--selector", "hall=3")] == []
+    assert desk.type("devices", "hold", "p01", "--reason", "being measured") == Exit.DONE
+    assert desk.type("devices", "release", "p01") == Exit.DONE
+    assert desk.type("groups", "remove", "hall-4") == Exit.DONE
+    assert desk.ask("groups", "list") == []
+
+
 def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` works without a hub and ends with 0."""
     for noun in NOUNS:

@@ -51,9 +51,9 @@ def test_an_upload_becomes_an_artefact_once(tmp_path: Path) -> None:
         assert (await put(call, b"not even looked at", DIGEST)).status_code == 200
         weights = safetensors()
         assert (await put(call, weights)).json()["kind"] == "safetensors"
-        listed = await call("viewer", "GET", "/artefacts?limit=1")
-        rest = await call("viewer", "GET", f"/artefacts?after={listed[0]['sha256']}")
-        assert {one["sha256"] for one in listed + rest} == {DIGEST, hashlib.sha256(weights).hexdigest()}
+        assert len(await call("viewer", "GET", "/artefacts?limit=1")) == 1
+        listed = await call("viewer", "GET", "/artefacts")
+        assert {one["sha256"] for one in listed} == {DIGEST, hashlib.sha256(weights).hexdigest()}
         assert {path.name for path in left_behind(call)} == {DIGEST, hashlib.sha256(weights).hexdigest()}
 
     api(tmp_path, scenario)
