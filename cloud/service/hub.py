@@ -151,7 +151,7 @@ class Hub:
         asker = is_ask(parts.topics, message.topic)
         if asker is not None:
             parts.asks.take(asker, message)
-        elif parts.leadership.leads or not parts.inbox.is_presence(message):
+        elif parts.leadership.in_office or not parts.inbox.is_presence(message):
             parts.inbox.take(message)
         else:
             message.ack()  # who is there is the leader's business

@@ -49,6 +49,11 @@ class Leadership:
         """Is it certain that no other hub leads? Without others (`alone`) a lease does not run out."""
         return self._term is not None and (self._alone or self._clock.monotonic_ns() < self._until_ns)
 
+    @property
+    def in_office(self) -> bool:
+        """Has it taken the lead, as far as it knows? Others may have taken over since its lease ended."""
+        return self._term is not None
+
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction of this hub's term. Raises DeposedError, StoreError."""
         term, began_ns = self._term, self._clock.monotonic_ns()

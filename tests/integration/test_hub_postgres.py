@@ -130,9 +130,10 @@ def test_a_session_that_stops_inside_a_transaction_holds_nobody_up(server: Postg
 
 
 def test_a_server_that_cannot_be_reached_is_named_without_the_password(
-    caplog: pytest.LogCaptureFixture, server: PostgresServer
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, server: PostgresServer
 ) -> None:
     """In the error, and in whatever is logged."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.0)
     caplog.set_level(logging.DEBUG)
     for url in (
         f"postgresql://hub:{SECRET}@127.0.0.1:1/fleet",
@@ -165,6 +166,24 @@ def test_two_hubs_that_start_at_once_migrate_once(server: PostgresServer) -> Non
             store.close()
 
     asyncio.run(scenario())
+
+
+def test_a_hub_waits_for_a_server_that_comes_up_after_it() -> None:
+    """As when a whole machine starts."""
+    with postgres_server() as server:
+        url = server.database()
+        server.halt()
+
+        async def scenario() -> None:
+            store = PostgresStore(url)
+            opening = asyncio.create_task(store.open())
+            await asyncio.sleep(0)
+            await asyncio.to_thread(server.start)
+            await opening
+            await store.write(one_model)
+            store.close()
+
+        asyncio.run(scenario())
 
 
 def test_a_server_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
