@@ -133,11 +133,10 @@ async def connected(broker: Broker, data: Path, metadata_url: str) -> AsyncItera
         runtime=LightRuntime(disk, clock),
         captures=MemoryCaptures(),
         machine=FixedMachine(),
-        offload=offload,
     )
     tasks = Tasks(lambda error: print(f"{error!r}", file=sys.stderr))
     asking = Asking(Uplink(DEVICE, TOPICS, link, clock, tasks), ids)
-    line = Line(link, clock, ids, TOPICS, asking.send, TransferPolicy, Bucket(clock.monotonic_ns()), offload)
+    line = Line(link, clock, ids, TOPICS, asking.send, TransferPolicy, Bucket(clock.monotonic_ns()))
     downloads = Downloads(disk, Objects(disk), line)
     trusting = Trusting(ports, DEVICE, asking)
     await _remembering(trusting, Journal(disk))

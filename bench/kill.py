@@ -30,7 +30,7 @@ from wire.codec import encode
 from wire.identity import Broker
 
 MIN_KILLS, MIN_ERRORS = 200, 100
-SHORT_KILLS, SHORT_ERRORS, SHORT_COURSES, SHORT_WORKERS = 20, 10, 2, 2
+SHORT_KILLS, SHORT_ERRORS, SHORT_COURSES, SHORT_WORKERS = 12, 6, 2, 2
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

@@ -91,7 +91,6 @@ class RealDevice:
             runtime=LightRuntime(disk, clock),
             captures=MemoryCaptures(),
             machine=FixedMachine(),
-            offload=InlineOffload(),
         )
         uplink = Uplink(identity.username, topics, link, clock, Tasks(on_crash))
         member = Member(self.claim, identity, P256Keys(), BrokerAccess(link), open_desk)

@@ -88,7 +88,6 @@ class MeasuredDisk(PosixDisk):
 
     def __init__(self, root: Path, offload: ThreadOffload, costs: Costs) -> None:
         super().__init__(root, offload)
-        self.offload = offload
         self._costs = costs
 
     async def _run(self, call: Callable[[], T]) -> T:
@@ -148,7 +147,7 @@ class _Device:
         clock = SystemClock()
         bucket = Bucket(clock.monotonic_ns())
         shared = (self.line.link, clock, SystemIds(), self._pull.topics, self._ask, TransferPolicy, bucket)
-        line = Line(*shared, self._disk.offload)
+        line = Line(*shared)
         objects = Objects(self._disk)
         downloads = Downloads(self._disk, objects, line)
 

@@ -171,7 +171,7 @@ def _enter(conn: Connection, built: registry.Built, release: ObjectRef) -> None:
     registry.enter(conn, built, 0)
     conn.execute(insert(objects).values(sha256=release.sha256, bytes=release.bytes, created_ns=0))
     conn.execute(versions.update().values(release_ref=msgspec.to_builtins(release)))
-    plan = msgspec.to_builtins(Plan((Wave(percent=100),))) | {"fleet": 0, "variant": VARIANT, "left_alone": []}
+    plan = msgspec.to_builtins(Plan((Wave(percent=100),))) | {"variant": VARIANT}
     row = {"id": "r1", "model": MODEL, "version": 1, "slot": "main", "selector": {}, "plan": plan}
     state = {"state": RolloutState.RUNNING, "wave": 0, "evidence": {}, "created_ns": 0, "updated_ns": 0}
     conn.execute(insert(rollouts).values(**row, **state))

@@ -51,6 +51,9 @@ def run(settings: Settings) -> int:
     began = time.monotonic()
     with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as mosquitto:
         report = _run_suite(settings, Path(folder), mosquitto.broker.port)
+    if report is None:
+        print(f"the suite did not run; what {settings.suite_python} needs:\n{HOW}", file=sys.stderr)
+        return EXIT_USAGE
     summary = report["summary"]
     figures = {
         "cases": summary["total"],
@@ -65,14 +68,14 @@ def run(settings: Settings) -> int:
     )
 
 
-def _run_suite(settings: Settings, folder: Path, port: int) -> dict[str, Any]:
+def _run_suite(settings: Settings, folder: Path, port: int) -> dict[str, Any] | None:
     report = folder / "report.json"
     with _entry_point(folder, port) as client:
         command = [settings.suite_python, "-m", "pytest", "-q", str(Path(settings.suite) / "tuf_conformance")]
         command += ["-p", "no:cacheprovider", "--json-report", f"--json-report-file={report}"]
         command += ["--entrypoint", str(client), *(["-k", settings.only] if settings.only else [])]
         subprocess.run(command, cwd=folder, stdout=sys.stderr, check=False)
-    result: dict[str, Any] = json.loads(report.read_text())
+    result: dict[str, Any] | None = json.loads(report.read_text()) if report.exists() else None
     return result
 
 

@@ -122,7 +122,6 @@ async def running_agent(
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
             machine=ThisMachine(read_overrides(settings.capabilities)),
-            offload=offloads.disk,
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
         policy = AgentPolicy(settings.telemetry_interval_s, settings.outbox_bytes, settings.refresh_trust_s)
@@ -167,9 +166,7 @@ def assemble(
     def transfer_policy() -> TransferPolicy:
         return reconciler.record.transfer
 
-    line = Line(
-        uplink.link, uplink.clock, ports.ids, uplink.topics, asking.send, transfer_policy, bucket, ports.offload
-    )
+    line = Line(uplink.link, uplink.clock, ports.ids, uplink.topics, asking.send, transfer_policy, bucket)
     downloads = Downloads(ports.disk, objects, line)
     inference = Inference(ports, objects)
     trusting = Trusting(ports, uplink.device, asking)

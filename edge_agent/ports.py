@@ -15,7 +15,7 @@ from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.assignment import CapturePolicy
 from wire.dsse import Verify
 from wire.messages import Capabilities, GoldenResult
-from wire.ports import Clock, Ids, Link, Offload
+from wire.ports import Clock, Ids, Link
 
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
@@ -35,6 +35,9 @@ class Disk(Protocol):
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file, read in pieces."""
+
+    async def digests(self, path: str, piece_bytes: int) -> tuple[str, ...]:
+        """SHA-256 (hex) of each piece of the file, the last one being shorter."""
 
     async def size(self, path: str) -> int:
         """Its length in bytes."""
@@ -250,5 +253,3 @@ class Ports:
     runtime: Runtime
     captures: Captures
     machine: Machine
-    offload: Offload
-    """For short work that nothing else shall wait for."""

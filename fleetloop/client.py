@@ -9,10 +9,12 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
+from urllib.parse import quote
 
 import httpx
 
 Json: TypeAlias = dict[str, Any]
+RolloutCommand: TypeAlias = Literal["pause", "approve", "resume", "abort", "revert"]
 Role: TypeAlias = Literal["viewer", "operator", "publisher", "admin"]
 
 MAX_DETAIL = 1_000
@@ -167,8 +169,8 @@ class HubClient:
     def create_rollout(self, model: str, version: int, *, waves: Sequence[Mapping[str, float]], **options: Any) -> Json:
         """Bring devices to a released version, wave by wave.
 
-        A wave is {"count": n} or {"percent": p}. Options: slot, selector, gates, health_window_s, step_timeout_s,
-        total_timeout_s, variant.
+        A wave is {"count": n} or {"percent": p}, a gate an expression or {"expression": ..., "false_halt": ...}.
+        Options: slot, selector, gates, rate, max_in_flight, disruption, retry, window, variant, times in seconds.
         """
         cumulative = [dict(wave) for wave in waves]
         return self._object("POST", "/rollouts", model=model, version=version, waves=cumulative, **options)
@@ -178,11 +180,16 @@ class HubClient:
         return self._list("/rollouts")
 
     def rollout(self, rollout: str) -> Json:
-        """One rollout, with its members."""
+        """One rollout, wave by wave."""
         return self._object("GET", f"/rollouts/{rollout}")
 
-    def command_rollout(self, rollout: str, command: Literal["pause", "resume", "abort"]) -> Json:
-        """Pause, resume (which acknowledges the failures so far) or abort for good (devices keep what they have)."""
+    def rollout_members(self, rollout: str, after: str = "", limit: int = 100) -> Json:
+        """The devices of a rollout behind the name `after`, and where the next page begins (`after`, or None)."""
+        return self._object("GET", f"/rollouts/{rollout}/members?after={quote(after)}&limit={limit}")
+
+    def command_rollout(self, rollout: str, command: RolloutCommand) -> Json:
+        """Pause, approve the next wave, resume (acknowledges what was seen), abort (devices keep what they have) or
+        revert (they get back what they ran)."""
         return self._object("POST", f"/rollouts/{rollout}/{command}")
 
     # Federated learning.

@@ -133,7 +133,6 @@ class Device:
             runtime=LightRuntime(self.disk, clock),
             captures=self.captures,
             machine=FixedMachine(),
-            offload=InlineOffload(),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
         agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(TELEMETRY_INTERVAL_S))

@@ -52,6 +52,12 @@ class MemoryDisk:
         """SHA-256 (hex) of the file."""
         return hashlib.sha256(await self.read(path)).hexdigest()
 
+    async def digests(self, path: str, piece_bytes: int) -> tuple[str, ...]:
+        """SHA-256 (hex) of each piece."""
+        data = await self.read(path)
+        pieces = (data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes))
+        return tuple(hashlib.sha256(piece).hexdigest() for piece in pieces)
+
     async def size(self, path: str) -> int:
         """Length in bytes."""
         await self._step()

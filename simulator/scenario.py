@@ -11,7 +11,6 @@ from dataclasses import dataclass
 
 from sqlalchemy import Row, func, select
 
-from cloud.core.gates import Gates
 from cloud.core.rollout import Plan, RolloutState, Wave
 from cloud.service.rollouts import NewRollout
 from cloud.tables import ENROLLED, devices, members, rollouts, slots
@@ -130,7 +129,7 @@ class Story:
         fleet.plan_reconnects(harm.reconnects, RECONNECTS_WITHIN_S)
         fleet.plan_kills(harm.kills)
         rollout, began_ns = f"rollout-{number}", self.world.clock.monotonic_ns()
-        plan = Plan(waves=WAVES, gates=Gates(minimum_sample=1))
+        plan = Plan(waves=WAVES)
         await hub.roll_out(NewRollout(rollout, MODEL, release.version, SLOT, {}, None, plan))
         await self._until(f"version {number}", lambda: self._settled(rollout), ROLLOUT_LIMIT_S)
         self.fleet.check()

@@ -35,7 +35,7 @@ from wire.asks import Ask
 from wire.assignment import Assignment, Execution, FederatedPolicy, SlotAssignment
 from wire.codec import decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, seal
-from wire.messages import Receipt, Reported, SlotReport, Telemetry
+from wire.messages import Phase, Receipt, Reported, SlotReport, Telemetry
 from wire.ports import Clock, Inbound, Link
 from wire.release import (
     Companions,
@@ -150,6 +150,11 @@ def wanted(shipped: Shipped, execution: str = "e1", *, attempt: int = 1, **chang
         execution=Execution(id=execution, attempt=attempt, **timing),
     )
     return msgspec.structs.replace(slot, **changes)
+
+
+def committed(version: int) -> Callable[[SlotReport], bool]:
+    """Does the slot run this version, done?"""
+    return lambda slot: slot.phase is Phase.COMMITTED and slot.current is not None and slot.current.version == version
 
 
 def assign(
@@ -324,7 +329,6 @@ class Gear:
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
             machine=self.machine,
-            offload=InlineOffload(),
         )
 
 

@@ -7,7 +7,6 @@ from typing import Any
 
 from sqlalchemy import select
 
-from cloud.core.gates import Gates
 from cloud.core.rollout import Plan, Wave
 from cloud.service import registry
 from cloud.service import rollouts as rollout_service
@@ -65,7 +64,7 @@ async def train_order(world: World) -> None:
 
 async def roll_out(world: World, identity: str = "r1", waves: tuple[Wave, ...] = WAVES, **selector: str) -> None:
     """Start a rollout of version 1."""
-    new = NewRollout(identity, MODEL, 1, "main", selector, None, Plan(waves, Gates()))
+    new = NewRollout(identity, MODEL, 1, "main", selector, None, Plan(waves))
     await world.change(lambda conn, now_ns: rollout_service.create(conn, new, "test", now_ns))
 
 
@@ -85,6 +84,13 @@ async def waiting(world: World, rollout: str = "r1") -> list[str]:
         members.c.rollout == rollout, members.c.assigned_ns.is_not(None), members.c.outcome.is_(None)
     )
     return list(await world.store.read(lambda conn: conn.scalars(query.order_by(members.c.device)).all()))
+
+
+async def quiet(world: World, seconds: int) -> None:
+    """Time passes, the rollouts are looked after, and nobody says anything."""
+    for _ in range(0, seconds, 20):
+        world.clock.ns += 20 * 10**9
+        await world.tick()
 
 
 async def state(world: World, rollout: str = "r1") -> tuple[str, int, str]:

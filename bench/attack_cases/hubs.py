@@ -10,7 +10,6 @@ from sqlalchemy import select
 
 from bench.attack_cases.attack import Attack, Outcome, replaced
 from cloud.core import rollout as rollout_rules
-from cloud.core.gates import Gates
 from cloud.core.rollout import Plan, Wave
 from cloud.service.rollouts import NewRollout
 from cloud.tables import members
@@ -40,7 +39,7 @@ def dropping(channel: str) -> Callable[[], Outcome]:
             await world.clock.sleep(JOINING_S * SECOND)
             release = await fleet.hub.publish_version(MODEL, random_files(Rng(1), 100_000))
             _drop(world, channel)
-            plan = Plan((Wave(percent=100),), Gates(), total_timeout_s=PLAN_S)
+            plan = Plan((Wave(percent=100),), total_timeout_s=PLAN_S)
             await fleet.hub.roll_out(NewRollout(ROLLOUT, MODEL, release.version, "main", {}, None, plan))
             await world.clock.sleep(PATIENCE_S * SECOND)
             return _seen(fleet)

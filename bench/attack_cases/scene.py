@@ -229,7 +229,6 @@ class Device:
             runtime=LightRuntime(self.disk, clock),
             captures=MemoryCaptures(),
             machine=FixedMachine(),
-            offload=InlineOffload(),
         )
         uplink = Uplink(DEVICE, TOPICS, link, clock, Tasks(self.crashes.append))
         self.agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(60.0))

@@ -22,6 +22,7 @@ from edge_agent.service import durable, identity, outbox, reconciler
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.durable import STATE, Journal
 from edge_agent.service.identity import CANDIDATE, Identity
+from edge_agent.service.part_file import PartFile
 from wire.codec import encode
 from wire.messages import Phase
 
@@ -150,6 +151,12 @@ async def _unsaved(disk: Disk, candidate: Identity) -> None:
         await durable.write_atomic(disk, CANDIDATE, encode(candidate))
 
 
+async def _unseen(self: PartFile) -> None:
+    await self._disk.fsync(self.path)
+    await self._disk.rename(self.path, objects_module.path_of(self._ref.sha256))
+    await self._disk.fsync_dir(objects_module.FOLDER)
+
+
 async def _by_name(self: objects_module.Objects, sha256: str) -> bool:
     return sha256 in await self._disk.list(objects_module.FOLDER)
 
@@ -223,7 +230,12 @@ BUGS = (
     Bug("records written in place", "first install", RecordsInPlace),
     Bug("object taken for whole by its name", "update", NoObjectSync, ((objects_module.Objects, "holds", _by_name),)),
     Bug("record before the object it points to", "update", PointerBeforeObject),
-    Bug("have-record before the chunks it vouches for", "large update", HaveBeforeData),
+    Bug(
+        "have-record before its chunks, and nobody looks at the whole",
+        "large update",
+        HaveBeforeData,
+        ((PartFile, "finish", _unseen),),
+    ),
     Bug("record saved one step late", "update", replaced=((reconciler, "Journal", SaveLate),)),
     Bug("starts are not counted", "update", replaced=((Record, "next_boot", lambda record: record),)),
     Bug(

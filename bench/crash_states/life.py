@@ -255,7 +255,6 @@ class Life:
             runtime=WatchedRuntime(self.disk, clock, self.hazards, self.judge.broken),
             captures=captures,
             machine=FixedMachine(),
-            offload=InlineOffload(),
         )
         uplink = Uplink(member.identity.username, TOPICS, link, clock, tasks)
         policy = AgentPolicy(TELEMETRY_INTERVAL_S, self.outbox_bytes)

@@ -2,7 +2,7 @@
 
 import base64
 from collections import defaultdict
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, Row, select
@@ -11,17 +11,12 @@ from cloud.api.schemas import (
     DeviceView,
     FederatedView,
     JobView,
-    MemberView,
-    RolloutView,
     RoundView,
     SigningRequestView,
     SlotView,
     VersionView,
-    WaveView,
 )
-from cloud.core.rollout import RolloutState, tally
 from cloud.errors import UnknownError
-from cloud.service.rollouts import facts_of, plan_of
 from cloud.tables import (
     desired,
     devices,
@@ -29,8 +24,6 @@ from cloud.tables import (
     federated_runs,
     job_events,
     jobs,
-    members,
-    rollouts,
     signing_requests,
     slots,
     versions,
@@ -96,22 +89,6 @@ def signing_views(conn: Connection, state: str | None) -> list[SigningRequestVie
     ]
 
 
-def rollout_views(conn: Connection) -> list[RolloutView]:
-    """All rollouts, oldest first, without their members."""
-    query = select(rollouts).order_by(rollouts.c.created_ns, rollouts.c.id)
-    return [_rollout(conn, row) for row in conn.execute(query).all()]
-
-
-def rollout_view(conn: Connection, rollout: str) -> RolloutView:
-    """One rollout with its members. Raises UnknownError."""
-    row = conn.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
-    if row is None:
-        raise UnknownError(f"there is no rollout {rollout!r}")
-    query = select(members).where(members.c.rollout == rollout).order_by(members.c.wave, members.c.device)
-    found = [_pick(MemberView, member) for member in conn.execute(query)]
-    return _rollout(conn, row).model_copy(update={"members": found})
-
-
 def federated_views(conn: Connection) -> list[FederatedView]:
     """All federated runs, oldest first."""
     query = select(federated_runs).order_by(federated_runs.c.created_ns, federated_runs.c.id)
@@ -159,37 +136,6 @@ def _job(conn: Connection, row: Row[Any]) -> JobView:
 def _version(row: Row[Any]) -> VersionView:
     view: VersionView = _pick(VersionView, row, release=_json(row.release), card=_json(row.card))
     return view
-
-
-def _rollout(conn: Connection, row: Row[Any]) -> RolloutView:
-    plan, facts = plan_of(row), facts_of(conn, row.id)
-    waves = []
-    for index in range(len(plan.waves)):
-        counts = tally(facts, index)
-        assigned = sum(member.wave == index and member.assigned_ns is not None for member in facts)
-        failed = counts.failed + sum(member.wave == index and member.acknowledged for member in facts)
-        waves.append(
-            WaveView(
-                index=index,
-                state=_wave_state(index, row),
-                planned=sum(member.wave == index for member in facts),
-                assigned=assigned,
-                committed=counts.committed,
-                failed=failed,
-                gates=row.evidence.get(str(index), []),
-            )
-        )
-    totals = {name: sum(getattr(wave, name) for wave in waves) for name in ("planned", "committed", "failed")}
-    view: RolloutView = _pick(RolloutView, row, waves=waves, **totals)
-    return view
-
-
-def _wave_state(index: int, row: Row[Any]) -> Literal["waiting", "open", "passed", "halted"]:
-    if index > row.wave:
-        return "waiting"
-    if index < row.wave or row.state == RolloutState.SUCCEEDED:
-        return "passed"
-    return "halted" if row.state in (RolloutState.HALTED, RolloutState.ABORTED) else "open"
 
 
 def _federated(conn: Connection, row: Row[Any]) -> FederatedView:

@@ -14,11 +14,14 @@ from sqlalchemy import Connection, Row, delete, select, update
 from cloud.core import presence
 from cloud.core.clones import Session
 from cloud.core.plausible import check_reported, check_status
+from cloud.core.rollout.members import Status as MemberStatus
 from cloud.service import clones, telemetry
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.service.enrolment import Door
+from cloud.service.rollouts import outcomes
+from cloud.service.rollouts.plans import rollout_row
 from cloud.service.senders import heard
-from cloud.tables import devices, members, rollouts, slots
+from cloud.tables import devices, members, slots
 from cloud.upsert import upsert
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
@@ -189,31 +192,28 @@ def _member(sender: _Sender, slot: SlotReport) -> Effects:
     """
     if slot.outcome is None or not slot.execution:
         return NOTHING
-    query = (
-        select(members.c.rollout, members.c.outcome, members.c.acknowledged, rollouts.c.model, rollouts.c.version)
-        .join(rollouts, rollouts.c.id == members.c.rollout)
-        .where(members.c.execution == slot.execution, members.c.device == sender.row.name)
-    )
+    query = select(members).where(members.c.execution == slot.execution, members.c.device == sender.row.name)
     member = sender.conn.execute(query).one_or_none()
     if member is None or member.outcome == slot.outcome:
         return NOTHING
+    rollout = rollout_row(sender.conn, member.rollout)
     runs = slot.current and (slot.current.model, slot.current.version)
-    if slot.outcome is Outcome.SUCCEEDED and runs != (member.model, member.version):
-        raise MalformedError(f"claims success of {member.model} version {member.version} but runs {runs or 'nothing'}")
+    if slot.outcome is Outcome.SUCCEEDED and runs != (rollout.model, rollout.version):
+        raise MalformedError(
+            f"claims success of {rollout.model} version {rollout.version} but runs {runs or 'nothing'}"
+        )
     golden = slot.golden
     if slot.outcome is Outcome.SUCCEEDED and (golden is None or golden.matched < 1):
-        raise MalformedError(f"claims success of {member.model} version {member.version} without golden outputs")
-    here = (members.c.rollout == member.rollout) & (members.c.device == sender.row.name)
-    sender.conn.execute(
-        update(members)
-        .where(here)
-        .values(
-            outcome=slot.outcome,
-            reason=slot.reason,
-            golden_matched=golden.matched if golden else 0,
-            golden_total=golden.total if golden else 0,
-            acknowledged=member.acknowledged and slot.outcome is not Outcome.SUCCEEDED,
-            finished_ns=sender.now_ns,
-        )
-    )
+        raise MalformedError(f"claims success of {rollout.model} version {rollout.version} without golden outputs")
+    if member.status == MemberStatus.WAITING and slot.outcome is not Outcome.SUCCEEDED:
+        return NOTHING  # told again while it waits for its next attempt
+    told = {
+        "outcome": slot.outcome,
+        "reason": slot.reason,
+        "golden_matched": golden.matched if golden else 0,
+        "golden_total": golden.total if golden else 0,
+        "acknowledged": member.acknowledged and slot.outcome is not Outcome.SUCCEEDED,
+        "figures": {**member.figures, "now": outcomes.figures_of(slot)},
+    }
+    outcomes.settle(sender.conn, rollout, [(member, told)], sender.now_ns)
     return wake(Wake.ROLLOUTS, Wake.BLOBS)

@@ -7,9 +7,11 @@ a device that has reported since is looked at again as long as its rollout runs,
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select, update
+from sqlalchemy import ColumnElement, Connection, Row, and_, select
 
 from cloud.core.fitting import fit, preferred
+from cloud.core.rollout.members import Status
+from cloud.service.rollouts import ledger
 from cloud.tables import devices, members, versions
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.errors import WireError
@@ -22,14 +24,16 @@ MAX_REASON = 500
 def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> dict[str, Variant]:
     """Device -> the variant that it gets of the rollout's version. The others of `names` are rejected."""
     release, order = _choice(conn, rollout)
-    found = {}
+    found, problems = dict[str, Variant](), dict[str, str]()
     for name, reported in _reports(conn, names).items():
         variant, problem = fit(release, order, reported)
         if variant is not None:
             found[name] = variant
         else:
-            values = {"outcome": Outcome.REJECTED, "reason": problem[:MAX_REASON], "finished_ns": now_ns}
-            conn.execute(update(members).where(_member(rollout, name)).values(values))
+            problems[name] = problem[:MAX_REASON]
+    rows = conn.execute(select(members).where(_members(rollout, problems))).all() if problems else ()
+    rejected = {"outcome": Outcome.REJECTED, "status": Status.ENDED, "finished_ns": now_ns}
+    ledger.change(conn, rollout, [(row, {**rejected, "reason": problems[row.device]}) for row in rows], now_ns)
     return found
 
 
@@ -42,9 +46,10 @@ def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> None:
         .where(devices.c.reported_ns > members.c.finished_ns)
     )
     names = conn.execute(query).scalars().all()
-    waiting = {"outcome": None, "reason": "", "finished_ns": None}
-    for name in variants_for(conn, rollout, names, now_ns) if names else ():
-        conn.execute(update(members).where(_member(rollout, name)).values(waiting))
+    fitting = variants_for(conn, rollout, names, now_ns) if names else {}
+    rows = conn.execute(select(members).where(_members(rollout, fitting))).all() if fitting else ()
+    waiting = {"outcome": None, "status": Status.WAITING, "reason": "", "finished_ns": None, "acknowledged": False}
+    ledger.change(conn, rollout, [(row, waiting) for row in rows], now_ns)
 
 
 def _choice(conn: Connection, rollout: Row[Any]) -> tuple[Release, tuple[str, ...]]:
@@ -67,5 +72,5 @@ def _read(reported: bytes | None) -> Reported | None:
         return None
 
 
-def _member(rollout: Row[Any], device: str) -> ColumnElement[bool]:
-    return and_(members.c.rollout == rollout.id, members.c.device == device)
+def _members(rollout: Row[Any], names: Iterable[str]) -> ColumnElement[bool]:
+    return and_(members.c.rollout == rollout.id, members.c.device.in_(sorted(names)))

@@ -43,6 +43,10 @@ class PosixDisk:
         """SHA-256 (hex) of the file."""
         return await self._run(lambda: _digest(self._at(path)))
 
+    async def digests(self, path: str, piece_bytes: int) -> tuple[str, ...]:
+        """SHA-256 (hex) of each piece."""
+        return await self._run(lambda: _digests(self._at(path), piece_bytes))
+
     async def size(self, path: str) -> int:
         """Its length in bytes."""
         return await self._run(lambda: self._at(path).stat().st_size)
@@ -108,6 +112,11 @@ def _digest(path: Path) -> str:
         while piece := file.read(PIECE_BYTES):
             digest.update(piece)
     return digest.hexdigest()
+
+
+def _digests(path: Path, piece_bytes: int) -> tuple[str, ...]:
+    with path.open("rb") as file:
+        return tuple(hashlib.sha256(piece).hexdigest() for piece in iter(lambda: file.read(piece_bytes), b""))
 
 
 def _create(path: Path, size: int) -> None:

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from edge_agent.core.slot import State
+from edge_agent.core.slot import AT_REST, State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
 from edge_agent.errors import DamagedRecordError, RefusedError
 from wire.assignment import MAX_SLOTS, Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
@@ -21,6 +21,8 @@ from wire.release import Name, Sha256
 
 RECORD_SCHEMA: Final = 1
 MAX_RECORD_BYTES: Final = 256 * 1024
+MAX_SHORT_STARTS: Final = 5
+"""After so many starts in a row that did not last, the models in use may be why."""
 
 
 class Record(Document, frozen=True, kw_only=True):
@@ -28,6 +30,11 @@ class Record(Document, frozen=True, kw_only=True):
 
     schema: int = RECORD_SCHEMA
     boot: int = 0
+    short_starts: int = 0
+    """Starts in a row, up to now, that have not lasted, with nothing but committed models in use.
+
+    What is being installed is suspected first, and its starts are counted in its slot.
+    """
     trust: Trusted = Trusted()
     heard: dict[str, Heard] = {}
     """Id of a director key -> the newest it has signed."""
@@ -130,7 +137,18 @@ class Record(Document, frozen=True, kw_only=True):
 
     def next_boot(self) -> "Record":
         """The record of one more start."""
-        return msgspec.structs.replace(self, boot=self.boot + 1)
+        at_rest = all(state.phase in AT_REST for state in self.slots.values())
+        return msgspec.structs.replace(self, boot=self.boot + 1, short_starts=self.short_starts + at_rest)
+
+    def lasting(self) -> "Record":
+        """The record once a start has lasted, or was blamed on somebody."""
+        return msgspec.structs.replace(self, short_starts=0)
+
+    def suspects(self) -> frozenset[str]:
+        """Digests of the models that may be why the agent goes down at every start."""
+        if self.short_starts < MAX_SHORT_STARTS:
+            return frozenset()
+        return frozenset(state.current.installed.sha256 for state in self.slots.values() if state.current)
 
 
 def _holds_model(state: State) -> bool:

@@ -1,7 +1,8 @@
 """What a slot does when the agent starts: serve what is whole, go on with what was under way, give up what never ends.
 
 A model that ends the agent, or has it reset, shows only in the count of its starts: in the canary and on trial it gets
-three, an installation as a whole MAX_RESTARTS. Whatever becomes of the attempt, what was committed serves first.
+three, an installation as a whole MAX_RESTARTS. Whatever becomes of the attempt, what was committed serves first. If
+even that may be why the agent does not last, the model before it serves, and it has to pass canary and trial again.
 """
 
 from typing import Final
@@ -17,10 +18,12 @@ MAX_TRIES: Final = 2
 MAX_RESTARTS: Final = 28
 """Restarts that an execution may live through in all: whatever it is that ends the agent, it is not for ever."""
 
+SUSPECTED: Final = "the agent went down at start after start with the model in use"
+
 
 def booted(state: State, event: Booted) -> Decision:
     """Serve what is there. What was under way, or is no longer what was committed, begins again."""
-    whole = _undamaged(state, event.intact)
+    whole = _usable(state, event)
     lost = state.phase is Phase.COMMITTED and whole.current != state.current
     if not lost and state.phase not in ACTIVE:
         return Moved(whole, (Serve(whole.current), CollectGarbage()))
@@ -37,12 +40,12 @@ def booted_in_canary(state: State, event: Booted) -> Decision:
     if state.tries <= MAX_TRIES:
         return booted(state, event)
     reason = f"the agent was restarted {state.tries} times while the model was tried in the canary"
-    return _given_up(_undamaged(state, event.intact), Outcome.FAILED_NO_CHANGE, reason)
+    return _given_up(_usable(state, event), Outcome.FAILED_NO_CHANGE, reason)
 
 
 def booted_in_trial(state: State, event: Booted) -> Decision:
     """The trial goes on, one start less, unless there is nothing left to try."""
-    whole = _undamaged(state, event.intact)
+    whole = _usable(state, event)
     if whole.trial is None:
         return _given_up(whole, Outcome.ROLLED_BACK, "the trial model was damaged on the disk")
     if state.tries > MAX_TRIES:
@@ -56,16 +59,17 @@ def _given_up(state: State, outcome: Outcome, reason: str) -> Decision:
     return Moved(fail(state, outcome, reason).state, (Abandon(), Serve(state.current), CollectGarbage()))
 
 
-def _undamaged(state: State, intact: frozenset[str]) -> State:
-    """The state without the models whose files are no longer what they were."""
+def _usable(state: State, event: Booted) -> State:
+    """The state without the models whose files are no longer what they were, or that are suspected."""
+    usable = event.intact - event.suspects
 
     def keep(deployed: Deployed | None) -> Deployed | None:
-        return deployed if deployed and deployed.installed.sha256 in intact else None
+        return deployed if deployed and deployed.installed.sha256 in usable else None
 
     current, previous, trial = keep(state.current), keep(state.previous), keep(state.trial)
     if (current, previous, trial) == (state.current, state.previous, state.trial):
         return state
     if current is None:
         current, previous = previous, None
-    reason = "a model was damaged on the disk"
+    reason = SUSPECTED if event.suspects else "a model was damaged on the disk"
     return changed(state, current=current, previous=previous, trial=trial, reason=reason)

@@ -4,11 +4,15 @@
 """
 
 from dataclasses import dataclass
+from typing import Final
 
 from wire.assignment import SlotAssignment
 from wire.codec import Document
 from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase, SlotReport
 from wire.release import ObjectRef, Sha256
+
+AT_REST: Final = (Phase.IDLE, Phase.COMMITTED, Phase.FAILED)
+"""Phases in which nothing is under way."""
 
 
 class Deployed(Document, frozen=True, kw_only=True):
@@ -155,9 +159,13 @@ class RuntimeFailed:
 
 @dataclass(frozen=True, slots=True)
 class Booted:
-    """The agent started. Which of the models that the record names still have the content they should?"""
+    """The agent started. Which of the models that the record names still have the content they should?
+
+    `suspects`: models that may have ended the starts before this one. They are not served, but tried anew.
+    """
 
     intact: frozenset[str]
+    suspects: frozenset[str] = frozenset()
 
 
 Event = (

@@ -26,6 +26,7 @@ from edge_agent.core.decision import (
 )
 from edge_agent.core.resume import ACTIVE, booted, booted_in_canary, booted_in_trial
 from edge_agent.core.slot import (
+    AT_REST,
     Abandon,
     Assigned,
     Booted,
@@ -194,15 +195,13 @@ def _installed(desired: SlotAssignment) -> Installed:
     return Installed(model=desired.model, version=desired.version, variant=desired.variant, sha256=desired.sha256)
 
 
-_AT_REST: Final = (Phase.IDLE, Phase.COMMITTED, Phase.FAILED)
-
 Handler = Callable[..., Decision]
 """(state, event of the kind that the table names) -> decision."""
 
 TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     **{(phase, Assigned): _assigned for phase in Phase},
     **{(phase, Unassigned): _unassigned for phase in (*ACTIVE, Phase.TRIAL)},
-    **{(phase, Unassigned): _late for phase in _AT_REST},
+    **{(phase, Unassigned): _late for phase in AT_REST},
     (Phase.FETCHING_RELEASE, ReleaseVerified): _release_verified,
     (Phase.FETCHING, FilesStored): _files_stored,
     (Phase.VERIFYING, CanaryPassed): _canary_passed,
@@ -211,11 +210,11 @@ TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     **{(phase, StepFailed): _step_failed for phase in (*ACTIVE, Phase.TRIAL)},
     **{(phase, TimedOut): _timed_out for phase in ACTIVE},
     (Phase.TRIAL, TimedOut): _trial_decides,
-    **{(phase, late): _late for phase in _AT_REST for late in (
+    **{(phase, late): _late for phase in AT_REST for late in (
         ReleaseVerified, FilesStored, CanaryPassed, TrialServing, HealthWindowPassed, StepFailed, TimedOut)},
-    **{(phase, RuntimeFailed): _runtime_failed for phase in (*ACTIVE, *_AT_REST)},
+    **{(phase, RuntimeFailed): _runtime_failed for phase in (*ACTIVE, *AT_REST)},
     (Phase.TRIAL, RuntimeFailed): _trial_failed,
-    **{(phase, Booted): booted for phase in (Phase.FETCHING_RELEASE, Phase.FETCHING, *_AT_REST)},
+    **{(phase, Booted): booted for phase in (Phase.FETCHING_RELEASE, Phase.FETCHING, *AT_REST)},
     (Phase.VERIFYING, Booted): booted_in_canary,
     (Phase.TRIAL, Booted): booted_in_trial,
 }  # fmt: skip

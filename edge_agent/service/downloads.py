@@ -64,11 +64,8 @@ class Downloads:
         async with self._alone(ref.sha256):
             if await self._objects.holds(ref.sha256):
                 return 0
-            part = PartFile(self._disk, ref)
             with self._objects.kept(ref.sha256):
-                received = await self._transfer(ref, part, await part.open(), patience)
-                await part.finish()
-            return received
+                return await self._onto_disk(ref, PartFile(self._disk, ref), patience)
 
     async def fetch_bytes(self, ref: ObjectRef, patience: Patience) -> bytes:
         """Have the object in memory only, verified. Raises as `fetch` does."""
@@ -76,7 +73,7 @@ class Downloads:
             raise RefusedError(f"object of {ref.bytes} bytes, at most {MAX_MEMORY_BYTES} are taken into memory")
         async with self._alone(ref.sha256):
             sink = MemorySink(ref.bytes)
-            await self._transfer(ref, sink, b"", patience)
+            await self._transfer(_receiver(ref), sink, patience)
         data = bytes(sink.data)
         if hashlib.sha256(data).hexdigest() != ref.sha256:
             raise RefusedError(f"object {ref.sha256[:12]}: what arrived has another digest")
@@ -89,13 +86,29 @@ class Downloads:
         async with lock:
             yield
 
-    async def _transfer(self, ref: ObjectRef, sink: Sink, have: bytes, patience: Patience) -> int:
+    async def _onto_disk(self, ref: ObjectRef, part: PartFile, patience: Patience) -> int:
+        """Every byte is hashed once, at the end. Should that fail, what is wrong comes again, checked as it arrives."""
+        received = await self._transfer(_receiver(ref, await part.open(), checked=False), part, patience)
         try:
-            receiver = Receiver(ref, have)
-        except MalformedError as error:
-            raise RefusedError(str(error)) from error
-        transfer = self._active[ref.sha256] = Transfer(self._line, receiver, sink, patience)
+            await part.finish()
+        except RefusedError:
+            if not ref.chunks:
+                raise
+            received += await self._transfer(_receiver(ref, await part.open()), part, patience)
+            await part.finish()
+        return received
+
+    async def _transfer(self, receiver: Receiver, sink: Sink, patience: Patience) -> int:
+        sha256 = receiver.ref.sha256
+        transfer = self._active[sha256] = Transfer(self._line, receiver, sink, patience)
         try:
             return await transfer.run()
         finally:
-            del self._active[ref.sha256]
+            del self._active[sha256]
+
+
+def _receiver(ref: ObjectRef, have: bytes = b"", *, checked: bool = True) -> Receiver:
+    try:
+        return Receiver(ref, have, checked=checked)
+    except MalformedError as error:
+        raise RefusedError(str(error)) from error

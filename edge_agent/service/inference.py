@@ -5,6 +5,7 @@ the failure goes to the update machine. Captures are joined to an answer before 
 """
 
 import contextlib
+import logging
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -25,6 +26,8 @@ from wire.release import Release
 
 if TYPE_CHECKING:
     from edge_agent.ports import Floats
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,11 +164,15 @@ class Inference:
     async def _load(self, deployed: Deployed) -> Loaded:
         try:
             release = await self._objects.release(deployed)
-            return Loaded(deployed, release, await self._ports.runtime.load(path_of(deployed.installed.sha256)))
-        except ModelError:
-            raise
         except AgentError as error:
             raise ModelError(str(error)) from error
+        path = path_of(deployed.installed.sha256)
+        try:
+            session = await self._ports.runtime.load(path)
+        except ModelError as error:  # a good model is not given up because the system was short of something
+            log.warning("%s is loaded once more: %s", deployed.installed.sha256[:12], error)
+            session = await self._ports.runtime.load(path)
+        return Loaded(deployed, release, session)
 
     def _find(self, slot: str, deployed: Deployed) -> Loaded | None:
         serving = self._serving.get(slot)

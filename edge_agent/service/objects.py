@@ -1,16 +1,23 @@
-"""Content-addressed files: `objects/<sha256>` exists only once its bytes were verified and made durable."""
+"""Content-addressed files: `objects/<sha256>` exists only once its bytes were verified and made durable.
+
+What cannot be read is read once more before anything is concluded: an error that does not last says nothing of the
+file.
+"""
 
 import contextlib
 import hashlib
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Awaitable, Callable, Iterator
+from typing import TypeVar
 
 from edge_agent.core.pointer import Record
 from edge_agent.core.reading import read_release
 from edge_agent.core.slot import Deployed, State
-from edge_agent.errors import DiskBusyError, DiskError, FileMissingError, RefusedError
+from edge_agent.errors import DiskBusyError, DiskError, DiskFullError, FileMissingError, RefusedError
 from edge_agent.ports import Disk
 from wire.release import ObjectRef, Release
+
+T = TypeVar("T")
 
 FOLDER = "objects"
 
@@ -30,11 +37,12 @@ class Objects:
     async def holds(self, sha256: str) -> bool:
         """Is it here, with the content it should have? Reads the whole file; one that cannot be read is not here.
 
-        Raises DiskBusyError: nobody can tell for now. A model is not given up for that: the agent is started again.
+        Raises DiskBusyError, DiskFullError: nobody can tell for now. A model is not given up for that: the agent is
+        started again.
         """
         try:
-            return await self._disk.digest(path_of(sha256)) == sha256
-        except DiskBusyError:
+            return await _twice(self._disk.digest, path_of(sha256)) == sha256
+        except (DiskBusyError, DiskFullError):
             raise
         except DiskError:
             return False
@@ -46,7 +54,7 @@ class Objects:
 
     async def read(self, sha256: str) -> bytes:
         """Its content."""
-        return await self._disk.read(path_of(sha256))
+        return await _twice(self._disk.read, path_of(sha256))
 
     async def release(self, deployed: Deployed) -> Release:
         """The release that `deployed` belongs to. It was vouched for when that was installed; its digest still says so.
@@ -110,6 +118,15 @@ class Objects:
             return set()
         refs = (companions.golden, companions.parameters, companions.train_step, companions.eval)
         return {ref.sha256 for ref in refs if ref is not None}
+
+
+async def _twice(read: Callable[[str], Awaitable[T]], path: str) -> T:
+    try:
+        return await read(path)
+    except FileMissingError:
+        raise
+    except DiskError:
+        return await read(path)
 
 
 def _has_it(state: State) -> bool:

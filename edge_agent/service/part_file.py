@@ -13,7 +13,8 @@ from edge_agent.ports import Disk
 from edge_agent.service.durable import read_if_there
 from edge_agent.service.objects import FOLDER, path_of
 from wire.release import ObjectRef
-from wire.transfer.chunks import count
+from wire.transfer import bitmap
+from wire.transfer.chunks import CHUNK_BYTES, count
 
 SPARE_BYTES = 4 * 1024 * 1024
 """Room that downloads leave for the records and captures."""
@@ -70,17 +71,29 @@ class PartFile:
         self._next_row = 1 - row
 
     async def finish(self) -> None:
-        """Verify the whole object and give it its name. Raises RefusedError on another digest, starting over then."""
+        """Verify the whole object and give it its name.
+
+        Raises RefusedError on another digest. What is left of it then: the chunks that do match their digests.
+        """
         digest = await self._disk.digest(self.path)
         if digest != self._ref.sha256:
-            await self._forget()
-            await self._disk.unlink(self.path)
+            await self._keep_matching()
             raise RefusedError(f"object {self._ref.sha256[:12]}: what arrived has digest {digest[:12]}")
         await self._disk.fsync(self.path)
         await self._disk.rename(self.path, path_of(self._ref.sha256))
         await self._disk.fsync_dir(FOLDER)
         if self._next_row is not None:
             await self._disk.unlink(self._record)
+
+    async def _keep_matching(self) -> None:
+        found = await self._disk.digests(self.path, CHUNK_BYTES)
+        pairs = zip(found, self._ref.chunks, strict=False)  # there may be no digests of chunks
+        matching = [index for index, (one, other) in enumerate(pairs) if one == other]
+        await self._forget()
+        if 0 < len(matching) < len(found):
+            await self.sync(bitmap.pack(matching, len(found)))
+        else:
+            await self._disk.unlink(self.path)
 
     async def _reserved(self) -> bool:
         """Did an earlier attempt reserve the space?"""

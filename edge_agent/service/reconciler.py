@@ -51,6 +51,8 @@ from wire.ports import SECOND, Timer
 log = logging.getLogger(__name__)
 
 WRITE_AGAIN_NS = 5 * SECOND
+LASTING_NS = 20 * SECOND
+"""A start that lasts so long was not ended by the models in use."""
 MAX_REASON = 500
 
 
@@ -90,7 +92,12 @@ class OutcomesTaken:
     executions: frozenset[str] = frozenset()
 
 
-Item = Desired | Happened | UpdateAccepted | Learned | OutcomesTaken
+@dataclass(frozen=True, slots=True)
+class Lasted:
+    """This start has lasted."""
+
+
+Item = Desired | Happened | UpdateAccepted | Learned | OutcomesTaken | Lasted
 
 
 class Reconciler:
@@ -111,6 +118,7 @@ class Reconciler:
         self._steps: dict[str, asyncio.Task[None]] = {}
         self._timers: dict[str, list[Timer]] = {}
         self._retry: Timer | None = None
+        self._lasting: Timer | None = None
         self.record = Record()
         self.durable_boot = 0
         """Number of this start once it is written down; 0 until then."""
@@ -139,7 +147,11 @@ class Reconciler:
             MalformedError: the claim's root of trust cannot be.
         """
         record = (await self._journal.load()).founded_on(self._trusting.claimed())
-        booted = Booted(await self._objects.intact(record))
+        booted = Booted(await self._objects.intact(record), record.suspects())
+        if booted.suspects:
+            log.error("the last %d starts did not last: the models in use are tried anew", record.short_starts)
+            record = record.lasting()
+        self._lasting = self._ports.clock.call_later(LASTING_NS, partial(self._put, Lasted()))
         items = [Happened(slot, booted) for slot in sorted(record.slots)]
         try:
             await self._ports.captures.set_policy(record.capture)
@@ -147,7 +159,8 @@ class Reconciler:
         except DiskError as error:
             self.record = record.next_boot()
             for slot, state in record.slots.items():
-                await self._serve(slot, Serve(state.current))
+                suspected = state.current is not None and state.current.installed.sha256 in booted.suspects
+                await self._serve(slot, Serve(None if suspected else state.current))
             self._mailbox.extend([*items, OutcomesTaken()])
             self._write_later(error)
 
@@ -175,8 +188,9 @@ class Reconciler:
         self._mailbox.clear()
         for slot in tuple(self._timers):
             self._abandon(slot)
-        if self._retry is not None:
-            self._retry.cancel()
+        for timer in (self._retry, self._lasting):
+            if timer is not None:
+                timer.cancel()
 
     # The mailbox.
 
@@ -221,6 +235,8 @@ class Reconciler:
                 await self._learn(item)
             case OutcomesTaken():
                 await self._apply(self.record.without_finished(item.executions), [])
+            case Lasted():
+                await self._apply(self.record.lasting(), [])
             case _:
                 assert_never(item)
 

@@ -5,14 +5,13 @@ import contextlib
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
-from functools import partial
 from typing import NamedTuple, Protocol, assert_never
 
 from edge_agent.core.patience import Patience, Watch
 from edge_agent.errors import TransferStalledError
 from wire.asks import Ask, AskChunks
 from wire.assignment import TransferPolicy
-from wire.ports import MILLISECOND, Clock, Ids, Link, LinkError, Offload
+from wire.ports import MILLISECOND, Clock, Ids, Link, LinkError
 from wire.topics import Topics
 from wire.transfer.pace import Bucket
 from wire.transfer.receiver import WINDOW, Complete, Output, Receiver, Rejected, Request, Sync, Write
@@ -90,8 +89,6 @@ class Line:
     """Sends a question to the hub, once."""
     policy: Callable[[], TransferPolicy]
     bucket: Bucket
-    offload: Offload
-    """Chunks are hashed there, so that nothing else on the device waits for it."""
 
     def wait_ns(self) -> int:
         """How long the bandwidth cap puts the next request off."""
@@ -124,7 +121,7 @@ class Transfer:
                 before = self._received
                 items = await self.incoming.take(self._wait_ns())
                 if items:
-                    await self._act(await self._line.offload.run(partial(self._check, items)))
+                    await self._act(output for arrived in items for output in self._receiver.on_chunk(*arrived))
                     await self._flush()
                 await self._look(self._received - before)
         except (TransferStalledError, asyncio.CancelledError):
@@ -134,10 +131,6 @@ class Transfer:
         finally:
             await self._unsubscribe(self._subscribed)
         return self._received
-
-    def _check(self, items: list[Arrived]) -> list[Output]:
-        """Runs elsewhere while the loop waits for it: nobody else has the receiver."""
-        return [output for arrived in items for output in self._receiver.on_chunk(*arrived)]
 
     async def _act(self, outputs: Iterable[Output]) -> None:
         for output in outputs:

@@ -108,7 +108,7 @@ class Story:
                 MODEL,
                 version,
                 waves=list(WAVES),
-                gates={"commit_rate": 1.0, "golden_agreement": 1.0},
+                gates=["commit_rate >= 100 %", "golden_agreement >= 100 %"],
                 health_window_s=self.plan.health_window_s,
             )
             self._until(lambda: self._rolled_out(rollout["id"]))

@@ -26,6 +26,8 @@ async def written_bytes_are_read_back(disk: Disk) -> None:
     data = await disk.read("objects/a")
     assert data == b"\0\0\0\0abc\0\0\0"
     assert await disk.digest("objects/a") == hashlib.sha256(data).hexdigest()
+    pieces = (data[:4], data[4:8], data[8:])
+    assert await disk.digests("objects/a", 4) == tuple(hashlib.sha256(piece).hexdigest() for piece in pieces)
 
 
 async def create_replaces(disk: Disk) -> None:

@@ -16,7 +16,7 @@ from simulator.core.rng import Rng
 from simulator.fakes.trust import InlineTrust
 from simulator.fakes.tuf_repository import TufRepository, new_key
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, Air, AirLink, Device, Gear, assign, device, ship, wanted
+from tests.agent_world import DEVICE, Air, AirLink, Device, Gear, assign, committed, device, ship, wanted
 from tests.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork, piece
 from wire.asks import AskMetadata, AskTime, MetadataPiece
 from wire.messages import Outcome, Phase, Reported, SlotReport
@@ -25,13 +25,6 @@ from wire.trust import DAY_S
 
 ONE, TWO = ship(1), ship(2)
 HOUR = 3600 * SECOND
-
-
-def committed(version: int) -> Callable[[SlotReport], bool]:
-    """Committed to this version?"""
-    return lambda slot: (
-        slot.phase is Phase.COMMITTED and slot.current is not None and slot.current.version == version
-    )  # fmt: skip
 
 
 def ended(execution: str) -> Callable[[SlotReport], bool]:

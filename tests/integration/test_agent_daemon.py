@@ -26,6 +26,7 @@ from tests.agent_world import (
     TOPICS,
     Shipped,
     assign,
+    committed,
     golden_vectors,
     onnx_model,
     ship,
@@ -208,11 +209,6 @@ def run(scenario: Callable[[], Awaitable[None]]) -> None:
         await scenario()
 
     asyncio.run(main())
-
-
-def committed(version: int) -> Callable[[SlotReport], bool]:
-    """Does the slot run this version, done?"""
-    return lambda slot: slot.phase is Phase.COMMITTED and slot.current is not None and slot.current.version == version
 
 
 async def call(work: Callable[[], Any]) -> Any:

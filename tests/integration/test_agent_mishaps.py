@@ -18,10 +18,10 @@ from edge_agent.service.durable import STATE
 from edge_agent.service.part_file import PartFile
 from simulator.fakes.device import MemoryCaptures
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import CLASSES, DEVICE, TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
+from tests.agent_world import CLASSES, DEVICE, TOPICS, Air, AirLink, Gear, assign, committed, device, ship, wanted
 from wire.adapters.system import SystemClock
 from wire.codec import MAX_CONTROL_BYTES, decode
-from wire.messages import Outcome, Phase, SlotReport, Telemetry
+from wire.messages import Outcome, Phase, Telemetry
 from wire.release import object_ref
 
 Floats = npt.NDArray[np.float32]
@@ -86,11 +86,6 @@ class OddRuntime:
     async def load(self, path: str) -> OddSession:
         """The one session."""
         return self.session
-
-
-def committed(version: int) -> Callable[[SlotReport], bool]:
-    """Does the slot run this version, done?"""
-    return lambda slot: slot.phase is Phase.COMMITTED and slot.current is not None and slot.current.version == version
 
 
 def air_with_all() -> Air:

@@ -7,14 +7,20 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.core.pointer import MAX_SHORT_STARTS
+from edge_agent.core.resume import MAX_TRIES
 from edge_agent.core.update import MAX_FINISHED
 from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk
+from simulator.core.clock import VirtualClock
+from simulator.core.loop import VirtualLoop
+from simulator.core.rng import Rng
 from simulator.fakes.device import FixedMachine
 from simulator.fakes.runtime import LightRuntime, LightSession
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
 from wire.adapters.system import SystemClock
 from wire.messages import Capabilities, Outcome, Phase, Reported, SlotReport
+from wire.ports import SECOND
 from wire.release import Variant
 
 ONE, TWO = ship(1), ship(2)
@@ -270,3 +276,55 @@ def test_at_the_start_what_nobody_needs_is_swept_away() -> None:
         assert models <= kept
 
     run(scenario)
+
+
+async def rolled_back(gear: Gear, air: Air) -> SlotReport:
+    """A device that lives until it has rolled back."""
+    async with device(gear):
+        return await air.slot(lambda slot: slot.outcome is Outcome.ROLLED_BACK)
+
+
+def test_a_committed_model_that_takes_the_daemon_with_it_gives_way() -> None:
+    """After five starts that did not last: the one before it serves, and it has to pass canary and trial again."""
+
+    async def scenario() -> None:
+        air, disk = air_with_both(), MemoryDisk()
+        for number, shipped in enumerate((ONE, TWO), 1):
+            async with device(Gear(disk, SystemClock(), AirLink(air))):
+                air.desire(assign(number, wanted(shipped, f"e{number}")))
+                await air.slot(ended(f"e{number}"))
+        air.reports.clear()
+        deadly = f"objects/{TWO.release.variants[0].file.sha256}"
+        for _ in range(MAX_SHORT_STARTS + MAX_TRIES + 2):
+            runtime = DeadlyRuntime(disk, {deadly})
+            life = asyncio.create_task(rolled_back(Gear(disk, SystemClock(), AirLink(air), runtime=runtime), air))
+            death = asyncio.create_task(runtime.entered.wait())
+            await asyncio.wait((life, death), return_when=asyncio.FIRST_COMPLETED)
+            if life.done():
+                break
+            life.cancel()
+            await asyncio.gather(life, return_exceptions=True)
+        death.cancel()
+        report = await life
+        assert report.reason == "the agent was restarted 3 times during the trial"
+        assert report.current is not None
+        assert report.current.version == 1
+
+    run(scenario)
+
+
+def test_a_start_that_lasts_counts_for_nothing() -> None:
+    """However many there are, and whatever ends them."""
+    loop = VirtualLoop(Rng(1))
+    clock = VirtualClock(loop)
+
+    async def scenario() -> None:
+        air, disk = air_with_both(), MemoryDisk()
+        air.desire(assign(1, wanted(ONE, "e1")))
+        for _ in range(2 * MAX_SHORT_STARTS):
+            async with device(Gear(disk, clock, AirLink(air))) as unit:
+                await clock.sleep(30 * SECOND)
+                assert unit.reconciler.record.short_starts == 0
+                assert unit.inference.ready().deployed.installed.version == 1
+
+    loop.run(scenario())

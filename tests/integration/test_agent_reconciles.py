@@ -24,6 +24,7 @@ from tests.agent_world import (
     AirLink,
     Gear,
     assign,
+    committed,
     device,
     ship,
     wanted,
@@ -41,11 +42,6 @@ ONE, TWO = ship(1), ship(2)
 def gear(air: Air, disk: MemoryDisk | None = None) -> Gear:
     """Light ports and the real clock."""
     return Gear(disk or MemoryDisk(), SystemClock(), AirLink(air))
-
-
-def committed(version: int) -> Callable[[SlotReport], bool]:
-    """Does the slot run this version, done?"""
-    return lambda slot: slot.phase is Phase.COMMITTED and slot.current is not None and slot.current.version == version
 
 
 def failed(slot: SlotReport) -> bool:

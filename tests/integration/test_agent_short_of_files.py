@@ -1,4 +1,4 @@
-"""A system that is short of open files for a moment: the device does not take its model for damaged because of that."""
+"""A system that fails for a moment: the device does not take its model for damaged because of that."""
 
 import asyncio
 import contextlib
@@ -11,10 +11,14 @@ import pytest
 
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
 from edge_agent.core.pointer import Record
-from edge_agent.errors import DiskBusyError, DiskError
+from edge_agent.errors import DiskBusyError, DiskError, ModelError
 from edge_agent.service.durable import Journal, write_atomic
 from edge_agent.service.objects import Objects, path_of
 from simulator.fakes.offload import InlineOffload
+from simulator.fakes.runtime import LightRuntime, LightSession
+from simulator.memory_disk import MemoryDisk
+from tests.agent_world import Air, AirLink, Gear, assign, committed, device, ship, wanted
+from wire.adapters.system import SystemClock
 from wire.release import object_ref
 
 DATA = b"a model"
@@ -71,3 +75,51 @@ def test_a_file_that_the_disk_cannot_read_is_not_here(tmp_path: Path) -> None:
             raise DiskError(f"input/output error: {path}")
 
     assert not asyncio.run(Objects(Rotten(tmp_path, InlineOffload())).holds(SHA256))
+
+
+class Hiccups(MemoryDisk):
+    """Fails the first time that each file is read or hashed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.failing = False
+        self.failed: set[str] = set()
+
+    async def read(self, path: str) -> bytes:
+        """Fail once."""
+        if self.failing and path.startswith("objects/") and path not in self.failed:
+            self.failed.add(path)
+            raise DiskError(f"input/output error: {path}")
+        return await super().read(path)
+
+
+class SlowStarter(LightRuntime):
+    """Fails the first time that a model is loaded."""
+
+    loads = 0
+
+    async def load(self, path: str) -> LightSession:
+        """Fail once."""
+        self.loads += 1
+        if self.loads == 1:
+            raise ModelError("too many open files")
+        return await super().load(path)
+
+
+def test_errors_that_do_not_last_cost_no_model() -> None:
+    """A committed model is served after a start at which nothing could be read, or loaded, the first time."""
+
+    async def scenario() -> None:
+        one, air, disk, clock = ship(1), Air(), Hiccups(), SystemClock()
+        air.hold(one)
+        async with device(Gear(disk, clock, AirLink(air))):
+            air.desire(assign(1, wanted(one, "e1")))
+            await air.slot(committed(1))
+        disk.failing = True
+        runtime = SlowStarter(disk, clock)
+        async with device(Gear(disk, clock, AirLink(air), runtime=runtime)) as unit:
+            assert unit.inference.ready().deployed.installed.version == 1
+        assert len(disk.failed) >= 2
+        assert runtime.loads == 2
+
+    asyncio.run(scenario())

@@ -1,6 +1,5 @@
-"""The threat table, short: what needs neither a process nor a broker; and that the proof itself can fail."""
+"""The threat table is whole, and the proof of it can fail."""
 
-import json
 from contextlib import nullcontext
 
 import pytest
@@ -10,16 +9,6 @@ from bench.attack_cases.attack import Attack, Outcome, replaced
 from bench.attack_cases.register import ATTACKS
 
 ROWS_OF_THE_TABLE = 20
-
-
-@pytest.mark.timeout(900)
-def test_every_attack_is_stopped_by_its_guard_and_succeeds_without_it(capsys: pytest.CaptureFixture[str]) -> None:
-    """Forged, replayed, frozen, slowed and stolen: the reason names the guard, and the guard is what it took."""
-    assert attacks.run(attacks.Settings(short=True, json=True)) == 0
-    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
-    assert figures["attacks"] >= attacks.LEAST
-    assert figures["stopped"] == figures["guards_removed_detected"] == figures["attacks"]
-    assert figures["residual"] == ["stolen director key: older listed release above the floor"]
 
 
 def test_the_whole_table_is_there() -> None:

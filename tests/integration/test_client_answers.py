@@ -167,7 +167,7 @@ def test_empty_answer_is_fine_where_none_is_expected(client: HubClient) -> None:
 
 def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None:
     """The hub's own request types accept what the client makes, so the two cannot drift apart."""
-    from cloud.api import schemas
+    from cloud.api import rollout_schemas, schemas
 
     kinds = {
         "claims": schemas.ClaimRequest,
@@ -176,7 +176,7 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
         "jobs": schemas.JobRequest,
         "keys": schemas.KeyRequest,
         "trust/roots": schemas.RootRequest,
-        "rollouts": schemas.RolloutRequest,
+        "rollouts": rollout_schemas.RolloutRequest,
         "federated-runs": schemas.FederatedRequest,
         "signing-requests/s1/signature": schemas.MetadataRequest,
         "signing-requests/s1/refusal": schemas.RefusalRequest,
@@ -188,7 +188,7 @@ def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None
     client.create_job("m", workload="watch")
     client.create_key("p", "viewer")
     client.adopt_root("e30=")
-    client.create_rollout("m", 1, waves=[{"percent": 100}], selector={"arm": "left"}, gates={"commit_rate": 0.9})
+    client.create_rollout("m", 1, waves=[{"percent": 100}], selector={"arm": "left"}, gates=["commit_rate >= 90 %"])
     client.create_federated_run("m", version=1, non_inferiority={"selector": {"arm": "right"}, "margin": 0.1}, seed=1)
     client.sign("s1", {"bin-0": "e30="})
     client.refuse("s1", "because")

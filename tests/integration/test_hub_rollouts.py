@@ -4,13 +4,13 @@ from pathlib import Path
 
 import pytest
 
-from cloud.api.views import rollout_view
+from cloud.api.rollout_views import rollout_view
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.errors import ConflictError, InvalidError
 from cloud.service import rollouts as rollout_service
 from cloud.service.registry import refuse
 from cloud.service.rollouts import NewRollout
-from tests.hub_steps import WAVES, fleet, hub, request_id, roll_out, state, train_order, waiting
+from tests.hub_steps import WAVES, fleet, hub, quiet, request_id, roll_out, state, train_order, waiting
 from tests.hub_world import MODEL, World
 from wire.messages import Outcome
 
@@ -138,8 +138,7 @@ class TestRollouts:
             await fleet(world, 1)
             await roll_out(world)
             await world.tick()
-            world.clock.ns += 700 * 10**9
-            await world.tick()
+            await quiet(world, 700)
             assert (await state(world))[0] == "halted"
             await world.change(lambda conn, now: rollout_service.control(conn, "r1", Command.RESUME, "me", now))
             await world.report("p00")

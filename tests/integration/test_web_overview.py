@@ -97,7 +97,7 @@ class Filler:
 
     def rollout(self, name: str, version: int, state: str, outcomes: list[tuple[str, int, str | None]]) -> None:
         """A rollout in its second of two waves; `outcomes`: device, wave, how it ended."""
-        verdict = {"gate": "commit_rate", "threshold": 0.9, "sample": 2, "text": "1 of 2 committed, 0 failed"}
+        verdict = {"gate": "commit_rate >= 90 %", "sample": 2, "text": "1 of 2 committed, 0 failed"}
         self.put(
             tables.rollouts,
             id=name,
@@ -226,8 +226,8 @@ def test_rollout_counts_waves_and_judges_gates(conn: Connection, fill: Filler) -
     (rollout,) = found.rollouts
     waves = [(wave.number, wave.planned, wave.committed, wave.failed, wave.state) for wave in rollout.waves]
     assert waves == [(1, 1, 1, 0, "passed"), (2, 3, 1, 1, "running")]
-    assert [(gate.name, gate.seen, gate.required, gate.passed) for gate in rollout.gates] == [
-        ("commit_rate", 0.5, 0.9, None)
+    assert [(gate.name, gate.evidence, gate.passed) for gate in rollout.gates] == [
+        ("commit_rate >= 90 %", "1 of 2 committed, 0 failed", None)
     ]
     assert (found.stage, found.headline) == ("roll_out", "Rolling out version 1: wave 2 of 2")
     conn.execute(tables.rollouts.update().values(state="halted", reason="wave 2: too many failed"))

@@ -5,6 +5,7 @@ import random
 
 import pytest
 
+from edge_agent.errors import RefusedError
 from edge_agent.service.objects import path_of
 from edge_agent.service.part_file import PartFile
 from simulator.core.rng import Rng
@@ -82,6 +83,26 @@ def test_a_power_cut_at_any_operation_costs_one_group_at_most(seed: int) -> None
             assert len(life.written) - len(found) <= GROUP
         assert disk.peek(path_of(REF.sha256)) or Life(disk).run()
         assert disk.peek(path_of(REF.sha256)) == DATA, f"cut at {at}"
+
+
+def test_a_wrong_chunk_costs_that_chunk_alone() -> None:
+    """It is found when the whole digest does not match; the others are known to be good, durably."""
+
+    async def scenario() -> None:
+        disk = MemoryDisk()
+        part = PartFile(disk, REF)
+        await part.open()
+        await part.write(0, DATA)
+        await part.write(5 * CHUNK_BYTES + 9, b"?")
+        with pytest.raises(RefusedError, match="what arrived has digest"):
+            await part.finish()
+        disk.crash(Rng(1))
+        assert bitmap.unpack(await part.open(), CHUNKS) == frozenset(range(CHUNKS)) - {5}
+        await part.write(5 * CHUNK_BYTES, DATA[5 * CHUNK_BYTES :][:CHUNK_BYTES])
+        await part.finish()
+        assert disk.peek(path_of(REF.sha256)) == DATA
+
+    asyncio.run(scenario())
 
 
 def test_a_torn_row_leaves_the_one_before_it() -> None:

@@ -1,11 +1,10 @@
-"""The hub's pure decisions: gates, identity, access, presence, the registry and the federated gate."""
+"""The hub's pure decisions: identity, access, presence, the registry and the federated gate."""
 
 import pytest
 
 from cloud.core import federated_gate
 from cloud.core.access import AGGREGATOR, DEVICE, covers, permitted
 from cloud.core.federated_gate import DeviceResult, NonInferiority
-from cloud.core.gates import Gates, Tally, breach, judge, passed
 from cloud.core.identity import Role, Scope, allowed
 from cloud.core.presence import Presence, on_message, on_status
 from cloud.core.registry import DECISIONS, SigningDecision, VersionState, why_not_rolled_out
@@ -16,34 +15,6 @@ SHA = "a" * 64
 def result(device: str, before: float, after: float, arm: str = "left", examples: int = 10) -> DeviceResult:
     """What one device measured."""
     return DeviceResult(device, {"arm": arm}, examples, before, after)
-
-
-class TestGates:
-    """Both gates, both denominators."""
-
-    def test_a_failure_among_few_completed_halts_a_large_wave_early(self) -> None:
-        """10 failures of 10 reports in a wave of 1,000 are enough, though they are 1 % of the wave."""
-        assert "10 of 10 completed" in breach(Tally(1000, 0, 10, 0, 0), Gates(commit_rate=0.95, minimum_sample=10))
-
-    def test_below_the_minimum_sample_only_the_whole_wave_counts(self) -> None:
-        """One failure of one report says nothing yet when at least five are wanted."""
-        gates = Gates(commit_rate=0.9, minimum_sample=5)
-        assert breach(Tally(100, 0, 1, 0, 0), gates) == ""
-        assert "of 100 planned" in breach(Tally(100, 0, 11, 0, 0), Gates(commit_rate=0.9, minimum_sample=50))
-
-    def test_golden_disagreement_halts_and_says_what_was_seen(self) -> None:
-        """Matched over total, with the figures in the evidence."""
-        assert "63 of 64 golden" in breach(Tally(2, 2, 0, 63, 64), Gates())
-
-    def test_success_needs_golden_evidence(self) -> None:
-        """Commits alone do not pass when golden agreement is demanded."""
-        assert not passed(judge(Tally(2, 2, 0, 0, 0), Gates()))
-        assert passed(judge(Tally(2, 2, 0, 64, 64), Gates()))
-        assert passed(judge(Tally(2, 2, 0, 0, 0), Gates(golden_agreement=0.0)))
-
-    def test_an_empty_wave_passes(self) -> None:
-        """Nobody to ask, nobody to fail."""
-        assert passed(judge(Tally(0, 0, 0, 0, 0), Gates()))
 
 
 class TestRoles:

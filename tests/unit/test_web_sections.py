@@ -50,7 +50,7 @@ def wave(state: str = "running") -> WaveView:
 
 def rolling(state: str = "running", text: str = "") -> RolloutView:
     """A rollout of version 1."""
-    gate = GateView(name="commit_rate", required=0.9, seen=None, passed=None, evidence=text)
+    gate = GateView(name="commit_rate >= 90 %", passed=None, evidence=text)
     return RolloutView(
         id="r1", model="m", version=1, state=state, reason=text, started_ns=1, waves=(wave(),), gates=(gate,)
     )

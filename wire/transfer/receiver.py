@@ -2,7 +2,8 @@
 
 A chunk is *held* once it is written, and *durable* in groups of GROUP_BYTES: so many chunks at most are fetched again
 after a power cut. Resuming is constructing a receiver with the durable set. Payloads are never kept here. The digest of
-the whole object is the caller's last check, on what it stored.
+the whole object is the caller's last check, on what it stored; it may leave the chunks' own digests for a second
+attempt, when that check has failed.
 
 Chunks come in the order in which they were asked for. One that is overtaken by a chunk of a later request was lost and
 is asked for again at once; silence asks for the oldest one alone, since on a slow link every chunk asked for twice
@@ -71,8 +72,11 @@ Output = Request | Write | Sync | Rejected | Complete
 class Receiver:
     """Collects one object. Duplicates and strays are normal and ignored."""
 
-    def __init__(self, ref: ObjectRef, have: bytes = b"", *, window: int = WINDOW) -> None:
-        """`have` is the bitmap of a former `Sync`. Raises MalformedError: chunk digests do not fit the length."""
+    def __init__(self, ref: ObjectRef, have: bytes = b"", *, window: int = WINDOW, checked: bool = True) -> None:
+        """Start, or resume from the bitmap `have` of a former `Sync`. `checked`: each chunk by its digest.
+
+        Raises MalformedError: chunk digests do not fit the length.
+        """
         self.ref = ref
         self._count = count(ref.bytes)
         if ref.chunks and len(ref.chunks) != self._count:
@@ -88,6 +92,7 @@ class Receiver:
         self._silences = 0
         self._direct = False
         self._window = window
+        self._digests = ref.chunks if checked else ()
 
     @property
     def complete(self) -> bool:
@@ -155,7 +160,7 @@ class Receiver:
             return f"is framed as {framed_index} of {total}"
         if len(data) != expected:
             return f"has {len(data)} bytes, expected {expected}"
-        if self.ref.chunks and hashlib.sha256(data).hexdigest() != self.ref.chunks[index]:
+        if self._digests and hashlib.sha256(data).hexdigest() != self._digests[index]:
             return "does not match its digest"
         return ""
 

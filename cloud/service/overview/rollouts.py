@@ -7,6 +7,7 @@ from typing import Any, Literal
 from sqlalchemy import Connection, Row, select
 
 from cloud.core.rollout import RolloutState
+from cloud.core.rollout.states import ADVANCING
 from cloud.service.overview.shapes import GateView, RolloutView, WaveView
 from cloud.tables import members, rollouts
 from wire.messages import Outcome
@@ -57,16 +58,14 @@ def _wave_state(index: int, open_wave: int, state: str) -> WaveState:
         return "waiting"
     if index < open_wave or state == RolloutState.SUCCEEDED:
         return "passed"
-    return "running" if state == RolloutState.RUNNING else "halted"
+    return "running" if state in ADVANCING else "halted"
 
 
 def _gates(verdicts: Iterable[dict[str, Any]], state: str) -> Iterable[GateView]:
     for verdict in verdicts:
-        undecided = not verdict["passed"] and state == RolloutState.RUNNING
+        undecided = not verdict["passed"] and state in ADVANCING
         yield GateView(
             name=verdict["gate"],
-            required=verdict["threshold"],
-            seen=verdict["value"],
             passed=None if undecided else verdict["passed"],
             evidence=verdict["text"],
         )

@@ -79,11 +79,9 @@ class VersionView(Shape, frozen=True, kw_only=True):
 
 
 class GateView(Shape, frozen=True, kw_only=True):
-    """One gate of a rollout: the required share and what was seen. `passed` is None while it cannot be judged."""
+    """One comparison of a gate, and what was seen in words. `passed` is None while it cannot be judged."""
 
     name: str
-    required: float
-    seen: float | None
     passed: bool | None
     evidence: str
 

@@ -1,7 +1,6 @@
 """The newest rollout wave by wave with its gates, and one line for each earlier one."""
 
 from cloud.service.overview.shapes import GateView, Overview, RolloutView, WaveView
-from cloud.web.figures import percent
 from cloud.web.markup import Markup, card, empty, tag
 
 
@@ -40,9 +39,8 @@ def _wave(wave: WaveView) -> Markup:
 
 def _gate(gate: GateView) -> Markup:
     verdict = "open" if gate.passed is None else ("passed" if gate.passed else "failed")
-    seen = f"{gate.name.replace('_', ' ')} {percent(gate.seen)}"
-    required = f"needs {percent(gate.required)}"
-    return tag("span", tag("b", seen), tag("small", required), class_=f"gate {verdict}", title=gate.evidence)
+    rule = gate.name.replace("_", " ")
+    return tag("span", tag("b", rule), tag("small", gate.evidence), class_=f"gate {verdict}")
 
 
 def _past(rollout: RolloutView) -> Markup:

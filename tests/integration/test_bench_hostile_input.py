@@ -1,4 +1,4 @@
-"""The proofs against hostile input at the size that a change has to pass: minutes, on two cores."""
+"""The proofs against hostile input at the size that a change has to pass: minutes, the longest tests of the suite."""
 
 import json
 
@@ -6,7 +6,7 @@ import pytest
 
 from bench import attacks, fuzz, model_gate
 
-pytestmark = [pytest.mark.e2e, pytest.mark.timeout(1800)]
+pytestmark = pytest.mark.timeout(1200)
 
 
 def last_line(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
@@ -28,7 +28,8 @@ def test_five_thousand_damaged_models(capsys: pytest.CaptureFixture[str]) -> Non
 
 
 def test_all_attacks(capsys: pytest.CaptureFixture[str]) -> None:
-    """Those that kill processes and those against a real broker, too."""
+    """Forged, replayed, frozen, slowed and stolen: the reason names the guard, and the guard is what it took."""
     assert attacks.run(attacks.Settings(json=True)) == 0
     figures = last_line(capsys)
     assert figures["stopped"] == figures["guards_removed_detected"] == figures["attacks"]
+    assert figures["residual"] == ["stolen director key: older listed release above the floor"]

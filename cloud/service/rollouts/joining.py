@@ -1,0 +1,95 @@
+"""Who takes part in a rollout: at its start, and devices that enrol or get their labels later.
+
+Late joiners come under the same waves, rate and gates. Devices that were there at the start, beyond the last wave,
+stay left alone.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select
+
+from cloud.core.rollout import ACTIVE, Plan
+from cloud.core.rollout.waves import late_joiner, partition, place
+from cloud.errors import ConflictError
+from cloud.service.rollouts import ledger
+from cloud.service.rollouts.plans import plan_of
+from cloud.tables import ENROLLED, devices, members, rollout_bystanders, rollouts
+
+JOIN_AT_ONCE = 1_000
+MAX_GROUP = 255
+
+Labels = Mapping[str, Mapping[str, str]]
+"""Devices and their labels."""
+
+
+def selected(conn: Connection, selector: Mapping[str, str]) -> Labels:
+    """Enrolled devices that the selector matches."""
+    query = select(devices.c.name, devices.c.labels).where(ENROLLED, _labelled(selector)).order_by(devices.c.name)
+    return {row.name: row.labels for row in conn.execute(query)}
+
+
+def refuse_if_held(conn: Connection, chosen: Labels, slot: str) -> None:
+    """Raises ConflictError naming the active rollout that holds one of the devices."""
+    query = (
+        select(members.c.device, members.c.rollout)
+        .join(rollouts, rollouts.c.id == members.c.rollout)
+        .where(rollouts.c.slot == slot, rollouts.c.state.in_(sorted(ACTIVE)))
+        .order_by(members.c.device)
+    )
+    for row in conn.execute(query):
+        if row.device in chosen:
+            raise ConflictError(
+                f"device {row.device} is in rollout {row.rollout}, which is still active in slot {slot!r}: "
+                "wait for it or abort it"
+            )
+
+
+def enter_all(conn: Connection, rollout: Row[Any], chosen: Labels) -> None:
+    """Everybody who is there at the start."""
+    plan = plan_of(rollout)
+    waves = partition(rollout.id, plan.waves, chosen)
+    ledger.enter(conn, rollout, [_newcomer(rollout.id, plan, name, waves[name], chosen[name]) for name in waves])
+    alone = [{"rollout": rollout.id, "device": name} for name in chosen if name not in waves]
+    if alone:
+        conn.execute(insert(rollout_bystanders), alone)
+
+
+def join_late(conn: Connection, rollout: Row[Any]) -> None:
+    """Devices that match the selector now and belong to nobody."""
+    if rollout.reverts is not None:
+        return
+    plan, joined = plan_of(rollout), []
+    for row in conn.execute(_strangers(rollout).limit(JOIN_AT_ONCE)).all():
+        wave = late_joiner(rollout.id, plan, rollout.wave, row.name, row.labels)
+        if wave is None:
+            conn.execute(insert(rollout_bystanders).values(rollout=rollout.id, device=row.name))
+        else:
+            joined.append(_newcomer(rollout.id, plan, row.name, wave, row.labels))
+    ledger.enter(conn, rollout, joined)
+
+
+def _strangers(rollout: Row[Any]) -> Any:
+    here = members.alias("here")
+    known = select(here.c.device).where(here.c.rollout == rollout.id, here.c.device == devices.c.name)
+    aside = select(rollout_bystanders.c.device).where(
+        rollout_bystanders.c.rollout == rollout.id, rollout_bystanders.c.device == devices.c.name
+    )
+    held = (
+        select(members.c.device)
+        .join(rollouts, rollouts.c.id == members.c.rollout)
+        .where(members.c.device == devices.c.name, rollouts.c.slot == rollout.slot)
+        .where(rollouts.c.state.in_(sorted(ACTIVE)))
+    )
+    free = and_(~known.exists(), ~aside.exists(), ~held.exists())
+    return select(devices.c.name, devices.c.labels).where(ENROLLED, _labelled(rollout.selector), free)
+
+
+def _labelled(selector: Mapping[str, str]) -> ColumnElement[bool]:
+    """Do the labels hold every pair of the selector?"""
+    return and_(True, *(devices.c.labels[key].as_string() == value for key, value in sorted(selector.items())))
+
+
+def _newcomer(rollout: str, plan: Plan, device: str, wave: int, labels: Mapping[str, str]) -> dict[str, Any]:
+    group = labels.get(plan.disruption.label, "") if plan.disruption else ""
+    return {"device": device, "wave": wave, "place": place(rollout, device), "label_group": group[:MAX_GROUP]}

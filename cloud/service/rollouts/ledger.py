@@ -1,0 +1,136 @@
+"""The only way in which a member changes: together with the counts of its wave.
+
+What the member added before is taken from the counts, what it adds afterwards is put there, in the same transaction. So
+no tick ever counts the fleet; `recount` does, for rollouts from before there were counts, and as the oracle of tests.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+
+from cloud.core.gates.evidence import Sample
+from cloud.core.gates.judge import rules
+from cloud.core.rollout.members import NUMBERS, Counts, Member, Status, count, counts_of
+from cloud.service.rollouts.plans import plan_of
+from cloud.tables import members, rollout_waves
+from wire.messages import Outcome
+
+Change = tuple[Row[Any], Mapping[str, Any]]
+"""A member's row, and the columns that change."""
+
+
+def member_of(row: Row[Any], changes: Mapping[str, Any] | None = None) -> Member:
+    """The facts in a member's row, as they are or after `changes`."""
+    values = {**row._mapping, **(changes or {})}
+    figures = values["figures"]
+    return Member(
+        device=values["device"],
+        wave=values["wave"],
+        place=values["place"],
+        group=values["label_group"],
+        status=Status(values["status"]),
+        due_ns=values["due_ns"],
+        attempt=values["attempt"],
+        outcome=None if values["outcome"] is None else Outcome(values["outcome"]),
+        acknowledged=values["acknowledged"],
+        golden_matched=values["golden_matched"],
+        golden_total=values["golden_total"],
+        now=figures.get("now", {}),
+        before=figures.get("before", {}),
+        control=figures.get("control", {}),
+    )
+
+
+def enter(conn: Connection, rollout: Row[Any], newcomers: Sequence[Mapping[str, Any]]) -> None:
+    """Members that join, as rows: device, wave, place, label_group."""
+    if not newcomers:
+        return
+    conn.execute(insert(members), [{"rollout": rollout.id, **one} for one in newcomers])
+    asked = rules(plan_of(rollout).gates)
+    added: dict[int, Counts] = defaultdict(Counts)
+    for one in newcomers:
+        added[one["wave"]] += counts_of(Member(one["device"], one["wave"]), asked)
+    _add(conn, rollout, added, ended_ns=None)
+
+
+def change(conn: Connection, rollout: Row[Any], changes: Sequence[Change], now_ns: int) -> None:
+    """Change members and counts."""
+    asked = rules(plan_of(rollout).gates)
+    added: dict[int, Counts] = defaultdict(Counts)
+    columns: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
+    ended = False
+    for row, values in changes:
+        before, after = member_of(row), member_of(row, values)
+        added[before.wave] += counts_of(after, asked) - counts_of(before, asked)
+        ended |= before.status is not Status.ENDED and after.status is Status.ENDED
+        columns[tuple(sorted(values))].append({"of": row.device, **{f"new_{name}": values[name] for name in values}})
+    for names, rows in columns.items():
+        here = (members.c.rollout == rollout.id) & (members.c.device == bindparam("of"))
+        new: dict[str, Any] = {name: bindparam(f"new_{name}", type_=members.c[name].type) for name in names}
+        conn.execute(update(members).where(here).values(**new), rows)
+    _add(conn, rollout, added, ended_ns=now_ns if ended else None)
+
+
+def waves_of(conn: Connection, rollout: Row[Any]) -> tuple[tuple[Counts, ...], tuple[int, ...]]:
+    """The counts of every wave, and when the last execution of each ended."""
+    waves = len(rollout.plan["waves"])
+    rows = conn.execute(_waves(rollout.id)).all()
+    if len(rows) != waves:
+        recount(conn, rollout)
+        rows = conn.execute(_waves(rollout.id)).all()
+    return tuple(counts_in(row) for row in rows), tuple(row.ended_ns for row in rows)
+
+
+def counts_of_waves(conn: Connection, rollout: Row[Any]) -> tuple[Counts, ...]:
+    """As they are stored, for readers; empty for a rollout that nobody has looked after since there are counts."""
+    return tuple(counts_in(row) for row in conn.execute(_waves(rollout.id)))
+
+
+def recount(conn: Connection, rollout: Row[Any]) -> tuple[Counts, ...]:
+    """Count every member, and store that."""
+    asked = rules(plan_of(rollout).gates)
+    rows = conn.execute(select(members).where(members.c.rollout == rollout.id)).all()
+    counts = count((member_of(row) for row in rows), asked, len(rollout.plan["waves"]))
+    ended = {row.wave: row.finished_ns or 0 for row in sorted(rows, key=lambda row: row.finished_ns or 0)}
+    conn.execute(delete(rollout_waves).where(rollout_waves.c.rollout == rollout.id))
+    stored = [_row(rollout.id, wave, one) | {"ended_ns": ended.get(wave, 0)} for wave, one in enumerate(counts)]
+    conn.execute(insert(rollout_waves), stored)
+    return counts
+
+
+def counts_in(row: Row[Any]) -> Counts:
+    """The counts in a wave's row."""
+    numbers = {name: getattr(row, name) for name in NUMBERS}
+    return Counts(**numbers, samples=_samples(row.samples), controls=_samples(row.controls))
+
+
+def _add(conn: Connection, rollout: Row[Any], added: Mapping[int, Counts], ended_ns: int | None) -> None:
+    stored = {row.wave: row for row in conn.execute(_waves(rollout.id))}
+    if not stored:
+        recount(conn, rollout)  # the members are as they shall be already
+        return
+    for wave, more in added.items():
+        values = _row(rollout.id, wave, counts_in(stored[wave]) + more)
+        here = (rollout_waves.c.rollout == rollout.id) & (rollout_waves.c.wave == wave)
+        last = {} if ended_ns is None else {"ended_ns": ended_ns}
+        conn.execute(update(rollout_waves).where(here).values(**values, **last))
+
+
+def _waves(rollout: str) -> Any:
+    return select(rollout_waves).where(rollout_waves.c.rollout == rollout).order_by(rollout_waves.c.wave)
+
+
+def _row(rollout: str, wave: int, counts: Counts) -> dict[str, Any]:
+    numbers = {name: getattr(counts, name) for name in NUMBERS}
+    samples = {"samples": _lists(counts.samples), "controls": _lists(counts.controls)}
+    return {"rollout": rollout, "wave": wave, **numbers, **samples}
+
+
+def _lists(samples: Iterable[Sample]) -> list[list[int]]:
+    return [[one.n, one.total, one.squares] for one in samples]
+
+
+def _samples(stored: Iterable[Sequence[int]]) -> tuple[Sample, ...]:
+    return tuple(Sample(*one) for one in stored)

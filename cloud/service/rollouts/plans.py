@@ -1,0 +1,38 @@
+"""A rollout's row as the plan that its machine wants, and the release that it brings."""
+
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, select
+
+from cloud.core.registry import VersionState, why_not_rolled_out
+from cloud.core.rollout import Plan
+from cloud.errors import ConflictError, UnknownError
+from cloud.tables import rollouts, versions
+from wire.codec import MAX_RELEASE_BYTES, decode
+from wire.release import Release
+
+
+def plan_of(row: Row[Any]) -> Plan:
+    """The plan of a rollout's row."""
+    known = {name: row.plan[name] for name in Plan.__dataclass_fields__ if name in row.plan}
+    return msgspec.convert(known, Plan)
+
+
+def rollout_row(conn: Connection, rollout: str) -> Row[Any]:
+    """Raises UnknownError."""
+    row = conn.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
+    if row is None:
+        raise UnknownError(f"there is no rollout {rollout!r}")
+    return row
+
+
+def released(conn: Connection, model: str, version: int) -> Release:
+    """The release of a version that may be rolled out. Raises UnknownError, ConflictError."""
+    row = conn.execute(select(versions).where(versions.c.model == model, versions.c.version == version)).one_or_none()
+    if row is None:
+        raise UnknownError(f"there is no version {version} of model {model!r}")
+    problem = why_not_rolled_out(VersionState(row.state), row.reason)
+    if problem:
+        raise ConflictError(f"{model} version {version} cannot be used: {problem}")
+    return decode(row.release, Release, limit=MAX_RELEASE_BYTES)

@@ -1,0 +1,229 @@
+"""Every rollout as far as its facts allow: loads them from counters and indexes, and carries decisions out."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
+from typing import Any
+
+import msgspec
+from sqlalchemy import Connection, Row, func, select, update
+
+from cloud.core.rollout import ACTIVE, Plan, RolloutState, machine
+from cloud.core.rollout.machine import SECOND, Candidate, Facts
+from cloud.core.rollout.members import Status
+from cloud.core.rollout.states import ADVANCING
+from cloud.service import audit, deltas, director, suitability
+from cloud.service.director import Seal
+from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.service.rollouts import ledger, measuring, outcomes
+from cloud.service.rollouts.joining import join_late
+from cloud.service.rollouts.orders import set_state
+from cloud.service.rollouts.plans import plan_of, rollout_row
+from cloud.tables import members, rollouts, slots, versions
+from wire.assignment import Execution, SlotAssignment
+from wire.ports import Ids
+from wire.release import ObjectRef, Variant
+from wire.topics import Topics
+
+MAX_DECISIONS = 100
+"""Decisions for one rollout in one tick; the next tick goes on."""
+NOTED_EVERY_S = 10.0
+"""How often a rollout is noted as looked after."""
+OUTAGE_S = 30.0
+"""Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
+
+
+@dataclass(frozen=True, slots=True)
+class Means:
+    """What carrying decisions out needs beside the database."""
+
+    seal: Seal
+    ids: Ids
+    topics: Topics
+    now_ns: int
+
+
+def tick(conn: Connection, means: Means) -> Effects:
+    """Bring every rollout as far as its facts allow."""
+    effects = NOTHING
+    under_way = select(members.c.rollout).where(members.c.status == Status.IN_FLIGHT)
+    open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
+    query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
+    for row in conn.execute(query).all():
+        _pardon_outage(conn, row, means.now_ns)
+        if row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
+            effects += wake(Wake.DELTAS)  # which wakes us again
+        elif RolloutState(row.state) in ADVANCING:
+            effects += _advance(conn, row, means)
+        else:
+            _expire(conn, row, means.now_ns)
+    return effects
+
+
+def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int) -> Facts:
+    """What the machine decides on, without looking at every member."""
+    counts, ended_ns = ledger.waves_of(conn, row)
+    unavailable = _unavailable(conn, row) if plan.disruption is not None else {}
+    running = row.state == RolloutState.RUNNING and any(wave.waiting for wave in counts[: row.wave + 1])
+    return Facts(
+        state=RolloutState(row.state),
+        wave=row.wave,
+        waves=counts,
+        ended_ns=ended_ns,
+        approved=row.approved,
+        overdue=_overdue(conn, row, now_ns),
+        candidates=_candidates(conn, row, machine.full_groups(plan, unavailable), now_ns) if running else (),
+        unavailable=unavailable,
+        recent_minute=_recent(conn, row, now_ns - 60 * SECOND) if plan.rate else 0,
+        recent_second=_recent(conn, row, now_ns - SECOND) if plan.rate else 0,
+    )
+
+
+def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
+    plan, effects = plan_of(row), NOTHING
+    join_late(conn, row)
+    suitability.reconsider(conn, row, means.now_ns)
+    measuring.measure(conn, row, plan, means.now_ns)
+    assigned = False  # one batch a tick; what it led to is judged at once
+    for _ in range(MAX_DECISIONS):
+        facts = facts_of(conn, row, plan, means.now_ns)
+        facts = replace(facts, candidates=()) if assigned else facts
+        _note_evidence(conn, row, plan, facts)
+        decisions = machine.evaluate(plan, facts, means.now_ns)
+        for decision in decisions:
+            effects += _carry_out(conn, row, decision, means)
+        row = rollout_row(conn, row.id)
+        assigned |= any(isinstance(decision, machine.Assign) for decision in decisions)
+        if not decisions or RolloutState(row.state) not in ADVANCING:
+            break
+    return effects
+
+
+def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, means: Means) -> Effects:
+    now_ns = means.now_ns
+    match decision:
+        case machine.Assign(names):
+            return _assign(conn, row, names, means)
+        case machine.Expire(names):
+            outcomes.expire(conn, row, names, now_ns)
+        case machine.StartWave(wave):
+            conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(wave=wave))
+            set_state(conn, row.id, RolloutState.RUNNING, "", now_ns)
+            audit.record(conn, now_ns, audit.HUB, ("rollout.wave", row.id), wave=wave)
+        case machine.AwaitApproval(wave):
+            set_state(conn, row.id, RolloutState.WAITING, f"wave {wave + 1} waits for approval", now_ns)
+            audit.record(conn, now_ns, audit.HUB, ("rollout.await", row.id), wave=wave)
+        case machine.Halt(reason):
+            set_state(conn, row.id, RolloutState.HALTED, reason, now_ns)
+            audit.record(conn, now_ns, audit.HUB, ("rollout.halt", row.id), reason=reason)
+        case machine.Succeed():
+            set_state(conn, row.id, RolloutState.SUCCEEDED, "", now_ns)
+            audit.record(conn, now_ns, audit.HUB, ("rollout.succeed", row.id), model=row.model, version=row.version)
+            return wake(Wake.BLOBS)
+    return NOTHING
+
+
+def _assign(conn: Connection, row: Row[Any], names: tuple[str, ...], means: Means) -> Effects:
+    now_ns = means.now_ns
+    variants = suitability.variants_for(conn, row, names, now_ns)
+    unsuited = [name for name in names if name not in variants]
+    if unsuited:
+        audit.record(conn, now_ns, audit.HUB, ("rollout.reject", row.id), wave=row.wave, devices=unsuited)
+    if not variants:
+        return wake(Wake.ROLLOUTS)
+    _hand_out(conn, row, variants, means)
+    audit.record(conn, now_ns, audit.HUB, ("rollout.assign", row.id), wave=row.wave, devices=list(variants))
+    return director.of_devices(conn, list(variants), means.topics) + wake(Wake.BLOBS, Wake.ROLLOUTS)
+
+
+def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], means: Means) -> None:
+    plan, now_ns = plan_of(row), means.now_ns
+    here = (versions.c.model == row.model) & (versions.c.version == row.version)
+    release = msgspec.convert(conn.execute(select(versions.c.release_ref).where(here)).scalar_one(), ObjectRef)
+    waiting = (members.c.rollout == row.id) & members.c.device.in_(sorted(variants))
+    runs = _running(conn, row.slot, variants)
+    wanted, changes = {}, []
+    for member in conn.execute(select(members).where(waiting)).all():
+        variant = variants[member.device]
+        execution = Execution(
+            id=means.ids.new(),
+            attempt=member.attempt,
+            step_timeout_s=plan.step_timeout_s,
+            total_timeout_s=plan.total_timeout_s,
+            health_window_s=plan.health_window_s,
+        )
+        wanted[member.device] = SlotAssignment(
+            slot=row.slot,
+            model=row.model,
+            version=row.version,
+            variant=variant.name,
+            sha256=variant.file.sha256,
+            release=release,
+            deltas=deltas.offered(conn, member.device, row.slot, variant.file.sha256),
+            execution=execution,
+        )
+        due_ns = machine.overdue_ns(plan, now_ns)
+        told = {"execution": execution.id, "assigned_ns": now_ns, "status": Status.IN_FLIGHT, "due_ns": due_ns}
+        changes.append((member, {**told, "measured": False, "previous": runs.get(member.device, member.previous)}))
+    for device, slot in wanted.items():
+        director.assign(conn, device, slot, means.seal, now_ns)
+    ledger.change(conn, row, changes, now_ns)
+
+
+def _running(conn: Connection, slot: str, names: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
+    """What devices run now: model and version."""
+    here = (slots.c.slot == slot) & slots.c.version.is_not(None) & slots.c.device.in_(sorted(names))
+    query = select(slots.c.device, slots.c.model, slots.c.version).where(here)
+    return {one.device: {"model": one.model, "version": one.version} for one in conn.execute(query)}
+
+
+def _note_evidence(conn: Connection, row: Row[Any], plan: Plan, facts: Facts) -> None:
+    now = {
+        str(index): [asdict(verdict) for verdict in machine.verdicts(plan, facts, index)]
+        for index in range(facts.wave + 1)
+    }
+    if row.evidence != now:
+        conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(evidence=now))
+
+
+def _pardon_outage(conn: Connection, row: Row[Any], now_ns: int) -> None:
+    """Devices get the time back in which nobody could hear them."""
+    gap_ns = now_ns - row.ticked_ns
+    if row.ticked_ns and gap_ns > OUTAGE_S * SECOND:
+        under_way = (members.c.rollout == row.id) & (members.c.status == Status.IN_FLIGHT)
+        conn.execute(update(members).where(under_way).values(due_ns=members.c.due_ns + gap_ns))
+    if gap_ns > NOTED_EVERY_S * SECOND:
+        conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(ticked_ns=now_ns))
+
+
+def _expire(conn: Connection, row: Row[Any], now_ns: int) -> None:
+    """Executions under way in a rollout that goes no further still run out of time."""
+    late = _overdue(conn, row, now_ns)
+    if late:
+        outcomes.expire(conn, row, late, now_ns)
+
+
+def _overdue(conn: Connection, row: Row[Any], now_ns: int) -> tuple[str, ...]:
+    late = (members.c.status == Status.IN_FLIGHT) & (members.c.due_ns <= now_ns)
+    query = select(members.c.device).where(members.c.rollout == row.id, late).order_by(members.c.due_ns)
+    return tuple(conn.execute(query.limit(machine.AT_ONCE)).scalars())
+
+
+def _candidates(conn: Connection, row: Row[Any], full: tuple[str, ...], now_ns: int) -> tuple[Candidate, ...]:
+    ready = (members.c.status == Status.WAITING) & (members.c.wave <= row.wave) & (members.c.due_ns <= now_ns)
+    query = select(members.c.device, members.c.place, members.c.label_group).where(members.c.rollout == row.id, ready)
+    if full:
+        query = query.where(members.c.label_group.not_in(full))
+    rows = conn.execute(query.order_by(members.c.wave, members.c.place, members.c.device).limit(2 * machine.AT_ONCE))
+    return tuple(Candidate(one.device, one.place, one.label_group) for one in rows)
+
+
+def _unavailable(conn: Connection, row: Row[Any]) -> dict[str, int]:
+    group = members.c.label_group
+    under_way = (members.c.rollout == row.id) & (members.c.status == Status.IN_FLIGHT)
+    query = select(group.label("name"), func.count().label("number")).where(under_way).group_by(group)
+    return {one.name: one.number for one in conn.execute(query)}
+
+
+def _recent(conn: Connection, row: Row[Any], since_ns: int) -> int:
+    here = (members.c.rollout == row.id) & (members.c.assigned_ns > since_ns)
+    return conn.execute(select(func.count()).select_from(members).where(here)).scalar_one()
