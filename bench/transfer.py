@@ -17,7 +17,7 @@ from sqlalchemy import Connection, insert
 from bench.mosquitto import Mosquitto, NoBrokerError, running
 from bench.pulling import Costs, Pull, bare_round, device_round
 from bench.result import Outcome, finish
-from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.fsspec_objects import FsspecObjects
 from cloud.core.rollout import Plan, RolloutState, Wave
 from cloud.service import registry
 from cloud.service.blobs import Blobs
@@ -145,7 +145,7 @@ class _CountingLink(MqttLink):
 async def _publish(data: bytes, topics: Topics, directory: Path, port: int) -> dict[str, int]:
     """The hub's own publisher retains what an active rollout of `data` needs; digest -> publishes."""
     offload, store = ThreadOffload(1, "files"), MemoryStore()
-    kept = ObjectFiles(directory / "objects", offload)
+    kept = FsspecObjects(str(directory / "objects"), offload)
     link, up = _CountingLink(Broker(host="127.0.0.1", port=port), topics), asyncio.Event()
     link.on_up = up.set
     try:

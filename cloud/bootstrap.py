@@ -17,11 +17,13 @@ from fastapi import FastAPI
 from sqlalchemy import Connection, insert, select
 
 from cloud import brokers
-from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.fsspec_objects import FsspecObjects
+from cloud.adapters.inspection_child import InspectionChild
 from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.subprocess_launcher import SubprocessLauncher
 from cloud.adapters.tuf_notary import DIRECTOR, ONLINE, TufNotary
+from cloud.adapters.upload_files import UploadFiles
 from cloud.adapters.wakeups import Wakeups
 from cloud.adapters.zstd_deltas import ZstdDeltas
 from cloud.api import problems, routes
@@ -31,6 +33,7 @@ from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
 from cloud.core.identity import Role, api_key, digest
 from cloud.ports import Store
 from cloud.service import audit
+from cloud.service.artefacts import Artefacts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.certificates import Renewals
@@ -40,6 +43,7 @@ from cloud.service.enrolment import Door
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
 from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.imports import Imports
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import JobKind, Jobs
 from cloud.service.leadership import Leadership, LeadersLink
@@ -172,7 +176,9 @@ async def _wire(
     outbox = Outbox(store, link, broker, topics, clock)
     outbox.own_users = access.own_users
     await outbox.users()
-    objects = ObjectFiles(base.directory / "objects", base.offload)
+    objects = _objects(settings, base)
+    staging = UploadFiles(base.directory / "uploads", base.offload)
+    artefacts = Artefacts(store, objects, staging, InspectionChild(), clock)
     launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
     aggregator = AggregatorAccess(lambda: broker.endpoint, lambda: _aggregator_login(access), topics)
     optimizing = OptimizeJobs(leadership, objects, launcher, clock, ids)
@@ -206,9 +212,18 @@ async def _wire(
     hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
+    imports = Imports(store, objects, clock, ids)
     fleet = FleetIdentity(ENROL_USER, access.enrol_password)
-    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust)
+    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust, artefacts, imports)
     return Running(hub, *_app(base, context))
+
+
+def _objects(settings: Settings, base: _Base) -> FsspecObjects:
+    """Where the files of versions are. Raises SettingsError."""
+    try:
+        return FsspecObjects(settings.objects_url or str(base.directory / "objects"), base.offload)
+    except (ValueError, ImportError) as error:
+        raise SettingsError(f"objects_url {settings.objects_url!r}: {error}") from error
 
 
 def intervals(settings: Settings) -> Intervals:

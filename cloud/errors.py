@@ -17,6 +17,14 @@ class ConflictError(HubError):
     """The request contradicts how things stand (409)."""
 
 
+class TooLongError(HubError):
+    """The body is longer than it may be (413)."""
+
+
+class UnavailableError(HubError):
+    """The hub itself lacks what it needs for this: room, a file, a helper (503)."""
+
+
 class UnauthorisedError(HubError):
     """No valid key came with the request (401)."""
 

@@ -1,8 +1,8 @@
 """What the hub's services need of the world, beside `wire.ports`. Matched by shape; adapters own the threads."""
 
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol, TypeVar
+from typing import Any, Literal, Protocol, TypeVar
 
 from sqlalchemy import Connection
 
@@ -36,11 +36,27 @@ class ObjectMissingError(Exception):
     """No object has this digest."""
 
 
+class ObjectStoreError(Exception):
+    """The object cannot be stored: no room, no permission, or the object store does not answer."""
+
+
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """An upload that has come in whole, in a file of this machine, and is nothing yet."""
+
+    path: str
+    sha256: str
+    bytes: int
+
+
 class Objects(Protocol):
     """Content-addressed bytes. Putting the same bytes again is harmless."""
 
     async def put(self, data: bytes) -> str:
-        """Store durably and return the SHA-256 (hex)."""
+        """Store durably and return the SHA-256 (hex). Raises ObjectStoreError."""
+
+    async def adopt(self, staged: Staged) -> None:
+        """Store the content of a staged file durably; the file stays. Raises ObjectStoreError."""
 
     async def get(self, sha256: str) -> bytes:
         """The bytes, checked against their digest. Raises ObjectMissingError."""
@@ -50,6 +66,42 @@ class Objects(Protocol):
 
     async def piece(self, sha256: str, offset: int, length: int) -> bytes:
         """`length` bytes from `offset` on, fewer at the end, not checked. Raises ObjectMissingError."""
+
+
+class UploadTooLongError(Exception):
+    """More bytes came than an upload may have."""
+
+
+class Staging(Protocol):
+    """Where uploads wait for their inspection. What a dead hub has left there is gone at the next start."""
+
+    async def receive(self, parts: AsyncIterator[bytes], most_bytes: int) -> Staged:
+        """Write what comes to a file, never more of it in memory than a part. Raises UploadTooLongError."""
+
+    async def discard(self, staged: Staged) -> None:
+        """Remove the file."""
+
+
+@dataclass(frozen=True, slots=True)
+class Inspection:
+    """What a file is, by its content alone. Either `kind` and `facts`, or the `refusal`."""
+
+    kind: Literal["onnx", "tflite", "safetensors"] | None
+    facts: Mapping[str, Any]
+    """onnx: opset, operators, inputs, outputs; tflite: operators, inputs, outputs; safetensors: tensors."""
+    refusal: str = ""
+    """Why it is no model file that anybody should load; empty when it is one."""
+
+
+class InspectorError(Exception):
+    """The inspection could not be carried out, which says nothing of the file."""
+
+
+class Inspector(Protocol):
+    """Looks into a file that nobody trusts, where it can do no harm."""
+
+    async def inspect(self, staged: Staged) -> Inspection:
+        """Judge it. Whatever the file does to whoever reads it is its refusal. Raises InspectorError."""
 
 
 class DeltaError(Exception):

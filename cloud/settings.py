@@ -36,6 +36,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     lease_s: Annotated[
         float, msgspec.Meta(description="seconds of silence after which another hub takes the lead", ge=0.5)
     ] = 10.0
+    objects_url: Annotated[
+        str, _doc("where model files are kept: a path or an fsspec URL such as s3://bucket/prefix (empty = data_dir)")
+    ] = ""
     host: Annotated[str, _doc("address of the API and the page; other than loopback needs TLS files")] = "127.0.0.1"
     port: Annotated[Port, _doc("port of the API and the page")] = 8600
     tls_certificate: Annotated[str, _doc("certificate file (PEM) for the API")] = ""

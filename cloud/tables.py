@@ -56,10 +56,59 @@ devices = Table(
     Column("revoked_ns", BigInteger),  # may neither log in nor be heard any more
     Column("certificate_serial", String(40)),  # hex; NULL = logs in with a password
     Column("certificate_expires_ns", BigInteger),
+    Column("gone_ns", BigInteger),  # since when it is offline; NULL = it is online, or was never there
+    Column("agent", String(64), nullable=False, default=""),  # version of its agent, as it last reported
+    Column("speaks", Integer, nullable=False, default=0),  # highest schema of control documents that it reads
+    Column("held_ns", BigInteger),  # since when no rollout may take it; NULL = any may
+    Column("held_reason", String(500), nullable=False, default=""),
+    Column("held_by", String(100), nullable=False, default=""),
+    Column("decommissioned_ns", BigInteger),  # it is gone for good; its history stays
 )
 
 ENROLLED = devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
 """Is this device of the fleet now?"""
+
+pins = Table(  # slots that stay at one version: rollouts of another one do not take them
+    "pins",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("slot", String(63), primary_key=True),
+    Column("model", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("pinned_by", String(100), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+fleet_halt = Table(  # a row = nobody is assigned anything
+    "fleet_halt",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("reason", String(500), nullable=False),
+    Column("halted_by", String(100), nullable=False),
+    Column("halted_ns", BigInteger, nullable=False),
+)
+
+device_groups = Table(
+    "device_groups",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("selector", String(1000), nullable=False),  # core.selector, as it was written
+    Column("description", String(500), nullable=False, default=""),
+    Column("created_ns", BigInteger, nullable=False),
+    Column("updated_ns", BigInteger, nullable=False),
+)
+
+device_events = Table(  # what the hub saw of a device and keeps nowhere else
+    "device_events",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=True),
+    Column("device", ForeignKey("devices.name"), nullable=False),
+    Column("at_ns", BigInteger, nullable=False),
+    Column("event", String(32), nullable=False),  # absent | agent
+    Column("detail", JSON, nullable=False),
+    Index("ix_device_events_device_at_ns", "device", "at_ns"),
+)
 
 claims = Table(
     "claims",
@@ -189,6 +238,16 @@ objects = Table(
     Column("created_ns", BigInteger, nullable=False),
 )
 
+artefacts = Table(  # objects that came as uploads and passed their inspection
+    "artefacts",
+    metadata,
+    Column("sha256", ForeignKey("objects.sha256"), primary_key=True),
+    Column("kind", String(16), nullable=False),  # cloud.ports.Inspection: onnx | tflite | safetensors
+    Column("facts", JSON, nullable=False),
+    Column("uploaded_by", String(100), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
 retained = Table(  # objects whose chunks the hub has published, so that they are cleared again after any restart
     "retained",
     metadata,
@@ -204,6 +263,8 @@ models = Table(
     Column("workload", String(200), nullable=False),
     Column("last_version", Integer, nullable=False, default=0),
     Column("last_counter", BigInteger, nullable=False, default=0),
+    Column("promotion", JSON(none_as_null=True)),  # core.promotion.Rule; NULL = the default one
+    Column("production", Integer),  # the version in production; NULL = none yet
     Column("created_ns", BigInteger, nullable=False),
 )
 
@@ -224,6 +285,7 @@ versions = Table(
     Column("federated_run", String(64)),
     Column("created_ns", BigInteger, nullable=False),
     Column("released_ns", BigInteger),
+    Column("retired", String(500), nullable=False, default=""),  # why nobody may use it any more; "" = it may be used
 )
 
 version_objects = Table(  # which objects a version consists of

@@ -56,6 +56,8 @@ def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *,
                 ROOT,
                 fleet,
                 world.trust,
+                world.artefacts,
+                world.imports,
             )
             problems.install(app)
             app.include_router(routes.router())

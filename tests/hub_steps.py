@@ -68,6 +68,12 @@ async def roll_out(world: World, identity: str = "r1", waves: tuple[Wave, ...] =
     await world.change(lambda conn, now_ns: rollout_service.create(conn, new, "test", now_ns))
 
 
+async def outcomes(world: World, rollout: str = "r1") -> dict[str, str | None]:
+    """Device -> how its execution in the rollout ended."""
+    query = select(members.c.device, members.c.outcome).where(members.c.rollout == rollout)
+    return {row.device: row.outcome for row in await world.store.read(lambda conn: conn.execute(query).all())}
+
+
 async def fleet(world: World, size: int) -> list[str]:
     """Enrolled devices and a released version."""
     names = [f"p{number:02}" for number in range(size)]

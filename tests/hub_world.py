@@ -9,15 +9,19 @@ from typing import Any, Literal
 import msgspec
 from sqlalchemy import Connection, insert
 
-from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.fsspec_objects import FsspecObjects
+from cloud.adapters.inspection_child import InspectionChild
 from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.tuf_notary import TufNotary
+from cloud.adapters.upload_files import UploadFiles
 from cloud.core.identity import digest
 from cloud.ports import BrokerError, BrokerUser, JobError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
+from cloud.service.artefacts import Artefacts
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.enrolment import Door, NewClaim
+from cloud.service.imports import Imports
 from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
@@ -230,10 +234,13 @@ class World:
         self.link, self.control, self.launcher = FakeLink(), FakeControl(), FakeLauncher()
         self.store = PostgresStore(database) if database else SqlStore(directory / "hub.sqlite")
         self.offload = ThreadOffload()
-        self.objects = ObjectFiles(directory / "objects", self.offload)
+        self.objects = FsspecObjects(str(directory / "objects"), self.offload)
         self.keys = {name: load_or_create(directory / f"{name}.key") for name in KEYS}
         self.director = self.keys["director"]
         self.notary = TufNotary(lambda: [self.keys["online"]], lambda: [self.keys["director"]])
+        staging = UploadFiles(directory / "uploads", self.offload)
+        self.artefacts = Artefacts(self.store, self.objects, staging, InspectionChild(), self.clock)
+        self.imports = Imports(self.store, self.objects, self.clock, self.ids)
         self.trust = Trust(self.store, self.notary, self.clock)
         hub = (self.keys["online"].public_hex, self.director.public_hex)
         self.publisher = SimulatedPublisher(self.keys, *hub, self.clock.now_ns)

@@ -18,7 +18,7 @@ from sqlalchemy import select, true
 from bench.attack_cases.attack import Attack, Outcome, replaced
 from cloud.adapters.certificates import ensure
 from cloud.adapters.device_certificates import DeviceAuthority, _described, _requested
-from cloud.adapters.object_files import ObjectFiles
+from cloud.adapters.fsspec_objects import FsspecObjects
 from cloud.core import identity
 from cloud.core.identity import Enrolled
 from cloud.errors import InvalidError
@@ -281,7 +281,7 @@ def _object_by_path(desk: Desk) -> Outcome:
         Path(folder, "objects").mkdir()
         Path(folder, "director.key").write_text("secret")
         offload = ThreadOffload()
-        objects = ObjectFiles(Path(folder, "objects"), offload)
+        objects = FsspecObjects(f"{folder}/objects", offload)
         try:
             data = asyncio.run(objects.get(f"{folder}/director.key"))
         except ObjectMissingError as error:
@@ -292,7 +292,7 @@ def _object_by_path(desk: Desk) -> Outcome:
 
 
 def _any_file() -> AbstractContextManager[None]:
-    return replaced(ObjectFiles, _get=lambda self, name: (self._directory / name).read_bytes())
+    return replaced(FsspecObjects, _get=lambda self, name: Path(name).read_bytes())
 
 
 ATTACKS = (

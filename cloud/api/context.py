@@ -11,7 +11,9 @@ from sqlalchemy import Connection, select
 from cloud.core.identity import Role, Scope, allowed, digest
 from cloud.errors import ForbiddenError, UnauthorisedError
 from cloud.ports import BrokerControl, Objects, Store
+from cloud.service.artefacts import Artefacts
 from cloud.service.effects import Effects
+from cloud.service.imports import Imports
 from cloud.service.outbox import Outbox
 from cloud.service.trust.service import Trust
 from cloud.tables import api_keys
@@ -44,6 +46,8 @@ class Context:
     topics: Topics
     fleet: FleetIdentity
     trust: Trust
+    artefacts: Artefacts
+    imports: Imports
 
     async def change(self, call: Callable[[Connection, int], Effects]) -> None:
         """Commit `call(connection, now)` and have its effects performed."""

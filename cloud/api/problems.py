@@ -18,9 +18,12 @@ from cloud.errors import (
     HubError,
     InvalidError,
     StoreError,
+    TooLongError,
     UnauthorisedError,
+    UnavailableError,
     UnknownError,
 )
+from wire.release import MAX_OBJECT_BYTES
 
 log = logging.getLogger(__name__)
 
@@ -28,12 +31,16 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     InvalidError: HTTPStatus.UNPROCESSABLE_ENTITY,
     UnknownError: HTTPStatus.NOT_FOUND,
     ConflictError: HTTPStatus.CONFLICT,
+    TooLongError: HTTPStatus.REQUEST_ENTITY_TOO_LARGE,
+    UnavailableError: HTTPStatus.SERVICE_UNAVAILABLE,
     UnauthorisedError: HTTPStatus.UNAUTHORIZED,
     ForbiddenError: HTTPStatus.FORBIDDEN,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
 MAX_BODY_BYTES = 3 * 1024 * 1024
 """Room for the largest trust metadata (`wire.trust.MAX_TARGETS_BYTES`) in base64."""
+UPLOADS = "/api/v1/artefacts/"
+"""Bodies of these paths are files, taken part by part."""
 
 
 def problem(status: int, detail: str) -> JSONResponse:
@@ -78,7 +85,10 @@ def _explain(errors: Sequence[Any]) -> list[str]:
 
 
 class BodyLimit:
-    """ASGI middleware: a body longer than MAX_BODY_BYTES is refused with 413, whatever its announced length."""
+    """ASGI middleware: a body longer than MAX_BODY_BYTES is refused with 413, whatever its announced length.
+
+    An upload may be as long as an object.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -86,13 +96,14 @@ class BodyLimit:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Count while the body comes in."""
         taken = 0
+        most = MAX_OBJECT_BYTES if scope.get("path", "").startswith(UPLOADS) else MAX_BODY_BYTES
 
         async def counted() -> Message:
             nonlocal taken
             message = await receive()
             taken += len(message.get("body", b""))
-            if taken > MAX_BODY_BYTES:
-                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {MAX_BODY_BYTES} bytes")
+            if taken > most:
+                raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {most} bytes")
             return message
 
         await self._app(scope, counted if scope["type"] == "http" else receive, send)

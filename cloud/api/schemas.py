@@ -89,6 +89,11 @@ class DeviceView(BaseModel):
     name: str
     labels: dict[str, str]
     federated: bool
+    agent: str
+    """Version of its agent; empty until it has reported."""
+    held_reason: str
+    """Why no rollout may take it; empty when any may."""
+    decommissioned_ns: int | None
     enrolled: bool
     """Is it of the fleet now: enrolled, and not revoked since?"""
     revoked_ns: int | None
@@ -108,6 +113,128 @@ class DeviceView(BaseModel):
     """Its newest wire.messages.Reported (only when one device is asked for)."""
     telemetry: dict[str, Any] | None = None
     """Its newest wire.messages.Telemetry (only when one device is asked for)."""
+
+
+class ArtefactView(BaseModel):
+    """An uploaded file. `facts`: what its content says of it (operators and shapes, or its tensors)."""
+
+    sha256: str
+    bytes: int
+    kind: Literal["onnx", "tflite", "safetensors"]
+    facts: dict[str, Any]
+    uploaded_by: str
+    created_ns: int
+
+
+Reason = Annotated[str, Field(min_length=1, max_length=500)]
+LabelName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$")]
+
+
+class ReasonRequest(Request):
+    """Why it is done; kept in the audit trail."""
+
+    reason: Reason
+
+
+class LabelsRequest(Request):
+    """Labels to put and to drop; all others stay."""
+
+    put: Annotated[dict[LabelName, Label], Field(max_length=32)] = {}
+    drop: Annotated[list[Label], Field(max_length=32)] = []
+
+
+class PinRequest(Request):
+    """Keep a slot at this version: rollouts of another one do not take the device."""
+
+    model: Name
+    version: VersionNumber
+    reason: Reason
+
+
+class PinView(BaseModel):
+    """A slot that stays at one version."""
+
+    slot: str
+    model: str
+    version: int
+    reason: str
+    pinned_by: str
+    created_ns: int
+
+
+class SlotTwinView(BaseModel):
+    """A slot: what it shall run (wire.assignment), what the device says (wire.messages), and what is in between."""
+
+    slot: str
+    sync: Literal["in_sync", "pending", "installing", "failed", "unassigned"]
+    reason: str
+    desired: dict[str, Any] | None
+    reported: dict[str, Any] | None
+
+
+Skew = Literal["unknown", "current", "behind", "ahead", "incompatible"]
+
+
+class TwinView(BaseModel):
+    """The twin of a device. `presence`: away = gone for less than a minute."""
+
+    device: str
+    presence: Literal["online", "away", "offline"]
+    gone_ns: int | None
+    agent: str
+    skew: Skew
+    """How the control documents that its agent reads lie to those that this hub writes."""
+    desired_sequence: int
+    accepted_sequence: int
+    held: str | None
+    """Why no rollout may take it; null = any may."""
+    pins: list[PinView]
+    slots: list[SlotTwinView]
+
+
+class EventView(BaseModel):
+    """Something that happened to a device. `actor` is empty where it was the device itself."""
+
+    at_ns: int
+    event: str
+    actor: str
+    detail: dict[str, Any]
+
+
+class AgentView(BaseModel):
+    """Devices that run one version of the agent."""
+
+    agent: str
+    skew: Skew
+    devices: int
+
+
+class FleetView(BaseModel):
+    """The fleet as a whole. `halted`: why nobody is assigned anything; null = it is not halted."""
+
+    halted: str | None
+    online: int
+    away: int
+    offline: int
+    agents: list[AgentView]
+
+
+class GroupRequest(Request):
+    """A group: everything that the selector means, at any time."""
+
+    selector: Annotated[str, Field(max_length=1000, examples=["arm=left, role in (learner, tester), !broken"])]
+    description: Annotated[str, Field(max_length=500)] = ""
+
+
+class GroupView(BaseModel):
+    """A group and how many devices of the fleet belong to it now."""
+
+    name: str
+    selector: str
+    description: str
+    devices: int
+    created_ns: int
+    updated_ns: int
 
 
 class JobRequest(Request):
@@ -143,6 +270,8 @@ class ModelView(BaseModel):
     name: str
     workload: str
     last_version: int
+    production: int | None
+    """The version in production."""
 
 
 class VersionView(BaseModel):
@@ -159,8 +288,112 @@ class VersionView(BaseModel):
     job: str
     created_ns: int
     released_ns: int | None
+    retired: str
+    """Why nobody may use it any more; empty when it may be used."""
     release: dict[str, Any]
     card: dict[str, Any]
+
+
+class PromotionRule(Request):
+    """What devices must have shown before a released version gets into production."""
+
+    min_devices: Count = 1
+    min_commit_rate: Annotated[float, Field(ge=0, le=1)] = 0.95
+    finished_rollout: bool = True
+    min_accuracy: Annotated[float, Field(ge=0, le=1)] | None = None
+    """Among the predictions that applications judged; `min_feedback` of them have to be there."""
+    min_feedback: Count = 100
+    automatic: bool = False
+    """The hub promotes by itself once the rule is met."""
+
+
+class PromotionRequest(Request):
+    """Put a released version into production. `override`: why, although its rule is not met."""
+
+    override: Annotated[str, Field(max_length=500)] = ""
+
+
+class RetirementRequest(Request):
+    """Why nobody may roll the version out or learn from it any more."""
+
+    reason: Annotated[str, Field(min_length=1, max_length=500)]
+
+
+class PromotionView(BaseModel):
+    """Where a version stands and what keeps it from production."""
+
+    stage: Literal["candidate", "refused", "released", "production", "retired"]
+    rule: PromotionRule
+    unmet: list[str]
+    evidence: dict[str, int]
+    retired: str
+
+
+class NodeView(BaseModel):
+    """Something in the lineage; its id is kind:name."""
+
+    id: str
+    kind: Literal["data", "run", "candidate", "variant", "version", "rollout", "federated"]
+    facts: dict[str, Any]
+
+
+class EdgeView(BaseModel):
+    """`source` went into `target`, as `role` says."""
+
+    source: str
+    target: str
+    role: str
+
+
+class LineageView(BaseModel):
+    """What a version came from and what became of it. `lineage` is the same for all that descends from one training."""
+
+    lineage: str | None
+    nodes: list[NodeView]
+    edges: list[EdgeView]
+
+
+Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Figures = Annotated[dict[Label, float], Field(max_length=32)]
+
+
+class VariantRequest(Request):
+    """One deployable file of an imported version; the first one is what rollouts ship."""
+
+    name: Name
+    precision: Label
+    sha256: Digest
+    logits: Annotated[str, Field(min_length=1, max_length=200)]
+    """The tensor of the golden file that it must reproduce."""
+    tolerance: Annotated[float, Field(gt=0, le=1)]
+    """Largest |delta logit|, as a share of the range of the expected logits."""
+    ram_bytes: Annotated[int, Field(ge=0, lt=2**53)] = 0
+    metrics: Figures = {}
+
+
+class ImportRequest(Request):
+    """A version that was made elsewhere, from files that were uploaded as artefacts."""
+
+    workload: Annotated[str, Field(min_length=1, max_length=200)]
+    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,55}$")]
+    """The maker's own id of the run that made it; each is taken once."""
+    title: Annotated[str, Field(min_length=1, max_length=200)]
+    intended_use: Annotated[str, Field(max_length=2000)] = ""
+    licence: Annotated[str, Field(min_length=1, max_length=200)]
+    data_sha256: Digest
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+    software: Annotated[dict[Label, Label], Field(max_length=64)] = {}
+    classes: Annotated[tuple[Label, ...], Field(min_length=1, max_length=4096)]
+    parent: Digest
+    """The fp32 parent (ONNX)."""
+    variants: Annotated[tuple[VariantRequest, ...], Field(min_length=1, max_length=32)]
+    golden: Digest
+    """safetensors: "inputs", and the expected logits of each variant."""
+    parameters: Digest
+    train_step: Digest | None = None
+    eval: Digest | None = None
+    batch: Annotated[int, Field(ge=1, le=65_536)] | None = None
+    parent_version: VersionNumber | None = None
 
 
 class SigningRequestView(BaseModel):

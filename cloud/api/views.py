@@ -17,6 +17,7 @@ from cloud.api.schemas import (
     VersionView,
 )
 from cloud.errors import UnknownError
+from cloud.service.selecting import written
 from cloud.tables import (
     desired,
     devices,
@@ -32,10 +33,11 @@ from cloud.tables import (
 MAX_EVENTS = 200
 
 
-def device_views(conn: Connection, name: str | None = None) -> list[DeviceView]:
-    """All devices, or one in full."""
+def device_views(conn: Connection, name: str | None = None, selector: str = "") -> list[DeviceView]:
+    """Devices that a selector means, those that were decommissioned excepted; or one in full. Raises InvalidError."""
     rows = select(devices, desired.c.sequence).join(desired, desired.c.device == devices.c.name, isouter=True)
-    query = rows.order_by(devices.c.name) if name is None else rows.where(devices.c.name == name)
+    meant = devices.c.decommissioned_ns.is_(None) & written(selector) if name is None else devices.c.name == name
+    query = rows.where(meant).order_by(devices.c.name)
     known: dict[str, list[SlotView]] = defaultdict(list)
     for row in conn.execute(select(slots).order_by(slots.c.device, slots.c.slot)):
         known[row.device].append(_pick(SlotView, row))

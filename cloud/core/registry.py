@@ -28,8 +28,10 @@ DECISIONS: Final[dict[tuple[VersionState, SigningDecision], VersionState]] = {
 """Repeating a decision is harmless; a missing key contradicts an earlier one."""
 
 
-def why_not_rolled_out(state: VersionState, reason: str) -> str:
-    """Why a version in `state` cannot be rolled out or learned from; empty when it can."""
+def why_not_rolled_out(state: VersionState, reason: str, retired: str) -> str:
+    """Why a version in `state`, `retired` for some reason, cannot be rolled out or learned from; empty when it can."""
+    if retired:
+        return f"it was retired: {retired}"
     match state:
         case VersionState.RELEASED:
             return ""

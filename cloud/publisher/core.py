@@ -99,12 +99,16 @@ def _merit(release: Release, report: GateReport, policy: Policy) -> Iterator[str
     if learned and (report.federated is None or not report.federated.passed):
         why = report.federated.reason if report.federated else "there is none"
         yield f"federated evaluation did not approve the parent: {why}"
+    imported = report.kind == "import"
+    if imported:
+        yield "it was made elsewhere and nothing was measured by the hub: a person has to approve it"
     for variant in release.variants:
         ratio = variant.file.bytes / release.parent.bytes
         if ratio > policy.max_bytes_ratio:
             allowed = f"at most {policy.max_bytes_ratio:.2f} allowed"
             yield f"variant {variant.name} is {ratio:.2f} times the parent's size, {allowed}"
-        yield from _agreement(variant, policy) if learned else _accuracy(variant, report, policy)
+        if not imported:
+            yield from _agreement(variant, policy) if learned else _accuracy(variant, report, policy)
 
 
 def _accuracy(variant: Variant, report: GateReport, policy: Policy) -> Iterator[str]:

@@ -48,9 +48,12 @@ class Measured(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class GateReport(msgspec.Struct, frozen=True, kw_only=True):
-    """Every candidate as measured, and the verdict of the devices if they made the parent (kind "derive")."""
+    """Every candidate as measured, and the verdict of the devices if they made the parent (kind "derive").
 
-    kind: Literal["train", "derive"]
+    Of an import nothing was measured: its figures are its maker's.
+    """
+
+    kind: Literal["train", "derive", "import"]
     parent: str
     """Name of the fp32 candidate."""
     chosen: str

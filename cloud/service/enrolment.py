@@ -14,7 +14,7 @@ from sqlalchemy import Connection, delete, insert, select, update
 
 from cloud.core.access import RESERVED_NAMES
 from cloud.core.identity import Claim, Denied, digest, enrol
-from cloud.errors import InvalidError
+from cloud.errors import ConflictError, InvalidError
 from cloud.ports import Authority, SigningRequestError
 from cloud.service import audit, certificates, director
 from cloud.service.effects import NOTHING, Effects, Publish, Wake
@@ -36,6 +36,9 @@ FRESH: Final[Mapping[str, Any]] = {
     "telemetry_seq": 0,
     "certificate_serial": None,
     "certificate_expires_ns": None,
+    "gone_ns": None,
+    "agent": "",
+    "speaks": 0,
 }
 """What the hub knows of hardware that it has never heard of."""
 _Request: type[EnrolRequest | RecoverRequest] = EnrolRequest | RecoverRequest  # type: ignore[assignment]
@@ -64,11 +67,14 @@ def check_name(device: str) -> None:
 def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     """Announce a device, or make a new claim for a known one, which keeps its history.
 
-    Of the claim files of a device only the newest is good, so one that was lost can be made worthless.
+    Of the claim files of a device only the newest is good, so one that was lost can be made worthless. Raises
+    InvalidError, and ConflictError when the device was decommissioned and the claim does not replace it.
     """
     check_name(new.device)
+    _refuse_if_decommissioned(conn, new)
     said = {"labels": None if new.labels is None else dict(new.labels), "federated": new.federated}
-    values = {name: value for name, value in said.items() if value is not None} | {"claimed_ns": now_ns}
+    values: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
+    values |= {"claimed_ns": now_ns, "decommissioned_ns": None}
     known = conn.execute(update(devices).where(devices.c.name == new.device).values(values)).rowcount
     if not known:
         conn.execute(insert(devices).values(name=new.device, **{"labels": {}, "federated": False} | values))
@@ -76,6 +82,14 @@ def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     row = {"token_sha256": digest(new.token), "device": new.device, "replaces": new.replaces}
     conn.execute(insert(claims).values(row | {"expires_ns": now_ns + CLAIM_LIFE_NS}))
     audit.record(conn, now_ns, actor, ("device.claim", new.device), **said, replaces=new.replaces)
+
+
+def _refuse_if_decommissioned(conn: Connection, new: NewClaim) -> None:
+    gone = conn.scalar(select(devices.c.decommissioned_ns).where(devices.c.name == new.device))
+    if gone is not None and not new.replaces:
+        raise ConflictError(
+            f"device {new.device} was decommissioned: say that the claim replaces it, or choose another name"
+        )
 
 
 @dataclass(frozen=True, slots=True)

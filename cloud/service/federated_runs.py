@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
-from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge, matches
+from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge
 from cloud.errors import ConflictError, InvalidError
 from cloud.ports import JobError, JobOrder, Launcher, Objects, Store
-from cloud.service import audit, jobs
+from cloud.service import audit, jobs, selecting
 from cloud.service.effects import Effects, Wake, wake
 from cloud.service.jobs import Event
 from cloud.service.rollouts import released
@@ -186,8 +186,8 @@ def _refuse_if_running(conn: Connection, model: str) -> None:
 
 def _eligible(conn: Connection, selector: Mapping[str, str]) -> dict[str, dict[str, str]]:
     may = select(devices.c.name, devices.c.labels).where(devices.c.federated, ENROLLED)
-    rows = conn.execute(may.order_by(devices.c.name))
-    return {row.name: row.labels for row in rows if matches(row.labels, selector)}
+    rows = conn.execute(may.where(selecting.selected(conn, selector)).order_by(devices.c.name))
+    return {row.name: row.labels for row in rows}
 
 
 def _run(conn: Connection, run: str) -> Row[Any]:

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from cloud.errors import StoreError
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, retention, rollouts
+from cloud.service import director, history, promotion, retention, rollouts
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
@@ -44,6 +44,7 @@ class Intervals:
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
     prune_s: float = 60.0
+    promotion_s: float = 30.0
     keep_telemetry_s: float = 7 * 24 * 3600.0
     """Points older than this are rolled up into hours. `stats` stay: the newest of each variant, not a history."""
     keep_hours_s: float = 365 * 24 * 3600.0
@@ -83,6 +84,7 @@ class Hub:
         self._silence_ns = int(intervals.silence_s * SECOND)
         self._intervals = intervals
         self._prune_now = asyncio.Event()
+        self._promote_now = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
@@ -92,6 +94,7 @@ class Hub:
         if parts.group:  # identities that another hub took away
             scheduler.every(intervals.trust_s, lambda: parts.outbox.post(wake(Wake.USERS)))
         scheduler.every(intervals.prune_s, self._prune_now.set)
+        scheduler.every(intervals.promotion_s, self._promote_now.set)
 
     async def run(self) -> None:
         """Serve the fleet."""
@@ -140,6 +143,7 @@ class Hub:
                     ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), self._presume_all_gone)),
                     ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
                     ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
+                    ("promotion", _repeat("promotion", lambda: _rung(self._promote_now), self._promote)),
                 ):
                     group.create_task(loop, name=name)
         finally:
@@ -185,10 +189,15 @@ class Hub:
         now_ns, intervals = self._parts.clock.now_ns(), self._intervals
         await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
         await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
+        await self._in_small_steps(history.prune, now_ns)
 
     async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
         while await self._parts.leadership.write(lambda conn: step(conn, before_ns)):
             pass
+
+    async def _promote(self) -> None:
+        now_ns = self._parts.clock.now_ns()
+        self._post(await self._parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns)))
 
     async def _advance_rollouts(self) -> None:
         parts = self._parts

@@ -62,13 +62,14 @@ class Inbox:
 
     async def presume_all_gone(self, store: Store) -> None:
         """Nobody is known to be there until they say so (again)."""
-        gone = update(devices).where(devices.c.online).values(online=False)
+        gone = update(devices).where(devices.c.online).values(online=False, gone_ns=self._clock.now_ns())
         await store.write(lambda conn: conn.execute(gone))
 
     async def presume_silent_gone(self, store: Store, patience_ns: int) -> None:
         """A will can get lost with its broker: devices heard of longer ago than `patience_ns` count as gone."""
         before = self._clock.now_ns() - patience_ns
-        gone = update(devices).where(devices.c.online, devices.c.seen_ns < before).values(online=False)
+        gone = update(devices).where(devices.c.online, devices.c.seen_ns < before)
+        gone = gone.values(online=False, gone_ns=devices.c.seen_ns)
         await store.write(lambda conn: conn.execute(gone))
 
     async def _take(self, batch: list[Inbound]) -> None:

@@ -15,7 +15,7 @@ from cloud.core import presence
 from cloud.core.clones import Session
 from cloud.core.plausible import check_reported, check_status
 from cloud.core.rollout.members import Status as MemberStatus
-from cloud.service import clones, telemetry
+from cloud.service import clones, history, telemetry
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.service.enrolment import Door
 from cloud.service.rollouts import outcomes
@@ -29,6 +29,8 @@ from wire.messages import Outcome, Receipt, Reported, SlotReport, Status
 from wire.topics import Enrolment, Parsed, Topics, Upward
 
 MAX_REASON = 500
+MAX_AGENT = 64
+MAX_SCHEMA = 2**31 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,10 @@ def _status(sender: _Sender, payload: bytes) -> Effects:
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=sender.now_ns)
     if after == before:
         return NOTHING
-    sender.change(online=after.online, boot=max(row.boot, status.boot), seen_ns=after.seen_ns)
+    if after.online:
+        history.back(sender.conn, row, sender.now_ns)
+    gone_ns = None if after.online else (row.gone_ns or sender.now_ns)
+    sender.change(online=after.online, boot=max(row.boot, status.boot), seen_ns=after.seen_ns, gone_ns=gone_ns)
     return wake(Wake.ROLLOUTS)
 
 
@@ -149,15 +154,27 @@ def _reported(sender: _Sender, reported: Reported, payload: bytes) -> Effects:
     for slot in reported.slots:
         _slot(sender, slot)
     _forget_other_slots(sender, reported.slots)
+    _back(sender, reported)
     sender.change(
         reported=payload,
         reported_seq=reported.seq,
         reported_sequence=reported.sequence,
         reported_ns=sender.now_ns,
+        agent=reported.agent[:MAX_AGENT],
+        speaks=min(max(reported.speaks[1], 0), MAX_SCHEMA),
         online=True,
+        gone_ns=None,
         seen_ns=sender.now_ns,
     )
     return effects
+
+
+def _back(sender: _Sender, reported: Reported) -> None:
+    """What is worth keeping of its coming back."""
+    history.back(sender.conn, sender.row, sender.now_ns)
+    before, now = sender.row.agent, reported.agent[:MAX_AGENT]
+    if before and before != now:
+        history.note(sender.conn, sender.row.name, history.AGENT, sender.now_ns, old=before, new=now)
 
 
 def _slot(sender: _Sender, slot: SlotReport) -> None:

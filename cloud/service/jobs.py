@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.errors import StoreError
-from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, Store
+from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.leadership import DeposedError
@@ -83,7 +83,7 @@ class Jobs:
     async def _supervise(self, job: Row[Any], lane: str) -> None:
         try:
             await self._work(job)
-        except (JobError, ObjectMissingError) as error:
+        except (JobError, ObjectMissingError, ObjectStoreError) as error:
             log.warning("%s job %s failed: %s", job.kind, job.id, error)
             await self._fail(job, str(error))
         except StoreError as error:

@@ -71,6 +71,12 @@ def version_of_job(conn: Connection, job: str) -> int | None:
     return conn.execute(select(versions.c.version).where(versions.c.job == job)).scalar_one_or_none()
 
 
+def exists(conn: Connection, model: str, version: int) -> bool:
+    """Is there such a version, in whatever state?"""
+    here = (versions.c.model == model) & (versions.c.version == version)
+    return conn.execute(select(versions.c.version).where(here)).first() is not None
+
+
 def enter(conn: Connection, built: Built, now_ns: int) -> bool:
     """Enter a version whose objects are all stored, with its signing request. False: another one took its number."""
     release, lineage = built.release, built.card.lineage

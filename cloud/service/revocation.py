@@ -9,9 +9,10 @@ from sqlalchemy import Connection, delete, select, update
 from cloud.errors import ConflictError, UnknownError
 from cloud.service import audit, certificates
 from cloud.service.effects import NOTHING, Effects, Publish, Wake
-from cloud.tables import claims, devices, members
+from cloud.service.rollouts import leaving
+from cloud.tables import claims, devices
 from wire.codec import encode
-from wire.messages import Outcome, Status
+from wire.messages import Status
 from wire.topics import Topics
 
 
@@ -23,11 +24,18 @@ def revoke(conn: Connection, device: str, reason: str, by: tuple[str, int], topi
         raise UnknownError(f"there is no device {device!r}")
     if row.revoked_ns is not None:
         return NOTHING
-    gone = {"revoked_ns": now_ns, "verifier": None, "online": False, "clone_suspected_ns": None, "sessions": None}
+    gone = {
+        "revoked_ns": now_ns,
+        "verifier": None,
+        "online": False,
+        "gone_ns": now_ns,
+        "clone_suspected_ns": None,
+        "sessions": None,
+    }
     conn.execute(update(devices).where(devices.c.name == device).values(gone))
     conn.execute(delete(claims).where(claims.c.device == device))
     certificates.revoke_all(conn, device, now_ns)
-    _leave_rollouts(conn, device, now_ns)
+    leaving.cancel(conn, device, "the device was revoked", now_ns)
     audit.record(conn, now_ns, actor, ("device.revoke", device), reason=reason)
     return Effects(_silence(device, topics), frozenset({Wake.USERS, Wake.ROLLOUTS}))
 
@@ -43,13 +51,6 @@ def call_off_clone_alarm(conn: Connection, device: str, actor: str, now_ns: int)
     conn.execute(update(devices).where(devices.c.name == device).values(calm))
     audit.record(conn, now_ns, actor, ("device.clone_alarm_off", device))
     return NOTHING
-
-
-def _leave_rollouts(conn: Connection, device: str, now_ns: int) -> None:
-    """It will not report any more, and that is nobody's failure."""
-    still = (members.c.device == device) & members.c.outcome.is_(None)
-    values = {"outcome": Outcome.CANCELLED, "reason": "the device was revoked", "finished_ns": now_ns}
-    conn.execute(update(members).where(still).values(values))
 
 
 def _silence(device: str, topics: Topics) -> tuple[Publish, ...]:

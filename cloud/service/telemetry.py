@@ -14,6 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Row, bindparam, select, update
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
+from cloud.service import history
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import heard
 from cloud.tables import devices, stats, telemetry_points, versions
@@ -131,7 +132,9 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     here = devices.c.name == bindparam("of")
     if marks:
         taken: dict[str, Any] = {"telemetry": bindparam("payload"), "telemetry_seq": bindparam("mark")}
-        heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns}
+        for one in marks:
+            history.back(conn, senders[str(one["of"])].row, now_ns)
+        heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns, "gone_ns": None}
         conn.execute(update(devices).where(here).values(**taken, **heard_ns, online=True), marks)
     refused = [
         {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals}

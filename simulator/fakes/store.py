@@ -13,7 +13,7 @@ from typing import TypeVar
 from sqlalchemy import Connection
 
 from cloud.adapters.sql_store import make_engine
-from cloud.ports import ObjectMissingError
+from cloud.ports import ObjectMissingError, Staged
 from cloud.tables import metadata
 from wire.adapters.zstd_delta import pack
 
@@ -68,6 +68,10 @@ class MemoryObjects:
         sha256 = hashlib.sha256(data).hexdigest()
         self._held[sha256] = data
         return sha256
+
+    async def adopt(self, staged: Staged) -> None:
+        """Keep what is in the file."""
+        await self.put(Path(staged.path).read_bytes())  # noqa: ASYNC240 - a simulation has one thread
 
     async def get(self, sha256: str) -> bytes:
         """The bytes. Raises ObjectMissingError."""

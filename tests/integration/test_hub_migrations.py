@@ -81,7 +81,8 @@ def count(engine: Engine) -> dict[str, int]:
 
 def fill(engine: Engine) -> None:
     """One row in every table that has none; all names are "x" and all numbers 1, so that they refer to each other."""
-    empty = [table for table in tables(engine) if not count(engine)[table.name]]
+    rows = count(engine)
+    empty = [table for table in tables(engine) if not rows[table.name]]
     with engine.connect() as connection, connection.begin():
         for table in empty:
             connection.execute(insert(table), {one.name: _value(table.name, one) for one in table.columns})

@@ -2,7 +2,7 @@
 
 from fastapi import APIRouter
 
-from cloud.api.routes import access, fleet, learning, registry, rollouts, trust
+from cloud.api.routes import access, artefacts, devices, fleet, groups, learning, registry, rollouts, trust, versions
 
 PREFIX = "/api/v1"
 
@@ -10,6 +10,6 @@ PREFIX = "/api/v1"
 def router() -> APIRouter:
     """Every route of the API."""
     api = APIRouter(prefix=PREFIX)
-    for noun in (access, trust, fleet, registry, rollouts, learning):
+    for noun in (access, trust, fleet, devices, groups, artefacts, registry, versions, rollouts, learning):
         api.include_router(noun.router)
     return api

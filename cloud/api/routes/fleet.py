@@ -1,10 +1,10 @@
 """Devices: announcing them, seeing them, and the overview of everything."""
 
 from collections.abc import AsyncIterator, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
@@ -107,9 +107,11 @@ async def call_off_clone_alarm(name: str, hub: Hub, actor: Operator) -> DeviceVi
 
 
 @router.get("/devices")
-async def devices(hub: Hub, actor: Viewer) -> list[DeviceView]:
-    """All devices."""
-    return await hub.read(views.device_views)
+async def devices(
+    hub: Hub, actor: Viewer, selector: Annotated[str, Query(max_length=1000, examples=["arm=left, @online=true"])] = ""
+) -> list[DeviceView]:
+    """Devices that the selector means; all of them without one. Those that were decommissioned are left out."""
+    return await hub.read(lambda conn: views.device_views(conn, selector=selector))
 
 
 @router.get("/devices/{name}")

@@ -55,7 +55,10 @@ async def one_job(job: str, hub: Hub, actor: Viewer) -> JobView:
 async def all_models(hub: Hub, actor: Viewer) -> list[ModelView]:
     """All models."""
     rows = await hub.read(lambda conn: conn.execute(select(models).order_by(models.c.name)).all())
-    return [ModelView(name=row.name, workload=row.workload, last_version=row.last_version) for row in rows]
+    return [
+        ModelView(name=row.name, workload=row.workload, last_version=row.last_version, production=row.production)
+        for row in rows
+    ]
 
 
 @router.get("/models/{model}/versions")

@@ -91,6 +91,9 @@ def check(plan: Plan, now_ns: int) -> None:
     for index, wave in enumerate(plan.waves):
         if (wave.count is None) == (wave.percent is None):
             raise PlanError(f"waves.{index}: give either a count or a percent")
+        fact = next((name for name in sorted(wave.selector) if name.startswith("@")), None)
+        if fact is not None:
+            raise PlanError(f"waves.{index}.selector: {fact} belongs into the rollout's selector; waves go by labels")
     for index, gate in enumerate(plan.gates):
         try:
             rules((gate,))

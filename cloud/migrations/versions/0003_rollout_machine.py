@@ -109,5 +109,5 @@ def _shares(connection: sa.Connection, rollout: str, plan: dict[str, Any]) -> di
     plan["gates"] = {"commit_rate": 1.0, "golden_agreement": 1.0, "minimum_sample": 1}
     for name in ("evidence_timeout_s", "rate", "max_in_flight", "disruption", "retry", "window"):
         plan.pop(name, None)
-    plan["waves"] = [{"count": wave.get("count"), "percent": wave.get("percent")} for wave in plan["waves"]]
+    plan["waves"] = [{"count": wave.get("count"), "percent": wave.get("percent")} for wave in plan.get("waves", ())]
     return plan

@@ -4,8 +4,8 @@
 """
 
 from cloud.service.rollouts.ledger import counts_of_waves
-from cloud.service.rollouts.orders import NewRollout, control, create
-from cloud.service.rollouts.plans import plan_of, released, rollout_row
+from cloud.service.rollouts.orders import control, create
+from cloud.service.rollouts.plans import NewRollout, plan_of, released, rollout_row
 from cloud.service.rollouts.tick import Means, tick
 
 __all__ = ["Means", "NewRollout", "control", "counts_of_waves", "create", "plan_of", "released", "rollout_row", "tick"]

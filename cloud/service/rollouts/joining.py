@@ -12,8 +12,9 @@ from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.core.rollout.waves import late_joiner, partition, place
 from cloud.errors import ConflictError
+from cloud.service import restraints, selecting
 from cloud.service.rollouts import ledger
-from cloud.service.rollouts.plans import plan_of
+from cloud.service.rollouts.plans import NewRollout, plan_of
 from cloud.tables import ENROLLED, devices, members, rollout_bystanders, rollouts
 
 JOIN_AT_ONCE = 1_000
@@ -23,9 +24,9 @@ Labels = Mapping[str, Mapping[str, str]]
 """Devices and their labels."""
 
 
-def selected(conn: Connection, selector: Mapping[str, str]) -> Labels:
-    """Enrolled devices that the selector matches."""
-    query = select(devices.c.name, devices.c.labels).where(ENROLLED, _labelled(selector)).order_by(devices.c.name)
+def selected(conn: Connection, order: NewRollout | Row[Any]) -> Labels:
+    """Devices of the fleet that the order's selector means now, and that nothing keeps from its version."""
+    query = select(devices.c.name, devices.c.labels).where(_eligible(conn, order)).order_by(devices.c.name)
     return {row.name: row.labels for row in conn.execute(query)}
 
 
@@ -60,7 +61,7 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     if rollout.reverts is not None:
         return
     plan, joined = plan_of(rollout), []
-    for row in conn.execute(_strangers(rollout).limit(JOIN_AT_ONCE)).all():
+    for row in conn.execute(_strangers(conn, rollout).limit(JOIN_AT_ONCE)).all():
         wave = late_joiner(rollout.id, plan, rollout.wave, row.name, row.labels)
         if wave is None:
             conn.execute(insert(rollout_bystanders).values(rollout=rollout.id, device=row.name))
@@ -69,7 +70,7 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     ledger.enter(conn, rollout, joined)
 
 
-def _strangers(rollout: Row[Any]) -> Any:
+def _strangers(conn: Connection, rollout: Row[Any]) -> Any:
     here = members.alias("here")
     known = select(here.c.device).where(here.c.rollout == rollout.id, here.c.device == devices.c.name)
     aside = select(rollout_bystanders.c.device).where(
@@ -82,12 +83,12 @@ def _strangers(rollout: Row[Any]) -> Any:
         .where(rollouts.c.state.in_(sorted(ACTIVE)))
     )
     free = and_(~known.exists(), ~aside.exists(), ~held.exists())
-    return select(devices.c.name, devices.c.labels).where(ENROLLED, _labelled(rollout.selector), free)
+    return select(devices.c.name, devices.c.labels).where(_eligible(conn, rollout), free)
 
 
-def _labelled(selector: Mapping[str, str]) -> ColumnElement[bool]:
-    """Do the labels hold every pair of the selector?"""
-    return and_(True, *(devices.c.labels[key].as_string() == value for key, value in sorted(selector.items())))
+def _eligible(conn: Connection, order: NewRollout | Row[Any]) -> ColumnElement[bool]:
+    free = restraints.free(order.slot, order.model, order.version)
+    return and_(ENROLLED, selecting.selected(conn, order.selector), free)
 
 
 def _newcomer(rollout: str, plan: Plan, device: str, wave: int, labels: Mapping[str, str]) -> dict[str, Any]:

@@ -55,6 +55,19 @@ def enter(conn: Connection, rollout: Row[Any], newcomers: Sequence[Mapping[str, 
     _add(conn, rollout, added, ended_ns=None)
 
 
+def leave(conn: Connection, rollout: Row[Any], gone: Sequence[Row[Any]]) -> None:
+    """Members that are none any more."""
+    if not gone:
+        return
+    asked = rules(plan_of(rollout).gates)
+    taken: dict[int, Counts] = defaultdict(Counts)
+    for row in gone:
+        taken[row.wave] -= counts_of(member_of(row), asked)
+    names = [row.device for row in gone]
+    conn.execute(delete(members).where(members.c.rollout == rollout.id, members.c.device.in_(names)))
+    _add(conn, rollout, taken, ended_ns=None)
+
+
 def change(conn: Connection, rollout: Row[Any], changes: Sequence[Change], now_ns: int) -> None:
     """Change members and counts."""
     asked = rules(plan_of(rollout).gates)

@@ -1,7 +1,5 @@
 """What people say to rollouts: start, pause, approve, resume, abort, revert."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -16,22 +14,9 @@ from cloud.errors import ConflictError, InvalidError
 from cloud.service import audit
 from cloud.service.effects import Effects, Wake, wake
 from cloud.service.rollouts import joining, ledger
-from cloud.service.rollouts.plans import plan_of, released, rollout_row
+from cloud.service.rollouts.plans import NewRollout, plan_of, released, rollout_row
 from cloud.tables import ENROLLED, devices, members, rollouts
 from wire.messages import Outcome
-
-
-@dataclass(frozen=True, slots=True)
-class NewRollout:
-    """What the operator orders."""
-
-    id: str
-    model: str
-    version: int
-    slot: str
-    selector: Mapping[str, str]
-    variant: str | None
-    plan: Plan
 
 
 def create(conn: Connection, new: NewRollout, actor: str, now_ns: int) -> Effects:
@@ -49,9 +34,9 @@ def create(conn: Connection, new: NewRollout, actor: str, now_ns: int) -> Effect
     if new.variant is not None and release.variant(new.variant) is None:
         names = ", ".join(variant.name for variant in release.variants)
         raise InvalidError(f"{new.model} version {new.version} has no variant {new.variant!r}; it has {names}")
-    chosen = joining.selected(conn, new.selector)
+    chosen = joining.selected(conn, new)
     if not chosen:
-        raise InvalidError(f"no enrolled device matches the selector {dict(new.selector)}")
+        raise InvalidError(f"no enrolled device that is free matches the selector {dict(new.selector)}")
     joining.refuse_if_held(conn, chosen, new.slot)
     row = _insert(conn, new, None, now_ns)
     joining.enter_all(conn, row, chosen)

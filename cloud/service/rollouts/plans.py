@@ -1,5 +1,7 @@
-"""A rollout's row as the plan that its machine wants, and the release that it brings."""
+"""A rollout as it is ordered, its row as the plan that its machine wants, and the release that it brings."""
 
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -11,6 +13,19 @@ from cloud.errors import ConflictError, UnknownError
 from cloud.tables import rollouts, versions
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.release import Release
+
+
+@dataclass(frozen=True, slots=True)
+class NewRollout:
+    """What the operator orders."""
+
+    id: str
+    model: str
+    version: int
+    slot: str
+    selector: Mapping[str, str]
+    variant: str | None
+    plan: Plan
 
 
 def plan_of(row: Row[Any]) -> Plan:
@@ -32,7 +47,7 @@ def released(conn: Connection, model: str, version: int) -> Release:
     row = conn.execute(select(versions).where(versions.c.model == model, versions.c.version == version)).one_or_none()
     if row is None:
         raise UnknownError(f"there is no version {version} of model {model!r}")
-    problem = why_not_rolled_out(VersionState(row.state), row.reason)
+    problem = why_not_rolled_out(VersionState(row.state), row.reason, row.retired)
     if problem:
         raise ConflictError(f"{model} version {version} cannot be used: {problem}")
     return decode(row.release, Release, limit=MAX_RELEASE_BYTES)

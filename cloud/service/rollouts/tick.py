@@ -11,7 +11,7 @@ from cloud.core.rollout import ACTIVE, Plan, RolloutState, machine
 from cloud.core.rollout.machine import SECOND, Candidate, Facts
 from cloud.core.rollout.members import Status
 from cloud.core.rollout.states import ADVANCING
-from cloud.service import audit, deltas, director, suitability
+from cloud.service import audit, deltas, director, restraints, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.rollouts import ledger, measuring, outcomes
@@ -48,14 +48,15 @@ def tick(conn: Connection, means: Means) -> Effects:
     under_way = select(members.c.rollout).where(members.c.status == Status.IN_FLIGHT)
     open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
     query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
+    halted = restraints.halted(conn)
     for row in conn.execute(query).all():
         _pardon_outage(conn, row, means.now_ns)
-        if row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
-            effects += wake(Wake.DELTAS)  # which wakes us again
-        elif RolloutState(row.state) in ADVANCING:
-            effects += _advance(conn, row, means)
-        else:
+        if halted or RolloutState(row.state) not in ADVANCING:
             _expire(conn, row, means.now_ns)
+        elif row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
+            effects += wake(Wake.DELTAS)  # which wakes us again
+        else:
+            effects += _advance(conn, row, means)
     return effects
 
 

@@ -1,0 +1,51 @@
+"""Groups of devices: a selector under a name."""
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection, Row, select
+
+from cloud.api import views
+from cloud.api.context import Hub, Operator, Viewer
+from cloud.api.schemas import DeviceView, GroupRequest, GroupView, Name
+from cloud.service import groups
+from cloud.tables import device_groups
+
+router = APIRouter(prefix="/groups", tags=["groups"])
+
+
+@router.get("")
+async def all_groups(hub: Hub, actor: Viewer) -> list[GroupView]:
+    """All groups, by name."""
+    query = select(device_groups).order_by(device_groups.c.name)
+    return await hub.read(lambda conn: [_view(conn, row) for row in conn.execute(query).all()])
+
+
+@router.get("/{name}")
+async def one(name: str, hub: Hub, actor: Viewer) -> GroupView:
+    """One group."""
+    return await hub.read(lambda conn: _view(conn, groups.find(conn, name)))
+
+
+@router.get("/{name}/devices")
+async def members(name: str, hub: Hub, actor: Viewer) -> list[DeviceView]:
+    """Devices that belong to the group now, announced ones included."""
+    return await hub.read(lambda conn: views.device_views(conn, selector=groups.find(conn, name).selector))
+
+
+@router.put("/{name}")
+async def put(name: Name, body: GroupRequest, hub: Hub, actor: Operator) -> GroupView:
+    """Make the group, or give it another selector; rollouts by it go on with who belongs to it then."""
+    await hub.change(lambda conn, now_ns: groups.put(conn, name, body.selector, body.description, (actor.name, now_ns)))
+    return await one(name, hub, actor)
+
+
+@router.delete("/{name}", status_code=204)
+async def remove(name: str, hub: Hub, actor: Operator) -> Response:
+    """Forget the group; its devices stay as they are. 409 while a rollout or federated run goes by it."""
+    await hub.change(lambda conn, now_ns: groups.remove(conn, name, actor.name, now_ns))
+    return Response(status_code=204)
+
+
+def _view(conn: Connection, row: Row[Any]) -> GroupView:
+    return GroupView.model_validate({**row._mapping, "devices": groups.size(conn, row)})
