@@ -77,8 +77,8 @@ class Leadership:
                 await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
                 if working.done():
                     working.result()  # it failed: so do we
-            except StoreError as error:
-                log.warning("this hub (%s) cannot lead: %s", self._holder, error)
+            except* StoreError as trouble:  # of any of the tasks inside: begin anew
+                log.warning("this hub (%s) cannot lead now: %s", self._holder, trouble.exceptions)
             finally:
                 for task in (working, keeping):
                     task.cancel()
