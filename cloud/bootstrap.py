@@ -197,7 +197,7 @@ async def _wire(
         ids=ids,
         topics=topics,
         outbox=outbox,
-        inbox=Inbox(store, outbox, clock, Door(topics, access.authority)),
+        inbox=Inbox(store, outbox, clock, Door(topics, access.authority), shared=bool(settings.replica)),
         asks=Asks(
             store, link, topics, {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer}
         ),

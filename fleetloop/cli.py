@@ -195,8 +195,8 @@ def _program_parser(name: str, program: Program, kind: type[msgspec.Struct], pre
 def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text: str) -> None:
     default = _shown_default(field)
     if field.name == "action":
-        choices = get_args(hint) if get_origin(hint) is Literal else None
-        parser.add_argument("action", nargs="?", choices=choices, help=f"{text}{default}")
+        shown = "{" + ",".join(get_args(hint)) + "}" if get_origin(hint) is Literal else None
+        parser.add_argument("action", nargs="?", metavar=shown, help=f"{text}{default}")  # judged with the settings
         return
     flag = "--" + field.name.replace("_", "-")
     if hint is bool:
