@@ -87,7 +87,7 @@ class _Proof:
         self._crashes: list[BaseException] = []
         self._troubles: list[str] = []
         self._rollouts: dict[str, int] = {}
-        self._done = {"kills": 0, "leader_kills": 0, "pauses": 0}
+        self._done = {"kills": 0, "leader_kills": 0, "pauses": 0, "ended_by_themselves": 0}
 
     async def run(self) -> Outcome:
         """Everything; the operator's own hub serves the API and never leads."""
@@ -108,7 +108,9 @@ class _Proof:
                 self._troubles.append(str(error))
             figures = await self._count(hub)
         figures |= {"crashes": len(self._crashes), "seconds": round(time.monotonic() - began, 1)}
-        passed = not self._troubles and not any(figures[name] for name in ("lost", "doubled", "crashes"))
+        passed = not self._troubles and not any(
+            figures[name] for name in ("lost", "doubled", "crashes", "ended_by_themselves")
+        )
         return Outcome({**figures, "troubles": self._troubles}, passed)
 
     async def _work(self, hub: RealHub) -> None:
@@ -130,6 +132,9 @@ class _Proof:
         self._random.shuffle(kinds)
         for kind in kinds:
             await asyncio.sleep(self._random.uniform(0.0, UP_MOST_S))
+            for one in filter(Replica.died, self._replicas):  # as a supervisor does
+                self._done["ended_by_themselves"] += 1
+                one.start()
             await (self._kill(hub) if kind == "kill" else self._pause(hub))
 
     async def _kill(self, hub: RealHub) -> None:
@@ -177,5 +182,4 @@ class _Proof:
             "predictions": sum(agent.predictions for agent in self._agents),
             "lost": found.lost,
             "doubled": found.doubled,
-            "ended_by_themselves": sum(one.died() for one in self._replicas),
         }

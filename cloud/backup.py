@@ -4,7 +4,7 @@ The database is copied by SQLite's online backup, over a connection that only re
 objects after it, so that none is missing that the copy names. Trust metadata is in the database. Keys are not in a
 backup: neither the publisher's, which the hub does not have, nor the hub's own `keys/`, nor the first API key; they are
 kept apart (docs/security.md) and put back before the restored hub starts. Of a PostgreSQL database `pg_dump` makes the
-copy; the rest is backed up here.
+copy; the rest is backed up here, and so it is with objects that are elsewhere (`objects_url`).
 """
 
 import contextlib
@@ -44,12 +44,15 @@ def backup(settings: Settings) -> None:
     source, target = Path(settings.data_dir), _named(settings)
     _refuse_unless_empty(target)
     with _appearing(target) as partial:
+        files = []
         if settings.database_url:
-            log.warning("the database is on PostgreSQL: copy it with pg_dump; here are the objects only")
+            log.warning("the database is on PostgreSQL: copy it with pg_dump, before this")
         else:
-            _copy_database(source / DATABASE, partial / DATABASE)
-        files = [partial / DATABASE] if not settings.database_url else []
-        files += _copy_objects(source / OBJECTS, partial / OBJECTS)
+            files.append(_copy_database(source / DATABASE, partial / DATABASE))
+        if settings.objects_url:
+            log.warning("the objects are at objects_url: copy them there by what that storage has for it")
+        else:
+            files += _copy_objects(source / OBJECTS, partial / OBJECTS)
         digests = {str(path.relative_to(partial)): _digest(path) for path in files}
         _write(partial / MANIFEST, msgspec.json.encode(Manifest(files=digests)))
     log.info("backed up %d files to %s; keep a copy of %s apart from it", len(files), target, source / "keys")
@@ -99,7 +102,7 @@ def _appearing(target: Path) -> Iterator[Path]:
         shutil.rmtree(partial, ignore_errors=True)
 
 
-def _copy_database(source: Path, target: Path) -> None:
+def _copy_database(source: Path, target: Path) -> Path:
     """As of one moment; it is judged before it counts as a copy."""
     if not source.is_file():
         raise BackupError(f"there is no hub's database at {source}")
@@ -114,6 +117,7 @@ def _copy_database(source: Path, target: Path) -> None:
         raise BackupError(f"the database {source} is damaged: {verdict}")
     target.chmod(0o600)
     _sync(target)
+    return target
 
 
 def _copy_objects(source: Path, target: Path) -> list[Path]:

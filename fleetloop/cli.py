@@ -88,9 +88,26 @@ BENCHES = {
 """`fleetloop bench NAME`: each proves one promise; its last line is one JSON object."""
 
 
+NOUNS = {
+    "devices": "see devices, announce, label, hold and revoke them",
+    "groups": "selectors under a name",
+    "models": "models and their versions",
+    "rollouts": "start, steer and watch rollouts",
+    "access": "API keys: who may do what, where, and until when",
+    "audit": "who changed what",
+    "plan": "how the fleet differs from a file",
+    "apply": "bring the fleet to what a file says",
+}
+"""What operators do; each has its own commands, in `fleetloop.console`."""
+COMPLETION = "_FLEETLOOP_COMPLETE"
+"""Set by a shell that wants to know how a command goes on."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if COMPLETION in os.environ or (words and words[0] in (*NOUNS, "--install-completion", "--show-completion")):
+        return _operate(words)
     name = _parser("fleetloop", "PROGRAM", _everything()).parse_args(words[:1]).name
     program, rest = PROGRAMS.get(name), words[1:]
     if program is None:
@@ -107,8 +124,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
+def _operate(words: list[str]) -> int:
+    try:
+        from fleetloop.console.main import run
+    except ModuleNotFoundError as error:
+        print(f"fleetloop {words[0]}: {error.name!r} is not installed; pip install 'fleetloop[hub]'", file=sys.stderr)
+        return EXIT_USAGE
+    return run(words)
+
+
 def _everything() -> dict[str, Program]:
-    return {**PROGRAMS, "bench": _proof("", "proofs of what is promised, each with one JSON object as its last line")}
+    nouns = {name: Program("", "", text, "hub") for name, text in NOUNS.items()}
+    return {
+        **PROGRAMS,
+        **nouns,
+        "bench": _proof("", "proofs of what is promised, each with one JSON object as its last line"),
+    }
 
 
 def _run(name: str, program: Program, words: list[str]) -> int:
@@ -164,8 +195,8 @@ def _program_parser(name: str, program: Program, kind: type[msgspec.Struct], pre
 def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text: str) -> None:
     default = _shown_default(field)
     if field.name == "action":
-        choices = get_args(hint) if get_origin(hint) is Literal else None
-        parser.add_argument("action", nargs="?", choices=choices, help=f"{text}{default}")
+        shown = "{" + ",".join(get_args(hint)) + "}" if get_origin(hint) is Literal else None
+        parser.add_argument("action", nargs="?", metavar=shown, help=f"{text}{default}")  # judged with the settings
         return
     flag = "--" + field.name.replace("_", "-")
     if hint is bool:

@@ -53,11 +53,15 @@ class PostgresStore:
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call`, again if need be, until it is committed once. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._writer, self._again_and_again, call)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._writer, self._patiently, lambda: self._in_order(call)
+        )
 
     async def read(self, call: Callable[[Connection], T]) -> T:
         """Run `call` on a snapshot. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._readers, self._look, call)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._readers, self._patiently, lambda: self._look(call)
+        )
 
     def close(self) -> None:
         """Wait for running transactions and disconnect."""
@@ -67,7 +71,7 @@ class PostgresStore:
 
     def _open(self) -> None:
         try:
-            migrate(self._engine)
+            self._patiently(lambda: migrate(self._engine))
         except Exception as error:
             reason = str(getattr(error, "orig", None) or error).strip()
             raise StoreError(
@@ -75,20 +79,28 @@ class PostgresStore:
                 "this role may create tables there"
             ) from error
 
-    def _again_and_again(self, call: Callable[[Connection], T]) -> T:
-        disputes, give_up = 0, time.monotonic() + PATIENCE_S
+    def _patiently(self, call: Callable[[], T]) -> T:
+        """Again, as long as the server cannot be reached or connections break, until patience ends."""
+        give_up = time.monotonic() + PATIENCE_S
         while True:
             try:
-                return self._transaction(call, ALONE if disputes >= MAX_DISPUTES else ONE_OF_MANY)
+                return call()
             except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) in DISPUTES:
-                    disputes += 1
-                elif not _lost(error):
-                    raise self._translated(error) from error
-                elif time.monotonic() > give_up:
+                if not _lost(error):
+                    raise _translated(error) from error
+                if time.monotonic() > give_up:
                     raise StoreError(f"the database server is gone: {error.orig}") from error
-                else:
-                    time.sleep(RECONNECT_EVERY_S)
+                time.sleep(RECONNECT_EVERY_S)
+
+    def _in_order(self, call: Callable[[Connection], T]) -> T:
+        """Until no other transaction disputes it."""
+        for _ in range(MAX_DISPUTES):
+            try:
+                return self._transaction(call, ONE_OF_MANY)
+            except DBAPIError as error:
+                if getattr(error.orig, "sqlstate", None) not in DISPUTES:
+                    raise
+        return self._transaction(call, ALONE)
 
     def _transaction(self, call: Callable[[Connection], T], lock: str) -> T:
         with self._writing.connect() as connection:
@@ -107,22 +119,8 @@ class PostgresStore:
             raise
 
     def _look(self, call: Callable[[Connection], T]) -> T:
-        give_up = time.monotonic() + PATIENCE_S
-        while True:
-            try:
-                with self._reading.connect() as connection:
-                    return call(connection)
-            except DBAPIError as error:
-                if not _lost(error):
-                    raise self._translated(error) from error
-                if time.monotonic() > give_up:
-                    raise StoreError(f"the database server is gone: {error.orig}") from error
-                time.sleep(RECONNECT_EVERY_S)
-
-    def _translated(self, error: DBAPIError) -> Exception:
-        return (
-            StoreError(f"the database cannot be used: {error.orig}") if isinstance(error, OperationalError) else error
-        )
+        with self._reading.connect() as connection:
+            return call(connection)
 
 
 def parse(url: str, password: str = "") -> URL:
@@ -147,6 +145,10 @@ def make_engine(url: URL, idle_limit_s: float) -> Engine:
         "options": f"-c idle_in_transaction_session_timeout={int(idle_limit_s * 1000)}",
     }
     return create_engine(url, connect_args=arguments, pool_size=READERS + 1, max_overflow=0, hide_parameters=True)
+
+
+def _translated(error: DBAPIError) -> Exception:
+    return StoreError(f"the database cannot be used: {error.orig}") if isinstance(error, OperationalError) else error
 
 
 def _lost(error: DBAPIError) -> bool:

@@ -79,11 +79,10 @@ class SqlStore:
                 connection.exec_driver_sql(f"BEGIN {mode}")
                 result = call(connection)
                 connection.commit()
-            except OperationalError as error:
+            except BaseException as error:
                 connection.rollback()
-                raise StoreError(f"the database {self._path} cannot be used: {error.orig}") from error
-            except BaseException:
-                connection.rollback()
+                if isinstance(error, OperationalError) and _of_the_environment(error):
+                    raise StoreError(f"the database {self._path} cannot be used: {error.orig}") from error
                 raise
             return result
 
@@ -108,6 +107,11 @@ class SqlStore:
                 f"cannot open the database {self._path}: {reason}; see that its directory is writable and has room, "
                 "or restore it from a backup"
             ) from error
+
+
+def _of_the_environment(error: OperationalError) -> bool:
+    """A full disk, a file that cannot be read or is locked: nothing that is wrong with the statement."""
+    return getattr(error.orig, "sqlite_errorcode", sqlite3.SQLITE_ERROR) & 0xFF != sqlite3.SQLITE_ERROR
 
 
 def make_engine(path: Path) -> Engine:

@@ -147,13 +147,6 @@ class MemberView(BaseModel):
     figures: dict[str, dict[str, float]]
 
 
-class MembersView(BaseModel):
-    """A page of members, by name. `after` continues it; None: that was all."""
-
-    members: list[MemberView]
-    after: str | None
-
-
 class RolloutView(BaseModel):
     """A rollout, wave by wave. `outcomes`: how many executions ended how; `retries`: attempts that were repeated."""
 

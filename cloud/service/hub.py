@@ -129,7 +129,8 @@ class Hub:
         parts = self._parts
         wakes, presence = parts.outbox.woken, parts.inbox.presence()
         await parts.inbox.presume_all_gone(parts.leadership)
-        await parts.link.subscribe(*presence)  # whoever is there has said so, retained
+        with contextlib.suppress(LinkError):  # then it is subscribed to when the connection is back
+            await parts.link.subscribe(*presence)  # whoever is there has said so, retained
         self._publish_everything()
         parts.trust.wake()
         try:
@@ -155,7 +156,7 @@ class Hub:
         asker = is_ask(parts.topics, message.topic)
         if asker is not None:
             parts.asks.take(asker, message)
-        elif parts.leadership.leads or not parts.inbox.is_presence(message):
+        elif parts.leadership.in_office or not parts.inbox.is_presence(message):
             parts.inbox.take(message)
         else:
             message.ack()  # who is there is the leader's business
@@ -189,7 +190,7 @@ class Hub:
         now_ns, intervals = self._parts.clock.now_ns(), self._intervals
         await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
         await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
-        await self._in_small_steps(history.prune, now_ns)
+        await self._in_small_steps(history.forget, now_ns - history.KEEP_NS)
 
     async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
         while await self._parts.leadership.write(lambda conn: step(conn, before_ns)):

@@ -14,13 +14,17 @@ from cloud.service.enrolment import Door
 from cloud.service.ingest import Received, apply
 from cloud.service.outbox import Outbox
 from cloud.tables import devices
-from wire.ports import SECOND, Clock, Inbound
+from wire.ports import MILLISECOND, SECOND, Clock, Inbound
 
 log = logging.getLogger(__name__)
 
 MAX_BATCH = 500
 CHANNELS = ("reported", "telemetry")
 PRESENCE = "status"
+Waiting = tuple[Inbound, int]
+"""A message, and how many times more it may be tried."""
+EARLY_TRIES, EARLY_NS = 20, 50 * MILLISECOND
+"""Of a message whose predecessor is not there yet, where several hubs get the messages of one device in turn."""
 PATIENCE_NS = SECOND
 """Between two tries of a batch that the database could not take."""
 
@@ -28,12 +32,13 @@ PATIENCE_NS = SECOND
 class Inbox:
     """Takes what devices say, in order of arrival."""
 
-    def __init__(self, store: Store, outbox: Outbox, clock: Clock, door: Door) -> None:
+    def __init__(self, store: Store, outbox: Outbox, clock: Clock, door: Door, *, shared: bool = False) -> None:
         self._store = store
         self._outbox = outbox
         self._clock = clock
         self._door = door
-        self._queue: asyncio.Queue[Inbound] = asyncio.Queue()
+        self._tries = EARLY_TRIES if shared else 0
+        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
 
     def filters(self) -> tuple[str, ...]:
         """What every hub subscribes to."""
@@ -50,7 +55,7 @@ class Inbox:
 
     def take(self, message: Inbound) -> None:
         """The link's callback."""
-        self._queue.put_nowait(message)
+        self._queue.put_nowait((message, self._tries))
 
     async def run(self) -> None:
         """Take messages for ever."""
@@ -72,22 +77,30 @@ class Inbox:
         gone = gone.values(online=False, gone_ns=devices.c.seen_ns)
         await store.write(lambda conn: conn.execute(gone))
 
-    async def _take(self, batch: list[Inbound]) -> None:
-        received = [Received(message.topic, message.payload) for message in batch]
+    async def _take(self, batch: list[Waiting]) -> None:
+        received = [Received(message.topic, message.payload) for message, _ in batch]
         call = functools.partial(apply, batch=received, now_ns=self._clock.now_ns(), door=self._door)
         try:
             effects = await self._committed(call)
         except Exception:
             if len(batch) == 1:
-                log.exception("dropped a message on %s that the hub cannot handle", batch[0].topic)
-                batch[0].ack()
+                ((message, _),) = batch
+                log.exception("dropped a message on %s that the hub cannot handle", message.topic)
+                message.ack()
                 return
-            for message in batch:  # one of them is our own defect: it must not hold up the others
-                await self._take([message])
+            for one in batch:  # one of them is our own defect: it must not hold up the others
+                await self._take([one])
             return
-        for message in batch:
-            message.ack()
+        for message, tries in batch:
+            if tries and (message.topic, message.payload) in effects.early:
+                self._postpone(message, tries - 1)
+            else:
+                message.ack()
         self._outbox.post(effects)
+
+    def _postpone(self, message: Inbound, tries: int) -> None:
+        """Another hub may have got its predecessor, and be about to take it."""
+        self._clock.call_later(EARLY_NS, lambda: self._queue.put_nowait((message, tries)))
 
     async def _committed(self, call: Callable[[Connection], Effects]) -> Effects:
         """However long the database is away: what is not durable is not acknowledged, and comes again if we end."""

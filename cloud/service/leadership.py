@@ -49,6 +49,11 @@ class Leadership:
         """Is it certain that no other hub leads? Without others (`alone`) a lease does not run out."""
         return self._term is not None and (self._alone or self._clock.monotonic_ns() < self._until_ns)
 
+    @property
+    def in_office(self) -> bool:
+        """Has it taken the lead, as far as it knows? Others may have taken over since its lease ended."""
+        return self._term is not None
+
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction of this hub's term. Raises DeposedError, StoreError."""
         term, began_ns = self._term, self._clock.monotonic_ns()
@@ -72,8 +77,8 @@ class Leadership:
                 await asyncio.wait({working, keeping}, return_when=asyncio.FIRST_COMPLETED)
                 if working.done():
                     working.result()  # it failed: so do we
-            except StoreError as error:
-                log.warning("this hub (%s) cannot lead: %s", self._holder, error)
+            except* StoreError as trouble:  # of any of the tasks inside: begin anew
+                log.warning("this hub (%s) cannot lead now: %s", self._holder, trouble.exceptions)
             finally:
                 for task in (working, keeping):
                     task.cancel()

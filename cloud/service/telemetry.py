@@ -46,6 +46,7 @@ class _Sender:
     receipt: bool = False
     refusals: int = 0
     reason: str = ""
+    early: list[bytes] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[tuple[str, int, str], ModelStats] = field(default_factory=dict)
 
@@ -58,13 +59,13 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
         if device in senders:
             _one(senders[device], payload, now_ns)
     _store(conn, senders, now_ns)
-    return Effects(
-        tuple(
-            Publish(topics.dn(name, "receipt"), encode(Receipt(channel="telemetry", seq=sender.mark)))
-            for name, sender in senders.items()
-            if sender.receipt
-        )
+    receipts = (
+        Publish(topics.dn(name, "receipt"), encode(Receipt(channel="telemetry", seq=sender.mark)))
+        for name, sender in senders.items()
+        if sender.receipt
     )
+    early = ((topics.up(name, "telemetry"), payload) for name, sender in senders.items() for payload in sender.early)
+    return Effects(tuple(receipts), early=frozenset(early))
 
 
 def counters_of(one: ModelStats) -> dict[str, Any]:
@@ -88,6 +89,8 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
         _passes(sender, payload)
         return
     if not _is_next(sender, telemetry.seq, telemetry.after):
+        if telemetry.after > sender.mark:
+            sender.early.append(payload)
         return
     sender.newest = payload
     sender.points.append(

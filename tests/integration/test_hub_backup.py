@@ -147,6 +147,15 @@ def test_the_command_tells_how_it_went(tmp_path: Path, saved: Path, caplog: pyte
     assert "--backup-dir" in caplog.text
 
 
+def test_objects_that_are_elsewhere_are_left_there(
+    tmp_path: Path, saved: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Said, so that nobody believes that they are in it."""
+    backup(msgspec.structs.replace(at(tmp_path / "hub", tmp_path / "other"), objects_url="s3://bucket/objects"))
+    assert "objects_url" in caplog.text
+    assert names(tmp_path / "other") == ["backup.json", "hub.sqlite"]
+
+
 def test_of_postgresql_the_objects_are_saved_and_the_rest_is_told(
     tmp_path: Path, saved: Path, caplog: pytest.LogCaptureFixture
 ) -> None:

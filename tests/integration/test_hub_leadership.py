@@ -189,3 +189,29 @@ def test_a_hub_that_goes_hands_the_lead_over_at_once() -> None:
         await asyncio.gather(leading, other, return_exceptions=True)
 
     loop.run(main())
+
+
+def test_work_that_finds_no_database_begins_anew_and_a_defect_is_not_hidden() -> None:
+    """Whatever task of the leader found it first; anything else ends the hub, for its supervisor to see."""
+    loop = VirtualLoop(Rng(1, "loop"))
+    clock, store = VirtualClock(loop), MemoryStore()
+    troubles: list[Exception] = [StoreError("no database"), DeposedError("another hub leads"), KeyError("a defect")]
+    terms: list[int] = []
+
+    async def fail() -> None:
+        raise troubles.pop(0)
+
+    async def work() -> None:
+        terms.append(await store.read(lambda conn: conn.scalars(select(leadership.c.term)).one()))
+        async with asyncio.TaskGroup() as group:
+            group.create_task(clock.sleep(60 * SECOND))
+            group.create_task(fail())
+
+    async def main() -> None:
+        one = Leadership(store, clock, "a", lease_s=LEASE_S, alone=False)
+        with pytest.raises(ExceptionGroup) as caught:
+            await one.run(work)
+        assert caught.group_contains(KeyError)
+
+    loop.run(main())
+    assert terms == [1, 2, 3]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Iterator
+from concurrent.futures import wait
 
 import pytest
 from sqlalchemy import Connection, insert, select, update
@@ -94,8 +95,7 @@ def test_a_call_that_is_disputed_again_and_again_gets_its_turn(server: PostgresS
             seen = last(conn)
             attempt = asyncio.run_coroutine_threadsafe(rival.write(count_up), loop)
             settled.append(attempt)
-            if runs <= MAX_DISPUTES:
-                attempt.result(10)  # once the others are locked out, this would wait for us
+            wait([attempt], 10 if runs <= MAX_DISPUTES else 0.5)  # the last time it waits for us: it is locked out
             conn.execute(update(models).values(last_version=seen + 1))
             return seen + 1
 
@@ -130,9 +130,10 @@ def test_a_session_that_stops_inside_a_transaction_holds_nobody_up(server: Postg
 
 
 def test_a_server_that_cannot_be_reached_is_named_without_the_password(
-    caplog: pytest.LogCaptureFixture, server: PostgresServer
+    caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch, server: PostgresServer
 ) -> None:
     """In the error, and in whatever is logged."""
+    monkeypatch.setattr(postgres_store, "PATIENCE_S", 0.0)
     caplog.set_level(logging.DEBUG)
     for url in (
         f"postgresql://hub:{SECRET}@127.0.0.1:1/fleet",
@@ -165,6 +166,24 @@ def test_two_hubs_that_start_at_once_migrate_once(server: PostgresServer) -> Non
             store.close()
 
     asyncio.run(scenario())
+
+
+def test_a_hub_waits_for_a_server_that_comes_up_after_it() -> None:
+    """As when a whole machine starts."""
+    with postgres_server() as server:
+        url = server.database()
+        server.halt()
+
+        async def scenario() -> None:
+            store = PostgresStore(url)
+            opening = asyncio.create_task(store.open())
+            await asyncio.sleep(0)
+            await asyncio.to_thread(server.start)
+            await opening
+            await store.write(one_model)
+            store.close()
+
+        asyncio.run(scenario())
 
 
 def test_a_server_that_stays_away_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
