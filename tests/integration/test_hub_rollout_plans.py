@@ -8,11 +8,12 @@ import msgspec
 import pytest
 from sqlalchemy import delete, insert, select, update
 
+from cloud.api.paging import Window
 from cloud.api.rollout_views import member_views, rollout_view
 from cloud.core.gates import Gate
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.core.rollout.plan import Disruption, Rate, Retry
-from cloud.core.rollout.windows import Window
+from cloud.core.rollout.windows import Window as Hours
 from cloud.errors import ConflictError, InvalidError
 from cloud.service import rollouts as service
 from cloud.service.rollouts import NewRollout
@@ -124,11 +125,11 @@ def test_a_rejection_is_final_and_a_budget_ends(tmp_path: Path) -> None:
         await world.report("p00", Outcome.REJECTED, reason="no")
         await world.report("p01", Outcome.TIMED_OUT)
         await world.report("p02", Outcome.TIMED_OUT)
-        page = await world.store.read(lambda conn: member_views(conn, "r1", "", 2))
-        assert [(one.outcome, one.attempt) for one in page.members] == [("rejected", 1), (None, 2)]
-        rest = await world.store.read(lambda conn: member_views(conn, "r1", page.after or "", 2))
-        assert [(one.device, one.outcome) for one in rest.members] == [("p02", "timed_out")]
-        assert rest.after is None
+        page = await world.store.read(lambda conn: member_views(conn, "r1", Window(2)))
+        assert [(one.outcome, one.attempt) for one in page.items] == [("rejected", 1), (None, 2)]
+        rest = await world.store.read(lambda conn: member_views(conn, "r1", Window(2, page.end)))
+        assert [(one.device, one.outcome) for one in rest.items] == [("p02", "timed_out")]
+        assert rest.end is None
 
     play(tmp_path, 3, scenario)
 
@@ -174,10 +175,10 @@ def test_a_window_opens_by_the_clock_of_its_zone(tmp_path: Path) -> None:
 
     async def scenario(world: World) -> None:
         with pytest.raises(InvalidError, match="window: cron '0 2 30 2 \\*'"):
-            await order(world, Plan(ALL, window=Window("0 2 30 2 *", "Europe/Berlin", 3600)))
+            await order(world, Plan(ALL, window=Hours("0 2 30 2 *", "Europe/Berlin", 3600)))
         with pytest.raises(InvalidError, match="no time zone 'Europe/Berln'"):
-            await order(world, Plan(ALL, window=Window("0 2 * * *", "Europe/Berln", 3600)))
-        await order(world, Plan(ALL, window=Window("0 2 * * *", "Europe/Berlin", 3600)))
+            await order(world, Plan(ALL, window=Hours("0 2 * * *", "Europe/Berln", 3600)))
+        await order(world, Plan(ALL, window=Hours("0 2 * * *", "Europe/Berlin", 3600)))
         assert await waiting(world) == []
         world.clock.ns = 3599 * SECOND
         await world.tick()
@@ -298,7 +299,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
             rate=Rate(50, 2.0, 1000, 400),
             disruption=Disruption("arm", 2),
             retry=Retry((Outcome.TIMED_OUT,), 3, 5.0, 9),
-            window=Window("0 2 * * *", "Europe/Berlin", 3600, 60),
+            window=Hours("0 2 * * *", "Europe/Berlin", 3600, 60),
         )
         await order(world, plan)
         row = await world.store.read(lambda conn: conn.execute(select(rollouts)).one())
