@@ -101,7 +101,8 @@ def _measured(number: int, reports: int, url: str) -> dict[str, Any]:
 
 
 def _store(folder: Path, url: str) -> SqlStore | PostgresStore:
-    return PostgresStore(url) if url else SqlStore(folder / "hub.sqlite")
+    """A database that is patient: it is filled in few, long transactions."""
+    return PostgresStore(url, idle_limit_s=600.0) if url else SqlStore(folder / "hub.sqlite")
 
 
 async def _build(folder: Path, url: str, number: int, reports: int) -> None:
