@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from fastapi import FastAPI
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, select
 
 from cloud import brokers
 from cloud.adapters.fsspec_objects import FsspecObjects
@@ -30,9 +30,9 @@ from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
 from cloud.brokers import BrokerAccess
 from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
-from cloud.core.identity import Role, api_key, digest
+from cloud.core.identity import api_key
 from cloud.ports import Store
-from cloud.service import audit
+from cloud.service import keys
 from cloud.service.artefacts import Artefacts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
@@ -255,12 +255,8 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
 
 def _first_start(conn: Connection, base: _Base) -> None:
     """An administrator's key when there is none yet."""
-    now_ns = base.clock.now_ns()
-    if conn.execute(select(api_keys.c.sha256).limit(1)).first() is None:
-        key = api_key(_secret_file(base, ADMIN_KEY_FILE, prefix=api_key("")).removeprefix(api_key("")))
-        row = {"sha256": digest(key), "name": "admin", "role": Role.ADMIN, "created_ns": now_ns}
-        conn.execute(insert(api_keys).values(row))
-        audit.record(conn, now_ns, audit.HUB, ("key.create", "admin"), role=Role.ADMIN)
+    if conn.execute(select(api_keys.c.id).limit(1)).first() is None:
+        keys.first(conn, _secret_file(base, ADMIN_KEY_FILE, prefix=api_key("")), base.clock.now_ns())
 
 
 def _aggregator_login(access: BrokerAccess) -> Login:

@@ -33,5 +33,17 @@ class ForbiddenError(HubError):
     """The key may not do this (403)."""
 
 
+class PreconditionError(HubError):
+    """The resource is no longer what the caller believes it is (412)."""
+
+
+class TooManyError(HubError):
+    """The caller goes too fast (429); after `retry_after_s` seconds it may go on."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class StoreError(HubError):
     """The database cannot be opened or reached now. What was to be changed has to be tried again (503)."""

@@ -115,6 +115,9 @@ def _configuration(settings: Settings, running: Running) -> uvicorn.Config:
         ssl_keyfile=settings.tls_key or None,
         log_config=None,
         access_log=False,
+        server_header=False,
+        proxy_headers=bool(settings.trusted_proxies),
+        forwarded_allow_ips=settings.trusted_proxies,
         timeout_graceful_shutdown=GRACE_S,
     )
 

@@ -43,6 +43,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[Port, _doc("port of the API and the page")] = 8600
     tls_certificate: Annotated[str, _doc("certificate file (PEM) for the API")] = ""
     tls_key: Annotated[str, _doc("private key file (PEM) for the API")] = ""
+    trusted_proxies: Annotated[
+        str, _doc("addresses of reverse proxies, with commas, whose X-Forwarded-For is believed (empty = none)")
+    ] = ""
     broker: Annotated[
         Literal["embedded", "mosquitto", "external"],
         _doc("who runs the broker: the hub itself, the hub by means of mosquitto, or somebody else"),

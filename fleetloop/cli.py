@@ -80,15 +80,34 @@ BENCHES = {
     "ingest": _proof("ingest", "telemetry into the database beside the broker's own fan-in, and the API meanwhile"),
     "hub-kill": _proof("hub_kill", "two hubs on PostgreSQL, killed and paused over and over during rollouts"),
     "fuzz": _proof("fuzz", "hostile bytes for every parser of the contract"),
+    "gates": _proof("gates", "false halts, missed halts and devices exposed, of our gates and of fixed thresholds"),
+    "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
     "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),
 }
 """`fleetloop bench NAME`: each proves one promise; its last line is one JSON object."""
 
 
+NOUNS = {
+    "devices": "see devices, announce, label, hold and revoke them",
+    "groups": "selectors under a name",
+    "models": "models and their versions",
+    "rollouts": "start, steer and watch rollouts",
+    "access": "API keys: who may do what, where, and until when",
+    "audit": "who changed what",
+    "plan": "how the fleet differs from a file",
+    "apply": "bring the fleet to what a file says",
+}
+"""What operators do; each has its own commands, in `fleetloop.console`."""
+COMPLETION = "_FLEETLOOP_COMPLETE"
+"""Set by a shell that wants to know how a command goes on."""
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the command line; returns the exit code."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    if COMPLETION in os.environ or (words and words[0] in (*NOUNS, "--install-completion", "--show-completion")):
+        return _operate(words)
     name = _parser("fleetloop", "PROGRAM", _everything()).parse_args(words[:1]).name
     program, rest = PROGRAMS.get(name), words[1:]
     if program is None:
@@ -105,8 +124,22 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return EXIT_USAGE
 
 
+def _operate(words: list[str]) -> int:
+    try:
+        from fleetloop.console.main import run
+    except ModuleNotFoundError as error:
+        print(f"fleetloop {words[0]}: {error.name!r} is not installed; pip install 'fleetloop[hub]'", file=sys.stderr)
+        return EXIT_USAGE
+    return run(words)
+
+
 def _everything() -> dict[str, Program]:
-    return {**PROGRAMS, "bench": _proof("", "proofs of what is promised, each with one JSON object as its last line")}
+    nouns = {name: Program("", "", text, "hub") for name, text in NOUNS.items()}
+    return {
+        **PROGRAMS,
+        **nouns,
+        "bench": _proof("", "proofs of what is promised, each with one JSON object as its last line"),
+    }
 
 
 def _run(name: str, program: Program, words: list[str]) -> int:

@@ -5,20 +5,27 @@ nothing of the hub installed. A call that returns has succeeded; everything else
 said. Nothing is retried here: callers know what is worth repeating.
 """
 
+import ipaddress
 import json
+import ssl
 from collections.abc import Iterator, Mapping, Sequence
 from types import TracebackType
 from typing import Any, Literal, Self, TypeAlias
-from urllib.parse import quote
 
 import httpx
+from httpx_sse import connect_sse
+
+from wire.errors import MalformedError
 
 Json: TypeAlias = dict[str, Any]
 RolloutCommand: TypeAlias = Literal["pause", "approve", "resume", "abort", "revert"]
 Role: TypeAlias = Literal["viewer", "operator", "publisher", "admin"]
 
+API = "/api/v1"
 MAX_DETAIL = 1_000
 UNREACHABLE = 0
+STREAM_TIMEOUT_S = 60.0
+"""The hub says something at least every 15 seconds."""
 
 
 class HubError(Exception):
@@ -39,11 +46,24 @@ class HubClient:
     """The API of the hub at `base_url`, with the rights of `key`. Use it as a context manager, or call `close`."""
 
     def __init__(
-        self, base_url: str, key: str, *, timeout_s: float = 30.0, transport: httpx.BaseTransport | None = None
+        self,
+        base_url: str,
+        key: str,
+        *,
+        timeout_s: float = 30.0,
+        ca_file: str = "",
+        transport: httpx.BaseTransport | None = None,
     ) -> None:
+        """`ca_file`: the authority (PEM) of the hub's certificate, if it is none that this machine trusts anyway.
+
+        Raises MalformedError when the key would travel in the clear, or the file is none.
+        """
+        _in_private(base_url, key)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        url = f"{base_url.rstrip('/')}/api/v1"
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, transport=transport)
+        url = f"{base_url.rstrip('/')}{API}"
+        self._http = httpx.Client(
+            base_url=url, headers=headers, timeout=timeout_s, verify=_authority(ca_file), transport=transport
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -80,19 +100,7 @@ class HubClient:
         Terms: as for `create_claim`. An answer that breaks off is asked for again: the newest claim files are good.
         """
         body = terms if devices is None else {"devices": list(devices), **terms}
-        try:
-            with self._http.stream("POST", "/claims/batch", json=body) as answer:
-                if not answer.is_success:
-                    answer.read()
-                    raise HubError(answer.status_code, _detail(answer))
-                for line in answer.iter_lines():
-                    yield json.loads(line)
-        except httpx.HTTPError as error:
-            raise HubError(UNREACHABLE, f"{self._http.base_url} ({error or type(error).__name__})") from error
-        except ValueError as error:
-            raise HubError(
-                502, "/claims/batch answered with something else than JSON lines; is this the hub?"
-            ) from error
+        yield from self._lines("POST", "/claims/batch", body)
 
     def revoke_device(self, name: str, reason: str) -> Json:
         """Put a device out of the fleet; only a new claim brings it back."""
@@ -102,13 +110,43 @@ class HubClient:
         """Say that there is no second device under this name (any more)."""
         return self._object("POST", f"/devices/{name}/clone-alarm/off")
 
-    def devices(self) -> list[Json]:
-        """All devices."""
-        return self._list("/devices")
+    def devices(self, selector: str = "") -> list[Json]:
+        """Devices that the selector means, such as "arm=left, @online=true"; all of them without one."""
+        return self._list(f"/devices?{httpx.QueryParams({'selector': selector} if selector else {})}")
 
     def device(self, name: str) -> Json:
         """One device, with its newest report and telemetry."""
         return self._object("GET", f"/devices/{name}")
+
+    def label_device(self, name: str, put: Mapping[str, str], drop: Sequence[str] = ()) -> Json:
+        """Put and drop labels."""
+        return self._object("PATCH", f"/devices/{name}/labels", put=dict(put), drop=list(drop))
+
+    def hold_device(self, name: str, reason: str) -> Json:
+        """No rollout takes the device until it is released."""
+        return self._object("POST", f"/devices/{name}/hold", reason=reason)
+
+    def release_device(self, name: str) -> Json:
+        """Rollouts may take the device again."""
+        return self._object("POST", f"/devices/{name}/release")
+
+    # Groups.
+
+    def groups(self) -> list[Json]:
+        """All groups."""
+        return self._list("/groups")
+
+    def group_devices(self, name: str) -> list[Json]:
+        """Devices that belong to the group now."""
+        return self._list(f"/groups/{name}/devices")
+
+    def put_group(self, name: str, selector: str, description: str = "") -> Json:
+        """Make the group, or give it another selector."""
+        return self._object("PUT", f"/groups/{name}", selector=selector, description=description)
+
+    def remove_group(self, name: str) -> None:
+        """Forget the group; its devices stay as they are."""
+        self._send("DELETE", f"/groups/{name}")
 
     # Jobs, models, signatures.
 
@@ -148,11 +186,27 @@ class HubClient:
         """Refuse to sign."""
         self._send("POST", f"/signing-requests/{request}/refusal", {"reason": reason})
 
-    # Keys.
+    # Access and audit.
 
-    def create_key(self, name: str, role: Role) -> Json:
-        """Make an API key; it is shown only now."""
-        return self._object("POST", "/keys", name=name, role=role)
+    def me(self) -> Json:
+        """The API key that asks."""
+        return self._object("GET", "/me")
+
+    def keys(self) -> list[Json]:
+        """All API keys, those that are over among them."""
+        return self._list("/keys")
+
+    def revoke_key(self, key: str) -> Json:
+        """End the API key with this id."""
+        return self._object("POST", f"/keys/{key}/revoke")
+
+    def audit(self, **filters: str | int) -> Iterator[Json]:
+        """Changes, oldest first. Filters: actor, action, subject, request, since_ns, until_ns."""
+        yield from self._lines("GET", f"/audit/export?{httpx.QueryParams(filters)}")
+
+    def create_key(self, name: str, role: Role, **terms: Any) -> Json:
+        """Make an API key; it is shown only now. Terms: labels, models, expires_in_s, requests_per_s."""
+        return self._object("POST", "/keys", name=name, role=role, **terms)
 
     # Trust.
 
@@ -183,9 +237,22 @@ class HubClient:
         """One rollout, wave by wave."""
         return self._object("GET", f"/rollouts/{rollout}")
 
-    def rollout_members(self, rollout: str, after: str = "", limit: int = 100) -> Json:
-        """The devices of a rollout behind the name `after`, and where the next page begins (`after`, or None)."""
-        return self._object("GET", f"/rollouts/{rollout}/members?after={quote(after)}&limit={limit}")
+    def rollout_members(self, rollout: str) -> list[Json]:
+        """The devices of a rollout, by name."""
+        return self._list(f"/rollouts/{rollout}/members?limit=1000")
+
+    def rollout_states(self, rollout: str) -> Iterator[Json]:
+        """The rollout as it is, then whenever it is different, until the hub ends the stream."""
+        path = f"/rollouts/{rollout}/events"
+        try:
+            with connect_sse(self._http, "GET", path, timeout=STREAM_TIMEOUT_S) as source:
+                if not source.response.is_success:
+                    source.response.read()
+                    raise HubError(source.response.status_code, _detail(source.response))
+                for event in source.iter_sse():
+                    yield event.json()
+        except httpx.HTTPError as error:
+            raise HubError(UNREACHABLE, f"{self._http.base_url} ({error or type(error).__name__})") from error
 
     def command_rollout(self, rollout: str, command: RolloutCommand) -> Json:
         """Pause, approve the next wave, resume (acknowledges what was seen), abort (devices keep what they have) or
@@ -216,12 +283,34 @@ class HubClient:
         return answer
 
     def _list(self, path: str) -> list[Json]:
-        answer = self._send("GET", path)
-        if not isinstance(answer, list):
-            raise HubError(502, f"{path} answered with something else than a JSON list")
-        return answer
+        """All pages of a list."""
+        found: list[Json] = []
+        while path:
+            answer, page = self._answer("GET", path)
+            if not isinstance(page, list):
+                raise HubError(502, f"{path} answered with something else than a JSON list")
+            found += page
+            path = answer.links.get("next", {}).get("url", "").removeprefix(API)
+        return found
+
+    def _lines(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Iterator[Json]:
+        """An answer of JSON lines, as it comes in."""
+        try:
+            with self._http.stream(method, path, json=body) as answer:
+                if not answer.is_success:
+                    answer.read()
+                    raise HubError(answer.status_code, _detail(answer))
+                for line in answer.iter_lines():
+                    yield json.loads(line)
+        except httpx.HTTPError as error:
+            raise HubError(UNREACHABLE, f"{self._http.base_url} ({error or type(error).__name__})") from error
+        except ValueError as error:
+            raise HubError(502, f"{path} answered with something else than JSON lines; is this the hub?") from error
 
     def _send(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> Any:
+        return self._answer(method, path, body)[1]
+
+    def _answer(self, method: str, path: str, body: Mapping[str, Any] | None = None) -> tuple[httpx.Response, Any]:
         try:
             answer = self._http.request(method, path, json=body)
         except httpx.HTTPError as error:
@@ -229,7 +318,7 @@ class HubClient:
         if not answer.is_success:
             raise HubError(answer.status_code, _detail(answer))
         try:
-            return answer.json() if answer.content else None
+            return answer, answer.json() if answer.content else None
         except ValueError as error:
             raise HubError(502, f"{path} answered with something else than JSON; is this the hub?") from error
 
@@ -239,3 +328,24 @@ def _detail(answer: httpx.Response) -> str:
         return str(answer.json()["detail"])[:MAX_DETAIL]
     except (ValueError, KeyError, TypeError):
         return answer.text[:MAX_DETAIL] or answer.reason_phrase
+
+
+def _in_private(base_url: str, key: str) -> None:
+    url = httpx.URL(base_url)
+    if url.scheme == "https" or not key or url.host == "localhost":
+        return
+    try:
+        if ipaddress.ip_address(url.host).is_loopback:
+            return
+    except ValueError:
+        pass
+    raise MalformedError(f"refusing to send an API key to {base_url} in the clear: use https://")
+
+
+def _authority(ca_file: str) -> ssl.SSLContext | bool:
+    if not ca_file:
+        return True
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # an SSLError is one
+        raise MalformedError(f"ca_file {ca_file}: {error.strerror or error}") from error

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
+from cloud.api.limits import Limits
 from tests.hub_world import ROOT, World, add_key
 
 ROLES = ("viewer", "operator", "publisher", "admin")
@@ -38,32 +39,37 @@ class Api:
         return claim
 
 
+def app_of(world: World, limits: Limits | None = None) -> FastAPI:
+    """The hub's app on this world."""
+    app = FastAPI(title="Fleetloop hub", version="1")
+    app.state.context = Context(
+        world.store,
+        world.objects,
+        world.outbox,
+        world.control,
+        world.link,
+        world.clock,
+        world.ids,
+        ROOT,
+        FleetIdentity("enrol", "enrol-password"),
+        world.trust,
+        world.artefacts,
+        world.imports,
+        limits or Limits(),
+    )
+    problems.install(app)
+    app.include_router(routes.router())
+    return app
+
+
 def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *, rooted: bool = True) -> None:
     """Run a scenario against the app of a fresh hub."""
 
     async def run() -> None:
         async with World(tmp_path, rooted=rooted) as world:
-            fleet = FleetIdentity("enrol", "enrol-password")
-            app = FastAPI()
-            app.state.context = Context(
-                world.store,
-                world.objects,
-                world.outbox,
-                world.control,
-                world.link,
-                world.clock,
-                world.ids,
-                ROOT,
-                fleet,
-                world.trust,
-                world.artefacts,
-                world.imports,
-            )
-            problems.install(app)
-            app.include_router(routes.router())
             for role in ROLES:
                 await add_key(world, f"flk_{role}", role)
-            transport = httpx.ASGITransport(app=app, raise_app_exceptions=False)
+            transport = httpx.ASGITransport(app=app_of(world), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
                 await scenario(Api(world, http))
 

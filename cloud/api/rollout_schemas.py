@@ -36,7 +36,7 @@ class GateRequest(Request):
     """Distance between good and bad in the fact's unit (a share, where ratios are compared). None: what the expression
     allows beside "no change", or 5 points of a share, or 10 %."""
     minimum_sample: Count | None = None
-    """Devices needed before it is decided. None: 1 for a proportion of devices, 20 for a mean."""
+    """Devices needed before it is decided. None: 1 for a proportion of devices, 10 for a mean."""
     undecided: Literal["hold", "proceed"] = "hold"
     """When a wave has ended without a decision: go on only if its own figures meet the gate, or in any case."""
 
@@ -145,13 +145,6 @@ class MemberView(BaseModel):
     outcome: str | None
     reason: str
     figures: dict[str, dict[str, float]]
-
-
-class MembersView(BaseModel):
-    """A page of members, by name. `after` continues it; None: that was all."""
-
-    members: list[MemberView]
-    after: str | None
 
 
 class RolloutView(BaseModel):

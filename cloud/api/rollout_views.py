@@ -4,35 +4,50 @@ from typing import Any, Literal
 
 from sqlalchemy import Connection, Row, func, select
 
-from cloud.api.rollout_schemas import MembersView, MemberView, RolloutView, VerdictView, WaveView
+from cloud.api.etags import etag
+from cloud.api.paging import Slice, Window
+from cloud.api.reaching import within
+from cloud.api.rollout_schemas import MemberView, RolloutView, VerdictView, WaveView
+from cloud.core.reach import EVERYTHING, Reach
 from cloud.core.rollout import RolloutState
 from cloud.core.rollout.members import Counts
+from cloud.errors import UnknownError
 from cloud.service.rollouts import counts_of_waves, rollout_row
 from cloud.tables import members, rollouts
 
 
-def rollout_views(conn: Connection) -> list[RolloutView]:
-    """All rollouts, oldest first."""
-    query = select(rollouts).order_by(rollouts.c.created_ns, rollouts.c.id)
-    return [_rollout(conn, row) for row in conn.execute(query).all()]
+def rollout_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[RolloutView]:
+    """Rollouts, oldest first."""
+    query = select(rollouts).where(within(reach, model=rollouts.c.model, labels=rollouts.c.selector))
+    return window.views(conn, query, (rollouts.c.created_ns, rollouts.c.id), lambda row: _rollout(conn, row))
 
 
-def rollout_view(conn: Connection, rollout: str) -> RolloutView:
+def rollout_view(conn: Connection, rollout: str, reach: Reach = EVERYTHING) -> RolloutView:
     """One rollout, with how its executions ended. Raises UnknownError."""
-    row = rollout_row(conn, rollout)
+    row = _reached(conn, rollout, reach)
     ended = (members.c.rollout == rollout) & members.c.outcome.is_not(None)
     query = select(members.c.outcome, func.count().label("number")).where(ended).group_by(members.c.outcome)
     outcomes = {one.outcome: one.number for one in conn.execute(query)}
     return _rollout(conn, row).model_copy(update={"outcomes": outcomes})
 
 
-def member_views(conn: Connection, rollout: str, after: str, limit: int) -> MembersView:
-    """Members with names behind `after`. Raises UnknownError."""
-    rollout_row(conn, rollout)
-    here = (members.c.rollout == rollout) & (members.c.device > after)
-    rows = conn.execute(select(members).where(here).order_by(members.c.device).limit(limit + 1)).all()
-    found = [MemberView.model_validate(row._mapping) for row in rows[:limit]]
-    return MembersView(members=found, after=found[-1].device if len(rows) > limit else None)
+def rollout_tag(view: RolloutView) -> str:
+    """Its ETag: what people and the hub decided about it."""
+    return etag(view.id, view.state, view.wave, view.reason)
+
+
+def member_views(conn: Connection, rollout: str, window: Window, reach: Reach = EVERYTHING) -> Slice[MemberView]:
+    """Members by name. Raises UnknownError."""
+    _reached(conn, rollout, reach)
+    query = select(members).where(members.c.rollout == rollout)
+    return window.views(conn, query, (members.c.device,), lambda row: MemberView.model_validate(row._mapping))
+
+
+def _reached(conn: Connection, rollout: str, reach: Reach) -> Row[Any]:
+    row = rollout_row(conn, rollout)
+    if not (reach.covers_model(row.model) and reach.covers_labels(row.selector)):
+        raise UnknownError(f"there is no rollout {rollout!r}")
+    return row
 
 
 def _rollout(conn: Connection, row: Row[Any]) -> RolloutView:

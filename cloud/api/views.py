@@ -5,26 +5,39 @@ from collections import defaultdict
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, Select, select
 
+from cloud.api.etags import etag
+from cloud.api.paging import Slice, Window
+from cloud.api.reaching import device_in, within
 from cloud.api.schemas import (
+    AuditView,
+    ChangeView,
     DeviceView,
     FederatedView,
     JobView,
+    KeyView,
+    ModelView,
     RoundView,
     SigningRequestView,
     SlotView,
     VersionView,
 )
+from cloud.core.identity import key_state
+from cloud.core.reach import EVERYTHING, Reach
 from cloud.errors import UnknownError
+from cloud.service.keys import reach_of
 from cloud.service.selecting import written
 from cloud.tables import (
+    api_keys,
+    audit,
     desired,
     devices,
     federated_rounds,
     federated_runs,
     job_events,
     jobs,
+    models,
     signing_requests,
     slots,
     versions,
@@ -33,44 +46,67 @@ from cloud.tables import (
 MAX_EVENTS = 200
 
 
-def device_views(conn: Connection, name: str | None = None, selector: str = "") -> list[DeviceView]:
-    """Devices that a selector means, those that were decommissioned excepted; or one in full. Raises InvalidError."""
-    rows = select(devices, desired.c.sequence).join(desired, desired.c.device == devices.c.name, isouter=True)
-    meant = devices.c.decommissioned_ns.is_(None) & written(selector) if name is None else devices.c.name == name
-    query = rows.where(meant).order_by(devices.c.name)
-    known: dict[str, list[SlotView]] = defaultdict(list)
-    for row in conn.execute(select(slots).order_by(slots.c.device, slots.c.slot)):
-        known[row.device].append(_pick(SlotView, row))
-    return [_device(row, known[row.name], full=name is not None) for row in conn.execute(query)]
+_DEVICES = select(devices, desired.c.sequence).join(desired, desired.c.device == devices.c.name, isouter=True)
 
 
-def device_view(conn: Connection, name: str) -> DeviceView:
+def device_views(conn: Connection, window: Window, reach: Reach = EVERYTHING, selector: str = "") -> Slice[DeviceView]:
+    """Devices that a selector means, by name, in brief; those decommissioned excepted. Raises InvalidError."""
+    meant = devices.c.decommissioned_ns.is_(None) & written(selector) & within(reach, labels=devices.c.labels)
+    rows = window.rows(conn, _DEVICES.where(meant), devices.c.name)
+    known = _slots(conn, [row.name for row in rows.items])
+    return Slice([_device(row, known[row.name], full=False) for row in rows.items], rows.end)
+
+
+def device_view(conn: Connection, name: str, reach: Reach = EVERYTHING) -> DeviceView:
     """One device with its newest documents. Raises UnknownError."""
-    found = device_views(conn, name)
-    if not found:
+    row = conn.execute(_DEVICES.where(devices.c.name == name)).one_or_none()
+    if row is None:
         raise UnknownError(f"there is no device {name!r}")
-    return found[0]
+    device_in(reach, name, row.labels)
+    return _device(row, _slots(conn, [name])[name], full=True)
 
 
-def job_views(conn: Connection) -> list[JobView]:
-    """All jobs, oldest first, without their events."""
-    return [_job(conn, row) for row in conn.execute(select(jobs).order_by(jobs.c.created_ns, jobs.c.id))]
+def device_tag(view: DeviceView) -> str:
+    """Its ETag: what people decided about it."""
+    return etag(view.name, view.labels, view.federated, view.enrolled, view.revoked_ns, view.clone_suspected_ns)
 
 
-def job_view(conn: Connection, job: str) -> JobView:
+def _slots(conn: Connection, names: list[str]) -> dict[str, list[SlotView]]:
+    known: dict[str, list[SlotView]] = defaultdict(list)
+    query = select(slots).where(slots.c.device.in_(names)).order_by(slots.c.device, slots.c.slot)
+    for row in conn.execute(query):
+        known[row.device].append(_pick(SlotView, row))
+    return known
+
+
+def job_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[JobView]:
+    """Jobs, oldest first, without their events."""
+    query = select(jobs).where(within(reach, model=jobs.c.model))
+    return window.views(conn, query, (jobs.c.created_ns, jobs.c.id), lambda row: _job(conn, row))
+
+
+def job_view(conn: Connection, job: str, reach: Reach = EVERYTHING) -> JobView:
     """One job with its newest events. Raises UnknownError."""
     row = conn.execute(select(jobs).where(jobs.c.id == job)).one_or_none()
-    if row is None:
+    if row is None or not reach.covers_model(row.model):
         raise UnknownError(f"there is no job {job!r}")
     newest = select(job_events.c.event).where(job_events.c.job == job).order_by(job_events.c.id.desc())
     events = list(conn.execute(newest.limit(MAX_EVENTS)).scalars())[::-1]
     return _job(conn, row).model_copy(update={"events": events})
 
 
-def version_views(conn: Connection, model: str) -> list[VersionView]:
-    """All versions of a model, oldest first."""
-    query = select(versions).where(versions.c.model == model).order_by(versions.c.version)
-    return [_version(row) for row in conn.execute(query)]
+def model_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[ModelView]:
+    """Models by name."""
+    query = select(models).where(within(reach, model=models.c.name))
+    return window.views(conn, query, (models.c.name,), lambda row: _pick(ModelView, row))
+
+
+def version_views(conn: Connection, window: Window, model: str) -> Slice[VersionView]:
+    """Versions of a model, oldest first. Raises UnknownError."""
+    if conn.scalar(select(models.c.name).where(models.c.name == model)) is None:
+        raise UnknownError(f"there is no model {model!r}")
+    query = select(versions).where(versions.c.model == model)
+    return window.views(conn, query, (versions.c.version,), _version)
 
 
 def version_view(conn: Connection, model: str, version: int) -> VersionView:
@@ -81,28 +117,81 @@ def version_view(conn: Connection, model: str, version: int) -> VersionView:
     return _version(row)
 
 
-def signing_views(conn: Connection, state: str | None) -> list[SigningRequestView]:
+def signing_views(
+    conn: Connection, window: Window, state: str | None = None, reach: Reach = EVERYTHING
+) -> Slice[SigningRequestView]:
     """Signing requests, oldest first."""
-    query = select(signing_requests).order_by(signing_requests.c.created_ns, signing_requests.c.id)
+    query = select(signing_requests).where(within(reach, model=signing_requests.c.model))
     if state is not None:
         query = query.where(signing_requests.c.state == state)
-    return [
-        _pick(SigningRequestView, row, payload=base64.b64encode(row.payload).decode()) for row in conn.execute(query)
-    ]
+    return window.views(conn, query, (signing_requests.c.created_ns, signing_requests.c.id), _signing)
 
 
-def federated_views(conn: Connection) -> list[FederatedView]:
-    """All federated runs, oldest first."""
-    query = select(federated_runs).order_by(federated_runs.c.created_ns, federated_runs.c.id)
-    return [_federated(conn, row) for row in conn.execute(query).all()]
+def signing_view(conn: Connection, request: str, reach: Reach = EVERYTHING) -> SigningRequestView:
+    """One signing request. Raises UnknownError."""
+    row = conn.execute(select(signing_requests).where(signing_requests.c.id == request)).one_or_none()
+    if row is None or not reach.covers_model(row.model):
+        raise UnknownError(f"there is no signing request {request!r}")
+    return _signing(row)
 
 
-def federated_view(conn: Connection, run: str) -> FederatedView:
+def federated_views(conn: Connection, window: Window, reach: Reach = EVERYTHING) -> Slice[FederatedView]:
+    """Federated runs, oldest first."""
+    labels = federated_runs.c.request["selector"]
+    query = select(federated_runs).where(within(reach, model=federated_runs.c.model, labels=labels))
+    return window.views(
+        conn, query, (federated_runs.c.created_ns, federated_runs.c.id), lambda row: _federated(conn, row)
+    )
+
+
+def federated_view(conn: Connection, run: str, reach: Reach = EVERYTHING) -> FederatedView:
     """One federated run. Raises UnknownError."""
     row = conn.execute(select(federated_runs).where(federated_runs.c.id == run)).one_or_none()
-    if row is None:
+    if row is None or not (reach.covers_model(row.model) and reach.covers_labels(row.request["selector"])):
         raise UnknownError(f"there is no federated run {run!r}")
     return _federated(conn, row)
+
+
+def key_views(conn: Connection, window: Window, now_ns: int) -> Slice[KeyView]:
+    """API keys, oldest first, those that are over among them."""
+    return window.views(
+        conn, select(api_keys), (api_keys.c.created_ns, api_keys.c.id), lambda row: key_view(row, now_ns)
+    )
+
+
+def key_view(row: Row[Any], now_ns: int) -> KeyView:
+    """One API key."""
+    reach = reach_of(row)
+    view: KeyView = _pick(
+        KeyView,
+        row,
+        state=key_state(row.expires_ns, row.revoked_ns, now_ns),
+        labels=dict(reach.labels),
+        models=sorted(reach.models),
+    )
+    return view
+
+
+def key_tag(view: KeyView) -> str:
+    """Its ETag."""
+    return etag(view.id, view.state)
+
+
+def audit_views(conn: Connection, window: Window, query: Select[Any]) -> Slice[AuditView]:
+    """Changes, oldest first."""
+    return window.views(conn, query, (audit.c.id,), audit_view)
+
+
+def audit_view(row: Row[Any]) -> AuditView:
+    """One change."""
+    view: AuditView = _pick(AuditView, row)
+    return view
+
+
+def change_view(row: Row[Any]) -> ChangeView:
+    """One change, in brief."""
+    view: ChangeView = _pick(ChangeView, row)
+    return view
 
 
 def _pick(kind: Any, row: Row[Any], **more: Any) -> Any:
@@ -137,6 +226,11 @@ def _job(conn: Connection, row: Row[Any]) -> JobView:
 
 def _version(row: Row[Any]) -> VersionView:
     view: VersionView = _pick(VersionView, row, release=_json(row.release), card=_json(row.card))
+    return view
+
+
+def _signing(row: Row[Any]) -> SigningRequestView:
+    view: SigningRequestView = _pick(SigningRequestView, row, payload=base64.b64encode(row.payload).decode())
     return view
 
 

@@ -48,6 +48,21 @@ def api_key(secret: str) -> str:
     return KEY_PREFIX + secret
 
 
+class KeyState(StrEnum):
+    """What became of an API key."""
+
+    USABLE = "usable"
+    EXPIRED = "expired"
+    REVOKED = "revoked"
+
+
+def key_state(expires_ns: int | None, revoked_ns: int | None, now_ns: int) -> KeyState:
+    """Revoked for good, expired at its time, or usable."""
+    if revoked_ns is not None:
+        return KeyState.REVOKED
+    return KeyState.EXPIRED if expires_ns is not None and now_ns >= expires_ns else KeyState.USABLE
+
+
 def digest(secret: str) -> str:
     """SHA-256 (hex) of a key or token: the only form in which the hub keeps it."""
     return hashlib.sha256(secret.encode()).hexdigest()

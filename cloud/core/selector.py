@@ -15,6 +15,8 @@ from typing import Final
 
 MAX_LENGTH: Final = 1000
 MAX_TERMS: Final = 32
+FLAGS: Final = frozenset({"@online", "@federated", "@held"})
+"""Facts that are "true" or "false" of every device, so that a selector has to say which is meant."""
 FACTS: Final = frozenset({"@name", "@online", "@federated", "@held", "@agent", "@model", "@version"})
 _NAME: Final = r"@?[A-Za-z0-9][A-Za-z0-9._/-]{0,62}"
 _VALUE: Final = r"[A-Za-z0-9._/+-]{0,63}"
@@ -69,7 +71,7 @@ def parse(text: str) -> Selector:
                 f"selector, character {at + 1}: {text[at : at + 40].strip()!r} is no term; terms are like "
                 "arm=left, role in (a, b), site!=lab, spare, !broken"
             )
-        terms.append(_term(found))
+        terms.append(_checked(_term(found)))
         at = found.end()
     if len(terms) > MAX_TERMS:
         raise SelectorError(f"selector: {len(terms)} terms; {MAX_TERMS} are allowed")
@@ -78,9 +80,8 @@ def parse(text: str) -> Selector:
 
 def equal(pairs: Mapping[str, str]) -> Selector:
     """All of these labels and facts have exactly these values. Raises SelectorError for an unknown fact."""
-    for name in pairs:
-        _check_fact(name)
-    return Selector(tuple(Term(name, Operator.IN, (value,)) for name, value in sorted(pairs.items())))
+    terms = (Term(name, Operator.IN, (value,)) for name, value in sorted(pairs.items()))
+    return Selector(tuple(_checked(term) for term in terms))
 
 
 def matches(selector: Selector, attributes: Mapping[str, Collection[str]]) -> bool:
@@ -102,8 +103,8 @@ def _holds(term: Term, values: Collection[str]) -> bool:
 
 def _term(found: re.Match[str]) -> Term:
     if found["absent"]:
-        return Term(_check_fact(found["no"]), Operator.ABSENT)
-    name = _check_fact(found["name"])
+        return Term(found["no"], Operator.ABSENT)
+    name = found["name"]
     if found["word"]:
         values = tuple(one.strip() for one in found["values"].split(","))
         wrong = next((one for one in values if not re.fullmatch(_VALUE, one)), None)
@@ -115,7 +116,10 @@ def _term(found: re.Match[str]) -> Term:
     return Term(name, Operator.EXISTS)
 
 
-def _check_fact(name: str) -> str:
-    if name.startswith("@") and name not in FACTS:
-        raise SelectorError(f"selector: there is no fact {name!r}, only {', '.join(sorted(FACTS))}")
-    return name
+def _checked(term: Term) -> Term:
+    """What could never be meant is refused, so that it does not quietly choose nobody or everybody."""
+    if term.name.startswith("@") and term.name not in FACTS:
+        raise SelectorError(f"selector: there is no fact {term.name!r}, only {', '.join(sorted(FACTS))}")
+    if term.name in FLAGS and (not term.values or not {"true", "false"}.issuperset(term.values)):
+        raise SelectorError(f"selector: {term.name} is true or false: say {term.name}=true")
+    return term

@@ -6,6 +6,7 @@ remembered, and a rollout assigns nobody before its deltas are decided. A delta 
 
 import functools
 import logging
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
@@ -18,7 +19,7 @@ from cloud.upsert import upsert
 from wire.assignment import Delta
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.ports import Clock
-from wire.release import ObjectRef, Release, object_ref
+from wire.release import ObjectRef, Release, Variant, object_ref
 
 log = logging.getLogger(__name__)
 
@@ -33,12 +34,15 @@ Pair = tuple[str, str]
 """Digests of base and target."""
 
 
-def offered(conn: Connection, device: str, slot: str, target: str) -> tuple[Delta, ...]:
-    """The delta to `target` from what `device` reports to run in `slot`, if one was made."""
-    here = (slots.c.device == device) & (slots.c.slot == slot) & (deltas.c.target == target)
-    query = select(deltas).join(slots, slots.c.sha256 == deltas.c.base).where(here)
+def offered(conn: Connection, wanted: Mapping[str, Variant], slot: str) -> dict[tuple[str, str], tuple[Delta, ...]]:
+    """(device, target) -> the delta to that file from what the device reports to run in `slot`, where one was made."""
+    targets = sorted({variant.file.sha256 for variant in wanted.values()})
+    here = slots.c.device.in_(sorted(wanted)) & (slots.c.slot == slot) & deltas.c.target.in_(targets)
+    query = select(slots.c.device, deltas).join(slots, slots.c.sha256 == deltas.c.base).where(here)
     rows = [row for row in conn.execute(query) if row.object is not None]
-    return tuple(Delta(base=row.base, file=msgspec.convert(row.object, ObjectRef)) for row in rows)
+    return {
+        (row.device, row.target): (Delta(base=row.base, file=msgspec.convert(row.object, ObjectRef)),) for row in rows
+    }
 
 
 def undecided(conn: Connection, rollout: Row[Any]) -> tuple[Pair, ...]:

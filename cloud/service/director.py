@@ -4,9 +4,10 @@ Publishing is not part of the truth: whatever a device has not accepted yet is p
 every restart of broker or hub.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, Row, Select, select
 
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices
@@ -20,16 +21,23 @@ Seal = Callable[[bytes], bytes]
 """Assignment bytes -> DSSE envelope bytes, signed by the director key."""
 
 
+AT_ONCE = 1_000
+"""Devices in one statement."""
+
+
 class DirectorError(Exception):
     """Our own assignment breaks the contract: a defect of the hub."""
 
 
-def assign(conn: Connection, device: str, slot: SlotAssignment, seal: Seal, now_ns: int) -> None:
-    """Make `slot` what `device` shall run there, beside its other slots."""
-    before = _current(conn, device)
-    slots = {one.slot: one for one in before.slots} if before else {}
-    slots[slot.slot] = slot
-    _issue(conn, device, tuple(slots[name] for name in sorted(slots)), seal, now_ns)
+def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, now_ns: int) -> None:
+    """Make each slot what its device shall run there, beside its other slots."""
+    documents = []
+    for row in conn.execute(_standing(wanted)).all():
+        slot, before = wanted[row.name], _decoded(row.assignment)
+        slots = {one.slot: one for one in before.slots} if before else {}
+        slots[slot.slot] = slot
+        documents.append(_document(row, tuple(slots[name] for name in sorted(slots)), now_ns))
+    _issue(conn, documents, seal)
 
 
 def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
@@ -40,17 +48,13 @@ def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
         .where(devices.c.reported_sequence > desired.c.sequence)
         .order_by(desired.c.device)
     )
-    for device in conn.execute(ahead).scalars().all():
-        before = _current(conn, device)
-        _issue(conn, device, before.slots if before else (), seal, now_ns)
+    _reissue(conn, conn.execute(ahead).scalars().all(), seal, now_ns)
 
 
 def reissue_foreign(conn: Connection, director: str, seal: Seal, now_ns: int) -> None:
     """Issue anew what another key than this director's (public, hex) has signed: the root has replaced that key."""
     foreign = select(desired.c.device).where(desired.c.signer != keyid(bytes.fromhex(director)))
-    for device in conn.execute(foreign.order_by(desired.c.device)).scalars().all():
-        before = _current(conn, device)
-        _issue(conn, device, before.slots if before else (), seal, now_ns)
+    _reissue(conn, conn.execute(foreign.order_by(desired.c.device)).scalars().all(), seal, now_ns)
 
 
 def everything(conn: Connection, topics: Topics) -> Effects:
@@ -81,35 +85,59 @@ def publication(topics: Topics, device: str, envelope: bytes) -> Publish:
     return Publish(topics.dn(device, "desired"), envelope, retain=True)
 
 
-def _current(conn: Connection, device: str) -> Assignment | None:
-    payload = conn.execute(select(desired.c.assignment).where(desired.c.device == device)).scalar_one_or_none()
+def _reissue(conn: Connection, names: Sequence[str], seal: Seal, now_ns: int) -> None:
+    """The same wishes again, above what the devices have accepted."""
+    for first in range(0, len(names), AT_ONCE):
+        standing = conn.execute(_standing(names[first : first + AT_ONCE])).all()
+        before = [(row, _decoded(row.assignment)) for row in standing]
+        documents = [_document(row, one.slots if one else (), now_ns) for row, one in before]
+        _issue(conn, documents, seal)
+
+
+def _standing(names: Iterable[str]) -> Select[Any]:
+    """What was last wanted of devices, and what they have accepted."""
+    told = (devices.c.name, devices.c.federated, devices.c.reported_sequence)
+    known = select(*told, desired.c.sequence, desired.c.assignment)
+    joined = known.join(desired, desired.c.device == devices.c.name, isouter=True)
+    return joined.where(devices.c.name.in_(sorted(names))).order_by(devices.c.name)
+
+
+def _decoded(payload: bytes | None) -> Assignment | None:
     return None if payload is None else decode(payload, Assignment, limit=MAX_ASSIGNMENT_BYTES)
 
 
-def _issue(conn: Connection, device: str, slots: tuple[SlotAssignment, ...], seal: Seal, now_ns: int) -> None:
+def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> Assignment:
     """Above both our own last sequence and whatever the device has accepted."""
-    row = conn.execute(
-        select(devices.c.federated, devices.c.reported_sequence, desired.c.sequence)
-        .join(desired, desired.c.device == devices.c.name, isouter=True)
-        .where(devices.c.name == device)
-    ).one()
-    document = Assignment(
-        device=device,
+    return Assignment(
+        device=row.name,
         sequence=max(row.sequence or 0, row.reported_sequence) + 1,
         issued_ns=now_ns,
         slots=slots,
         federated=FederatedPolicy(enabled=row.federated),
     )
+
+
+def _issue(conn: Connection, documents: Sequence[Assignment], seal: Seal) -> None:
+    if not documents:
+        return
+    rows = [_sealed(document, seal) for document in documents]
+    statement = upsert(desired)
+    values = {name: statement.excluded[name] for name in rows[0] if name != "device"}
+    conn.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values), rows)
+
+
+def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
     payload = encode(document)
     if len(payload) > MAX_ASSIGNMENT_BYTES:
-        raise DirectorError(f"the assignment of {device} has {len(payload)} bytes; {MAX_ASSIGNMENT_BYTES} are allowed")
+        raise DirectorError(
+            f"the assignment of {document.device} has {len(payload)} bytes; {MAX_ASSIGNMENT_BYTES} are allowed"
+        )
     envelope = seal(payload)
-    values = {
+    return {
+        "device": document.device,
         "sequence": document.sequence,
         "assignment": payload,
         "envelope": envelope,
         "signer": decode(envelope, Envelope).signatures[0].keyid,
-        "issued_ns": now_ns,
+        "issued_ns": document.issued_ns,
     }
-    statement = upsert(desired).values(device=device, **values)
-    conn.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values))

@@ -64,6 +64,12 @@ def check_name(device: str) -> None:
         raise InvalidError(f"a device cannot be called {device!r}: that name is reserved")
 
 
+def labels_of(conn: Connection, device: str) -> Mapping[str, str] | None:
+    """Labels of a known device; None for an unknown one."""
+    labels: Mapping[str, str] | None = conn.scalar(select(devices.c.labels).where(devices.c.name == device))
+    return labels
+
+
 def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     """Announce a device, or make a new claim for a known one, which keeps its history.
 
@@ -73,6 +79,7 @@ def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     check_name(new.device)
     _refuse_if_decommissioned(conn, new)
     said = {"labels": None if new.labels is None else dict(new.labels), "federated": new.federated}
+    before = conn.execute(select(devices.c.labels, devices.c.federated).where(devices.c.name == new.device)).first()
     values: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
     values |= {"claimed_ns": now_ns, "decommissioned_ns": None}
     known = conn.execute(update(devices).where(devices.c.name == new.device).values(values)).rowcount
@@ -81,7 +88,8 @@ def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     conn.execute(delete(claims).where(claims.c.device == new.device, claims.c.used_ns.is_(None)))
     row = {"token_sha256": digest(new.token), "device": new.device, "replaces": new.replaces}
     conn.execute(insert(claims).values(row | {"expires_ns": now_ns + CLAIM_LIFE_NS}))
-    audit.record(conn, now_ns, actor, ("device.claim", new.device), **said, replaces=new.replaces)
+    states = {"before": None if before is None else before._mapping, "after": said}
+    audit.record(conn, now_ns, actor, ("device.claim", new.device), **states, replaces=new.replaces)
 
 
 def _refuse_if_decommissioned(conn: Connection, new: NewClaim) -> None:

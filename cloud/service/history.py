@@ -14,7 +14,7 @@ from cloud.tables import audit, device_events, members, rollouts
 ABSENT, AGENT = "absent", "agent"
 KEEP_NS = 90 * 24 * 3600 * 1_000_000_000
 """For how long that is kept."""
-PRUNE_AT_ONCE = 1000
+PRUNED_AT_ONCE = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +49,10 @@ def of_device(conn: Connection, device: str, before_ns: int, limit: int) -> list
     return sorted(found, key=lambda one: -one.at_ns)[:limit]
 
 
-def prune(conn: Connection, now_ns: int) -> bool:
-    """Remove some of what is too old; is there more?"""
-    old = select(device_events.c.id).where(device_events.c.at_ns < now_ns - KEEP_NS).limit(PRUNE_AT_ONCE)
-    return conn.execute(delete(device_events).where(device_events.c.id.in_(old))).rowcount == PRUNE_AT_ONCE
+def forget(conn: Connection, before_ns: int) -> int:
+    """Remove some of what was seen before; returns how much."""
+    old = select(device_events.c.id).where(device_events.c.at_ns < before_ns).limit(PRUNED_AT_ONCE)
+    return conn.execute(delete(device_events).where(device_events.c.id.in_(old))).rowcount
 
 
 def _audited(conn: Connection, device: str, before_ns: int, limit: int) -> list[Event]:

@@ -190,7 +190,7 @@ class Hub:
         now_ns, intervals = self._parts.clock.now_ns(), self._intervals
         await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
         await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
-        await self._in_small_steps(history.prune, now_ns)
+        await self._in_small_steps(history.forget, now_ns - history.KEEP_NS)
 
     async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
         while await self._parts.leadership.write(lambda conn: step(conn, before_ns)):
@@ -201,7 +201,10 @@ class Hub:
         self._post(await self._parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns)))
 
     async def _advance_rollouts(self) -> None:
+        """Not while nobody can be heard: what is not looked after is not charged to the devices."""
         parts = self._parts
+        if not parts.link.connected:
+            return
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
         self._post(await parts.leadership.write(functools.partial(rollouts.tick, means=means)))
 

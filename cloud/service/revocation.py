@@ -36,7 +36,8 @@ def revoke(conn: Connection, device: str, reason: str, by: tuple[str, int], topi
     conn.execute(delete(claims).where(claims.c.device == device))
     certificates.revoke_all(conn, device, now_ns)
     leaving.cancel(conn, device, "the device was revoked", now_ns)
-    audit.record(conn, now_ns, actor, ("device.revoke", device), reason=reason)
+    states = {"before": {"revoked_ns": None}, "after": {"revoked_ns": now_ns}}
+    audit.record(conn, now_ns, actor, ("device.revoke", device), **states, reason=reason)
     return Effects(_silence(device, topics), frozenset({Wake.USERS, Wake.ROLLOUTS}))
 
 
@@ -49,7 +50,10 @@ def call_off_clone_alarm(conn: Connection, device: str, actor: str, now_ns: int)
         raise ConflictError(f"there is no clone alarm for {device}")
     calm = {"clone_suspected_ns": None, "sessions": None}
     conn.execute(update(devices).where(devices.c.name == device).values(calm))
-    audit.record(conn, now_ns, actor, ("device.clone_alarm_off", device))
+    states = {
+        name: {"clone_suspected_ns": value} for name, value in (("before", row.clone_suspected_ns), ("after", None))
+    }
+    audit.record(conn, now_ns, actor, ("device.clone_alarm_off", device), **states)
     return NOTHING
 
 

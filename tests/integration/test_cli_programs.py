@@ -42,7 +42,7 @@ def test_agent_help_imports_nothing_of_the_hub() -> None:
 
 def test_unknown_program_and_option_are_usage_errors() -> None:
     """Exit code 2, and the word that was wrong."""
-    for words, named in ((("hbu",), "hbu"), (("hub", "--prot", "1"), "--prot")):
+    for words, named in ((("hbu",), "hbu"), (("hub", "--prot=1"), "--prot")):
         done = call(*words)
         assert (done.returncode, named in done.stderr) == (2, True), done.stderr
 

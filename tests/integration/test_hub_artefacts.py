@@ -51,9 +51,9 @@ def test_an_upload_becomes_an_artefact_once(tmp_path: Path) -> None:
         assert (await put(call, b"not even looked at", DIGEST)).status_code == 200
         weights = safetensors()
         assert (await put(call, weights)).json()["kind"] == "safetensors"
-        listed = await call("viewer", "GET", "/artefacts?limit=1")
-        rest = await call("viewer", "GET", f"/artefacts?after={listed[0]['sha256']}")
-        assert {one["sha256"] for one in listed + rest} == {DIGEST, hashlib.sha256(weights).hexdigest()}
+        assert len(await call("viewer", "GET", "/artefacts?limit=1")) == 1
+        listed = await call("viewer", "GET", "/artefacts")
+        assert {one["sha256"] for one in listed} == {DIGEST, hashlib.sha256(weights).hexdigest()}
         assert {path.name for path in left_behind(call)} == {DIGEST, hashlib.sha256(weights).hexdigest()}
 
     api(tmp_path, scenario)
@@ -135,14 +135,26 @@ def test_a_download_is_whole_or_one_range(tmp_path: Path) -> None:
     api(tmp_path, scenario)
 
 
-@pytest.mark.parametrize("header", ["bytes=99999-", "bytes=0-0,2-2", "bytes=" + ",".join(["0-0"] * 10_000)])
+@pytest.mark.parametrize("header", ["bytes=99999-", "bytes=0-0,2-2", "bytes=" + ",".join(["0-0"] * 3_000)])
 def test_ranges_that_are_refused(tmp_path: Path, header: str) -> None:
-    """416 with the length that there is; ten thousand ranges cost no more than one."""
+    """416 with the length that there is; as many ranges as fit into a header cost no more than one."""
 
     async def scenario(call: Api) -> None:
         await put(call, MODEL)
         answer = await get(call, Range=header)
         assert (answer.status_code, answer.headers["content-range"]) == (416, f"bytes */{len(MODEL)}")
+        assert answer.headers["content-type"] == "application/problem+json"
+
+    api(tmp_path, scenario)
+
+
+def test_ten_thousand_ranges_do_not_get_to_the_file(tmp_path: Path) -> None:
+    """431: the headers of a request are bounded as a whole."""
+
+    async def scenario(call: Api) -> None:
+        await put(call, MODEL)
+        answer = await get(call, Range="bytes=" + ",".join(["0-0"] * 10_000))
+        assert answer.status_code == 431
         assert answer.headers["content-type"] == "application/problem+json"
 
     api(tmp_path, scenario)

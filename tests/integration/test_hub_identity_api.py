@@ -108,7 +108,7 @@ def test_many_claims_come_as_lines(tmp_path: Path) -> None:
         files = await lines(call, {"prefix": "press", "count": 450, "first": 7, "labels": {"hall": "3"}})
         assert [files[0].device, files[-1].device, len(files)] == ["press-0007", "press-0456", 450]
         assert len({file.token for file in files}) == 450
-        devices = {one["name"]: one for one in await call("viewer", "GET", "/devices")}
+        devices = {one["name"]: one for one in await call("viewer", "GET", "/devices?limit=1000")}
         assert devices["press-0456"]["labels"] == {"hall": "3"}
         reply = await call.world.request("c1", files[3].token)
         assert (reply.ok, reply.username) == (True, "press-0010")

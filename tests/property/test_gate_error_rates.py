@@ -31,7 +31,7 @@ def test_proportions_keep_their_rates() -> None:
 
 @pytest.mark.parametrize("shape", ["normal", "uniform", "skewed", "heavy"])
 def test_means_keep_their_rates(shape: str) -> None:
-    """For bell curves, flat, lopsided and heavy-tailed differences alike, from the twentieth device on."""
+    """For bell curves, flat, lopsided and heavy-tailed differences alike, from the tenth device on."""
     rng = np.random.default_rng(2)
     draw = {
         "normal": lambda: rng.normal(0, 0.06, DEVICES),
@@ -47,7 +47,7 @@ def test_means_keep_their_rates(shape: str) -> None:
 def _first(values: np.ndarray) -> Decision:
     """The first decision of a gate that looks after every device."""
     total, squares = np.cumsum(values), np.cumsum(values**2)
-    for n in range(20, len(values) + 1):
+    for n in range(10, len(values) + 1):
         mean = total[n - 1] / n
         deviation = max(0.0075, max(0.0, (squares[n - 1] - n * mean * mean) / (n - 1)) ** 0.5)
         found = mean_test(n, float(mean), float(deviation), 0.03, ERRORS).decision

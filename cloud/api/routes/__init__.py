@@ -2,14 +2,45 @@
 
 from fastapi import APIRouter
 
-from cloud.api.routes import access, artefacts, devices, fleet, groups, learning, registry, rollouts, trust, versions
+from cloud.api.routes import (
+    access,
+    artefacts,
+    audit,
+    devices,
+    events,
+    fleet,
+    groups,
+    learning,
+    registry,
+    rollouts,
+    trust,
+    versions,
+)
+from cloud.api.schemas import Problem
 
 PREFIX = "/api/v1"
+PROBLEM = {
+    "description": "Refused, or failed: a problem document (RFC 9457) that says why",
+    "content": {"application/problem+json": {"schema": Problem.model_json_schema()}},
+}
 
 
 def router() -> APIRouter:
     """Every route of the API."""
-    api = APIRouter(prefix=PREFIX)
-    for noun in (access, trust, fleet, devices, groups, artefacts, registry, versions, rollouts, learning):
+    api = APIRouter(prefix=PREFIX, responses={"default": PROBLEM})
+    for noun in (
+        access,
+        audit,
+        events,
+        trust,
+        fleet,
+        devices,
+        groups,
+        artefacts,
+        registry,
+        versions,
+        rollouts,
+        learning,
+    ):
         api.include_router(noun.router)
     return api

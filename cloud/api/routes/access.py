@@ -1,14 +1,18 @@
 """Health and API keys."""
 
-from fastapi import APIRouter
-from sqlalchemy import Connection, insert
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection
 
-from cloud.api.context import Administrator, Hub
-from cloud.api.schemas import Health, KeyRequest, KeyView
-from cloud.core.identity import api_key, digest
-from cloud.service import audit
+from cloud.api import views
+from cloud.api.context import Administrator, Hub, ScopedViewer
+from cloud.api.etags import IfMatch, check
+from cloud.api.paging import Paged
+from cloud.api.schemas import Health, KeyRequest, KeyView, NewKeyView
+from cloud.core.identity import Role, api_key, digest
+from cloud.core.reach import Reach
+from cloud.service import keys
 from cloud.service.effects import NOTHING, Effects
-from cloud.tables import api_keys
+from cloud.service.keys import NewKey
 
 router = APIRouter(tags=["access"])
 API_VERSION = "1"
@@ -21,16 +25,56 @@ async def health(hub: Hub) -> Health:
     return Health(status="ok" if connected else "degraded", broker_connected=connected, version=API_VERSION)
 
 
+@router.get("/me")
+async def me(hub: Hub, actor: ScopedViewer, response: Response) -> KeyView:
+    """The API key that asks."""
+    return await _view(hub, actor.key, response)
+
+
 @router.post("/keys", status_code=201)
-async def make_key(body: KeyRequest, hub: Hub, actor: Administrator) -> KeyView:
+async def make_key(body: KeyRequest, hub: Hub, actor: Administrator, response: Response) -> NewKeyView:
     """Make an API key; it is shown this once."""
     key = api_key(hub.ids.secret())
+    reach = Reach(body.labels, frozenset(body.models))
+    new = NewKey(body.name, Role(body.role), reach, body.expires_in_s, body.requests_per_s)
 
     def change(conn: Connection, now_ns: int) -> Effects:
-        row = {"sha256": digest(key), "name": body.name, "role": body.role, "created_ns": now_ns}
-        conn.execute(insert(api_keys).values(row))
-        audit.record(conn, now_ns, actor.name, ("key.create", body.name), role=body.role)
+        keys.make(conn, new, key, actor.name, now_ns)
+        return NOTHING
+
+    await hub.change(change, shown_once=True)
+    view = await _view(hub, digest(key)[:16], response)
+    return NewKeyView(**view.model_dump(), key=key)
+
+
+@router.get("/keys")
+async def all_keys(hub: Hub, actor: Administrator, page: Paged) -> list[KeyView]:
+    """API keys, oldest first, those that are over among them."""
+    now_ns = hub.clock.now_ns()
+    return page.answer(await hub.read(lambda conn: views.key_views(conn, page.window, now_ns)))
+
+
+@router.get("/keys/{key}")
+async def one_key(key: str, hub: Hub, actor: Administrator, response: Response) -> KeyView:
+    """One API key by its id."""
+    return await _view(hub, key, response)
+
+
+@router.post("/keys/{key}/revoke")
+async def revoke_key(key: str, hub: Hub, actor: Administrator, response: Response, if_match: IfMatch = None) -> KeyView:
+    """End an API key at once. The last administrator's key without an end stays."""
+
+    def change(conn: Connection, now_ns: int) -> Effects:
+        check(if_match, views.key_tag(views.key_view(keys.one(conn, key), now_ns)))
+        keys.revoke(conn, key, actor.name, now_ns)
         return NOTHING
 
     await hub.change(change)
-    return KeyView(name=body.name, role=body.role, key=key)
+    return await _view(hub, key, response)
+
+
+async def _view(hub: Hub, key: str, response: Response) -> KeyView:
+    now_ns = hub.clock.now_ns()
+    view = await hub.read(lambda conn: views.key_view(keys.one(conn, key), now_ns))
+    response.headers["ETag"] = views.key_tag(view)
+    return view

@@ -5,12 +5,13 @@ from collections.abc import AsyncIterator
 from http import HTTPStatus
 from typing import Annotated
 
-from fastapi import APIRouter, Path, Query, Request, Response
+from fastapi import APIRouter, Path, Request, Response
 from fastapi.responses import StreamingResponse
-from sqlalchemy import select
+from sqlalchemy import Connection, select
 
 from cloud.api import problems
 from cloud.api.context import Context, Hub, Operator, Viewer
+from cloud.api.paging import Paged, Slice
 from cloud.api.schemas import ArtefactView
 from cloud.core.byte_ranges import ByteRange, RangeError, asked
 from cloud.errors import TooLongError, UnavailableError, UnknownError
@@ -41,14 +42,15 @@ async def upload(sha256: Digest, request: Request, response: Response, hub: Hub,
 
 
 @router.get("")
-async def all_artefacts(
-    hub: Hub, actor: Viewer, after: str = "", limit: Annotated[int, Query(ge=1, le=1000)] = 100
-) -> list[ArtefactView]:
-    """Uploaded artefacts by digest, those after `after`."""
+async def all_artefacts(hub: Hub, actor: Viewer, page: Paged) -> list[ArtefactView]:
+    """Uploaded artefacts by digest."""
     query = select(artefacts, objects.c.bytes).join(objects, objects.c.sha256 == artefacts.c.sha256)
-    page = query.where(artefacts.c.sha256 > after).order_by(artefacts.c.sha256).limit(limit)
-    rows = await hub.read(lambda conn: conn.execute(page).all())
-    return [ArtefactView.model_validate(row._mapping) for row in rows]
+    order = (artefacts.c.sha256,)
+
+    def look(conn: Connection) -> Slice[ArtefactView]:
+        return page.window.views(conn, query, order, lambda row: ArtefactView.model_validate(row._mapping))
+
+    return page.answer(await hub.read(look))
 
 
 @router.get("/{sha256}")
@@ -71,7 +73,7 @@ async def content(sha256: Digest, request: Request, hub: Hub, actor: Viewer) -> 
     try:
         part = _range(request, headers["ETag"], length)
     except RangeError as error:
-        refused = problems.problem(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, str(error))
+        refused = problems.problem(request, HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, str(error))
         refused.headers["Content-Range"] = f"bytes */{length}"
         return refused
     status = HTTPStatus.OK

@@ -4,12 +4,15 @@ from collections.abc import AsyncIterator, Sequence
 from typing import Annotated, Any
 
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from fastapi.responses import StreamingResponse
 from sqlalchemy import Connection
 
 from cloud.api import views
-from cloud.api.context import Actor, Context, Hub, Operator, Viewer
+from cloud.api.context import Actor, Context, Hub, ScopedOperator, ScopedViewer, Viewer
+from cloud.api.etags import IfMatch, check
+from cloud.api.paging import Paged
+from cloud.api.reaching import selector_in
 from cloud.api.schemas import ClaimRequest, ClaimsRequest, ClaimTerms, DeviceView, RevocationRequest
 from cloud.errors import InvalidError
 from cloud.service import enrolment, revocation
@@ -28,7 +31,7 @@ CLAIMS_AT_ONCE = 200
 
 
 @router.post("/claims", status_code=201)
-async def claim(body: ClaimRequest, hub: Hub, actor: Operator) -> dict[str, Any]:
+async def claim(body: ClaimRequest, hub: Hub, actor: ScopedOperator) -> dict[str, Any]:
     """Announce a device; the answer is its claim file (wire.identity.ClaimFile), shown this once."""
     root = await hub.read(current_root)
     files = await _claim(hub, [body.device], body, actor, root)
@@ -37,7 +40,7 @@ async def claim(body: ClaimRequest, hub: Hub, actor: Operator) -> dict[str, Any]
 
 
 @router.post("/claims/batch", status_code=201, response_class=StreamingResponse)
-async def claim_many(body: ClaimsRequest, hub: Hub, actor: Operator) -> StreamingResponse:
+async def claim_many(body: ClaimsRequest, hub: Hub, actor: ScopedOperator) -> StreamingResponse:
     """Announce many devices; the answer is one claim file a line (JSON lines), in order, each shown this once.
 
     Whoever loses the answer on its way asks again: of the claim files of a device the newest one is good.
@@ -70,12 +73,20 @@ async def _claim(hub: Context, names: Sequence[str], terms: ClaimTerms, actor: A
 
     def change(conn: Connection, now_ns: int) -> Effects:
         for name, token in tokens.items():
+            _may_claim(conn, name, terms, actor)
             new = NewClaim(name, terms.labels, terms.federated, token, terms.replaces)
             enrolment.claim(conn, new, actor.name, now_ns)
         return NOTHING
 
-    await hub.change(change)
+    await hub.change(change, shown_once=True)
     return [_claim_file(hub, name, token, root) for name, token in tokens.items()]
+
+
+def _may_claim(conn: Connection, name: str, terms: ClaimTerms, actor: Actor) -> None:
+    """Neither a device beyond the key's reach, nor one that the claim would put there. Raises ForbiddenError."""
+    said = [labels for labels in (enrolment.labels_of(conn, name), terms.labels) if labels is not None]
+    for labels in said or [{}]:
+        selector_in(actor.reach, labels)
 
 
 def _claim_file(hub: Context, device: str, token: str, root: bytes) -> ClaimFile:
@@ -93,31 +104,50 @@ def _claim_file(hub: Context, device: str, token: str, root: bytes) -> ClaimFile
 
 
 @router.post("/devices/{name}/revoke")
-async def revoke(name: str, body: RevocationRequest, hub: Hub, actor: Operator) -> DeviceView:
+async def revoke(
+    name: str, body: RevocationRequest, hub: Hub, actor: ScopedOperator, response: Response, if_match: IfMatch = None
+) -> DeviceView:
     """Put a device out of the fleet: it is no longer heard, and its connection ends. A new claim brings it back."""
-    await hub.change(lambda conn, now_ns: revocation.revoke(conn, name, body.reason, (actor.name, now_ns), hub.topics))
-    return await device(name, hub, actor)
+
+    def change(conn: Connection, now_ns: int) -> Effects:
+        check(if_match, views.device_tag(views.device_view(conn, name, actor.reach)))
+        return revocation.revoke(conn, name, body.reason, (actor.name, now_ns), hub.topics)
+
+    await hub.change(change)
+    return await device(name, hub, actor, response)
 
 
 @router.post("/devices/{name}/clone-alarm/off")
-async def call_off_clone_alarm(name: str, hub: Hub, actor: Operator) -> DeviceView:
+async def call_off_clone_alarm(
+    name: str, hub: Hub, actor: ScopedOperator, response: Response, if_match: IfMatch = None
+) -> DeviceView:
     """There is no second device under this name (any more)."""
-    await hub.change(lambda conn, now_ns: revocation.call_off_clone_alarm(conn, name, actor.name, now_ns))
-    return await device(name, hub, actor)
+
+    def change(conn: Connection, now_ns: int) -> Effects:
+        check(if_match, views.device_tag(views.device_view(conn, name, actor.reach)))
+        return revocation.call_off_clone_alarm(conn, name, actor.name, now_ns)
+
+    await hub.change(change)
+    return await device(name, hub, actor, response)
 
 
 @router.get("/devices")
 async def devices(
-    hub: Hub, actor: Viewer, selector: Annotated[str, Query(max_length=1000, examples=["arm=left, @online=true"])] = ""
+    hub: Hub,
+    actor: ScopedViewer,
+    page: Paged,
+    selector: Annotated[str, Query(max_length=1000, examples=["arm=left, @online=true"])] = "",
 ) -> list[DeviceView]:
-    """Devices that the selector means; all of them without one. Those that were decommissioned are left out."""
-    return await hub.read(lambda conn: views.device_views(conn, selector=selector))
+    """Devices that the selector means, by name; all of them without one. Those decommissioned are left out."""
+    return page.answer(await hub.read(lambda conn: views.device_views(conn, page.window, actor.reach, selector)))
 
 
 @router.get("/devices/{name}")
-async def device(name: str, hub: Hub, actor: Viewer) -> DeviceView:
+async def device(name: str, hub: Hub, actor: ScopedViewer, response: Response) -> DeviceView:
     """One device with its newest documents."""
-    return await hub.read(lambda conn: views.device_view(conn, name))
+    view = await hub.read(lambda conn: views.device_view(conn, name, actor.reach))
+    response.headers["ETag"] = views.device_tag(view)
+    return view
 
 
 @router.get("/overview")

@@ -7,6 +7,7 @@ from sqlalchemy import Connection, Row, select
 
 from cloud.api import views
 from cloud.api.context import Hub, Operator, Viewer
+from cloud.api.paging import Paged, Slice
 from cloud.api.schemas import DeviceView, GroupRequest, GroupView, Name
 from cloud.service import groups
 from cloud.tables import device_groups
@@ -15,10 +16,13 @@ router = APIRouter(prefix="/groups", tags=["groups"])
 
 
 @router.get("")
-async def all_groups(hub: Hub, actor: Viewer) -> list[GroupView]:
-    """All groups, by name."""
-    query = select(device_groups).order_by(device_groups.c.name)
-    return await hub.read(lambda conn: [_view(conn, row) for row in conn.execute(query).all()])
+async def all_groups(hub: Hub, actor: Viewer, page: Paged) -> list[GroupView]:
+    """Groups by name."""
+
+    def look(conn: Connection) -> Slice[GroupView]:
+        return page.window.views(conn, select(device_groups), (device_groups.c.name,), lambda row: _view(conn, row))
+
+    return page.answer(await hub.read(look))
 
 
 @router.get("/{name}")
@@ -28,9 +32,13 @@ async def one(name: str, hub: Hub, actor: Viewer) -> GroupView:
 
 
 @router.get("/{name}/devices")
-async def members(name: str, hub: Hub, actor: Viewer) -> list[DeviceView]:
-    """Devices that belong to the group now, announced ones included."""
-    return await hub.read(lambda conn: views.device_views(conn, selector=groups.find(conn, name).selector))
+async def members(name: str, hub: Hub, actor: Viewer, page: Paged) -> list[DeviceView]:
+    """Devices that belong to the group now, by name, announced ones included."""
+
+    def look(conn: Connection) -> Slice[DeviceView]:
+        return views.device_views(conn, page.window, selector=groups.find(conn, name).selector)
+
+    return page.answer(await hub.read(look))
 
 
 @router.put("/{name}")

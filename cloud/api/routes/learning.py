@@ -3,7 +3,9 @@
 from fastapi import APIRouter
 
 from cloud.api import views
-from cloud.api.context import Hub, Operator, Viewer
+from cloud.api.context import Hub, ScopedOperator, ScopedViewer
+from cloud.api.paging import Paged
+from cloud.api.reaching import model_in, selector_in
 from cloud.api.schemas import FederatedRequest, FederatedView
 from cloud.service import federated_runs
 from cloud.service.federated_runs import NewRun
@@ -12,8 +14,10 @@ router = APIRouter(prefix="/federated-runs", tags=["federated"])
 
 
 @router.post("", status_code=201)
-async def start(body: FederatedRequest, hub: Hub, actor: Operator) -> FederatedView:
+async def start(body: FederatedRequest, hub: Hub, actor: ScopedOperator) -> FederatedView:
     """Learn on the devices, starting from a released version."""
+    model_in(actor.reach, body.model)
+    selector_in(actor.reach, body.selector)
     new = NewRun(
         id=hub.ids.new(),
         job=hub.ids.new(),
@@ -27,12 +31,12 @@ async def start(body: FederatedRequest, hub: Hub, actor: Operator) -> FederatedV
 
 
 @router.get("")
-async def all_runs(hub: Hub, actor: Viewer) -> list[FederatedView]:
-    """All federated runs."""
-    return await hub.read(views.federated_views)
+async def all_runs(hub: Hub, actor: ScopedViewer, page: Paged) -> list[FederatedView]:
+    """Federated runs, oldest first."""
+    return page.answer(await hub.read(lambda conn: views.federated_views(conn, page.window, actor.reach)))
 
 
 @router.get("/{run}")
-async def one(run: str, hub: Hub, actor: Viewer) -> FederatedView:
+async def one(run: str, hub: Hub, actor: ScopedViewer) -> FederatedView:
     """One federated run with its rounds, its verdict and the version it made."""
-    return await hub.read(lambda conn: views.federated_view(conn, run))
+    return await hub.read(lambda conn: views.federated_view(conn, run, actor.reach))

@@ -1,25 +1,28 @@
 """Rollouts: start, watch, pause, approve, resume, abort, revert."""
 
-from typing import Annotated
-
 import msgspec
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Response
+from sqlalchemy import Connection
 
 from cloud.api import rollout_views as views
-from cloud.api.context import Hub, Operator, Viewer
-from cloud.api.rollout_schemas import GateRequest, MembersView, RolloutRequest, RolloutView
+from cloud.api.context import Hub, ScopedOperator, ScopedViewer
+from cloud.api.etags import IfMatch, check
+from cloud.api.paging import Paged
+from cloud.api.reaching import model_in, selector_in
+from cloud.api.rollout_schemas import GateRequest, MemberView, RolloutRequest, RolloutView
 from cloud.core.rollout import Command, Plan
 from cloud.service import rollouts
+from cloud.service.effects import Effects
 from cloud.service.rollouts import NewRollout
-
-MAX_PAGE = 1_000
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
 
 
 @router.post("", status_code=201)
-async def start(body: RolloutRequest, hub: Hub, actor: Operator) -> RolloutView:
+async def start(body: RolloutRequest, hub: Hub, actor: ScopedOperator, response: Response) -> RolloutView:
     """Start a rollout. 409 names the rollout that still holds a device; 422 the position of a mistake in a gate."""
+    model_in(actor.reach, body.model)
+    selector_in(actor.reach, body.selector)
     new = NewRollout(
         id=hub.ids.new(),
         model=body.model,
@@ -30,39 +33,42 @@ async def start(body: RolloutRequest, hub: Hub, actor: Operator) -> RolloutView:
         plan=_plan(body),
     )
     await hub.change(lambda conn, now_ns: rollouts.create(conn, new, actor.name, now_ns))
-    return await hub.read(lambda conn: views.rollout_view(conn, new.id))
+    return await one(new.id, hub, actor, response)
 
 
 @router.get("")
-async def all_rollouts(hub: Hub, actor: Viewer) -> list[RolloutView]:
-    """All rollouts."""
-    return await hub.read(views.rollout_views)
+async def all_rollouts(hub: Hub, actor: ScopedViewer, page: Paged) -> list[RolloutView]:
+    """Rollouts, oldest first."""
+    return page.answer(await hub.read(lambda conn: views.rollout_views(conn, page.window, actor.reach)))
 
 
 @router.get("/{rollout}")
-async def one(rollout: str, hub: Hub, actor: Viewer) -> RolloutView:
+async def one(rollout: str, hub: Hub, actor: ScopedViewer, response: Response) -> RolloutView:
     """One rollout, wave by wave, with the evidence of its gates."""
-    return await hub.read(lambda conn: views.rollout_view(conn, rollout))
+    view = await hub.read(lambda conn: views.rollout_view(conn, rollout, actor.reach))
+    response.headers["ETag"] = views.rollout_tag(view)
+    return view
 
 
 @router.get("/{rollout}/members")
-async def members(
-    rollout: str,
-    hub: Hub,
-    actor: Viewer,
-    after: Annotated[str, Query(max_length=63)] = "",
-    limit: Annotated[int, Query(ge=1, le=MAX_PAGE)] = 100,
-) -> MembersView:
-    """The devices of a rollout by name, a page at a time."""
-    return await hub.read(lambda conn: views.member_views(conn, rollout, after, limit))
+async def members(rollout: str, hub: Hub, actor: ScopedViewer, page: Paged) -> list[MemberView]:
+    """The devices of a rollout, by name."""
+    return page.answer(await hub.read(lambda conn: views.member_views(conn, rollout, page.window, actor.reach)))
 
 
 @router.post("/{rollout}/{command}")
-async def control(rollout: str, command: Command, hub: Hub, actor: Operator) -> RolloutView:
+async def control(
+    rollout: str, command: Command, hub: Hub, actor: ScopedOperator, response: Response, if_match: IfMatch = None
+) -> RolloutView:
     """Pause; approve the next wave; resume (acknowledges what has been seen so far); abort (keeps what runs); or
     revert (aborts, and brings back what the devices reached ran before)."""
-    await hub.change(lambda conn, now_ns: rollouts.control(conn, rollout, command, actor.name, now_ns))
-    return await hub.read(lambda conn: views.rollout_view(conn, rollout))
+
+    def change(conn: Connection, now_ns: int) -> Effects:
+        check(if_match, views.rollout_tag(views.rollout_view(conn, rollout, actor.reach)))
+        return rollouts.control(conn, rollout, command, actor.name, now_ns)
+
+    await hub.change(change)
+    return await one(rollout, hub, actor, response)
 
 
 def _plan(body: RolloutRequest) -> Plan:

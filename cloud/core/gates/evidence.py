@@ -28,6 +28,9 @@ class Sample:
     def __sub__(self, other: "Sample") -> "Sample":
         return Sample(self.n - other.n, self.total - other.total, self.squares - other.squares)
 
+    def __mul__(self, times: int) -> "Sample":
+        return Sample(self.n * times, self.total * times, self.squares * times)
+
     @property
     def mean(self) -> float:
         """NaN without observations."""

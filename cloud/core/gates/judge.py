@@ -19,7 +19,7 @@ from cloud.core.gates.language import Against, Comparison, GateError, figure, pa
 from cloud.core.gates.sequential import Decision, Errors, Finding, mean_test, ratio_test
 
 _TINY: Final = 1e-9
-MEAN_SAMPLE: Final = 20
+MEAN_SAMPLE: Final = 10
 """Devices that a mean is taken over at least, where a gate does not say."""
 SHARE_MARGIN: Final = 0.05
 OTHER_MARGIN: Final = 0.1
@@ -38,7 +38,7 @@ class Gate:
 
     `indifference`: how far apart good and bad are, in the fact's unit (a share, where ratios are compared); between
     them either answer is right. None: what the expression allows beside "no change", or 5 points, or 10 %.
-    `minimum_sample`: devices needed before it is decided; None: 1 for proportions, 20 for means.
+    `minimum_sample`: devices needed before it is decided; None: 1 for proportions, 10 for means.
     """
 
     expression: str

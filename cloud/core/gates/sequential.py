@@ -6,9 +6,9 @@ when it should not is at most that rate, whenever one looks and whenever one sto
 
 *Means*: the one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (Annals of
 Statistics 52, 2024, proposition B.1), built from count, mean and variance, so that it depends on no order of arrival
-and can be kept as counters. Its error rate is a limit for large samples; so none is decided on fewer than 20 devices
-unless its gate says so, and the deviation counts 1 + 3/n times. `tests/property/test_gate_error_rates.py` measures what
-that leaves: at most the declared rates, up to differences as lopsided as an exponential distribution.
+and can be kept as counters. Its error rate is a limit for large samples; so none is decided on fewer than 10 devices
+unless its gate says so, and the deviation counts for more while n is small. `tests/property/test_gate_error_rates.py`
+measures what that leaves: at most the declared rates, up to differences as lopsided as an exponential distribution.
 """
 
 import math
@@ -19,8 +19,8 @@ from typing import Final
 TUNED_FOR: Final = 50
 """Sample size at which the confidence sequence is tightest."""
 
-CORRECTION: Final = 3.0
-"""A deviation estimated from n devices is too small now and then; it is taken 1 + CORRECTION / n times."""
+CORRECTION: Final = 50.0
+"""A deviation estimated from n devices is too small now and then; it is taken 1 + CORRECTION / n^1.5 times."""
 
 
 class Decision(StrEnum):
@@ -66,7 +66,7 @@ def mean_test(n: int, mean: float, deviation: float, margin: float, errors: Erro
 
     `deviation` is of one observation; `n` the (effective) number of observations.
     """
-    deviation *= 1 + CORRECTION / n
+    deviation *= 1 + CORRECTION / n**1.5
     lowest = mean - deviation * _half_width(n, errors.false_halt)
     highest = mean + deviation * _half_width(n, errors.missed_halt)
     refused, passed = lowest > -margin, highest < 0

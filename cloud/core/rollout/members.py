@@ -4,9 +4,11 @@ The counts of a wave are the sum of what its members add. So they may be kept up
 added before a change and adding what it adds after it; counting from scratch must give the same.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from enum import StrEnum
+from operator import add
 
 from cloud.core.gates.catalogue import COMMIT_RATE, GOLDEN_AGREEMENT
 from cloud.core.gates.evidence import NONE, Sample, observe, observe_control
@@ -63,10 +65,24 @@ class Counts:
     controls: tuple[Sample, ...] = ()
 
     def __add__(self, other: "Counts") -> "Counts":
-        return self._with(other, 1)
+        return Counts(
+            self.planned + other.planned,
+            self.waiting + other.waiting,
+            self.in_flight + other.in_flight,
+            self.committed + other.committed,
+            self.failed + other.failed,
+            self.acknowledged + other.acknowledged,
+            _both(self.samples, other.samples),
+            _both(self.controls, other.controls),
+        )
+
+    def __mul__(self, times: int) -> "Counts":
+        numbers = {name: times * getattr(self, name) for name in NUMBERS}
+        samples = tuple(one * times for one in self.samples)
+        return Counts(**numbers, samples=samples, controls=tuple(one * times for one in self.controls))
 
     def __sub__(self, other: "Counts") -> "Counts":
-        return self._with(other, -1)
+        return self + other * -1
 
     def tally(self, rule: int, control: Sample = NONE) -> Tally:
         """The wave as the rule with this number sees it."""
@@ -78,11 +94,6 @@ class Counts:
             control=control,
         )
 
-    def _with(self, other: "Counts", sign: int) -> "Counts":
-        numbers = {name: getattr(self, name) + sign * getattr(other, name) for name in NUMBERS}
-        samples = _both(self.samples, other.samples, sign)
-        return Counts(**numbers, samples=samples, controls=_both(self.controls, other.controls, sign))
-
 
 NUMBERS = tuple(one.name for one in fields(Counts) if one.name not in ("samples", "controls"))
 """The plain counts."""
@@ -91,7 +102,7 @@ NUMBERS = tuple(one.name for one in fields(Counts) if one.name not in ("samples"
 def counts_of(member: Member, rules: Sequence[Rule]) -> Counts:
     """What one member adds to the counts of its wave."""
     if member.outcome is Outcome.CANCELLED:
-        return Counts(samples=(NONE,) * len(rules), controls=(NONE,) * len(rules))
+        return empty(rules)
     succeeded = member.outcome is Outcome.SUCCEEDED
     now = _measured(member)
     waiting = member.status is Status.WAITING
@@ -107,13 +118,31 @@ def counts_of(member: Member, rules: Sequence[Rule]) -> Counts:
     )
 
 
-def count(members: Iterable[Member], rules: Sequence[Rule], waves: int) -> tuple[Counts, ...]:
-    """The counts of every wave, from scratch."""
-    empty = Counts(samples=(NONE,) * len(rules), controls=(NONE,) * len(rules))
-    totals = [empty] * waves
+def count(members: Iterable[Member], rules: Sequence[Rule]) -> dict[int, Counts]:
+    """The counts of every wave that has members. Those that are alike are looked at once."""
+    alike: Counter[tuple[Hashable, ...]] = Counter()
+    example: dict[tuple[Hashable, ...], Member] = {}
     for member in members:
-        totals[member.wave] += counts_of(member, rules)
-    return tuple(totals)
+        key = _key(member)
+        alike[key] += 1
+        example.setdefault(key, member)
+    totals: dict[int, Counts] = {}
+    for key, number in alike.items():
+        member = example[key]
+        totals[member.wave] = totals.get(member.wave, Counts()) + counts_of(member, rules) * number
+    return totals
+
+
+def empty(rules: Sequence[Rule]) -> Counts:
+    """The counts of a wave without members."""
+    return Counts(samples=(NONE,) * len(rules), controls=(NONE,) * len(rules))
+
+
+def _key(member: Member) -> tuple[Hashable, ...]:
+    """All that counts depend on."""
+    figures = (tuple(kind.items()) for kind in (member.now, member.before, member.control))
+    golden = (member.golden_matched, member.golden_total)
+    return (member.wave, member.status, member.outcome, member.acknowledged, *golden, *figures)
 
 
 def _measured(member: Member) -> dict[str, float]:
@@ -127,7 +156,6 @@ def _measured(member: Member) -> dict[str, float]:
     return {**member.now, **golden, COMMIT_RATE: float(succeeded)}
 
 
-def _both(left: tuple[Sample, ...], right: tuple[Sample, ...], sign: int) -> tuple[Sample, ...]:
-    if not left or not right:
-        return left or tuple(one if sign > 0 else NONE - one for one in right)
-    return tuple(a + b if sign > 0 else a - b for a, b in zip(left, right, strict=True))
+def _both(left: tuple[Sample, ...], right: tuple[Sample, ...]) -> tuple[Sample, ...]:
+    """Rule by rule; counts that have none yet add nothing."""
+    return tuple(map(add, left, right)) if left and right else left or right

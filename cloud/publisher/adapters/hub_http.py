@@ -9,6 +9,7 @@ import msgspec
 from cloud.publisher.ports import HubRefusalError, HubTrust, HubUnreachableError
 from cloud.publisher.request import SigningRequest
 
+API = "/api/v1"
 TIMEOUT_S = 10.0
 MAX_REASON = 500
 
@@ -19,7 +20,7 @@ class HttpHub:
     def __init__(self, base_url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
         headers = {"Authorization": f"Bearer {key}"}
         self._http = httpx.Client(
-            base_url=f"{base_url.rstrip('/')}/api/v1", headers=headers, timeout=TIMEOUT_S, transport=transport
+            base_url=f"{base_url.rstrip('/')}{API}", headers=headers, timeout=TIMEOUT_S, transport=transport
         )
 
     def close(self) -> None:
@@ -28,11 +29,16 @@ class HttpHub:
 
     def pending(self) -> Sequence[SigningRequest]:
         """Versions that wait, oldest first."""
-        answer = self._send("GET", "/signing-requests?state=pending")
-        try:
-            return msgspec.json.decode(answer, type=list[SigningRequest])
-        except msgspec.DecodeError as error:
-            raise HubRefusalError(f"the hub's list of signing requests makes no sense: {error}") from error
+        found: list[SigningRequest] = []
+        path = "/signing-requests?state=pending"
+        while path:
+            answer = self._accepted("GET", path)
+            try:
+                found += msgspec.json.decode(answer.content, type=list[SigningRequest])
+            except msgspec.DecodeError as error:
+                raise HubRefusalError(f"the hub's list of signing requests makes no sense: {error}") from error
+            path = answer.links.get("next", {}).get("url", "").removeprefix(API)
+        return found
 
     def trust(self) -> HubTrust:
         """What the hub's repository shows."""
@@ -60,10 +66,13 @@ class HttpHub:
         self._send("POST", f"/signing-requests/{request}/refusal", {"reason": reason})
 
     def _send(self, method: str, path: str, body: object = None) -> bytes:
+        return self._accepted(method, path, body).content
+
+    def _accepted(self, method: str, path: str, body: object = None) -> httpx.Response:
         answer = self._request(method, path, body)
         if not answer.is_success:
             raise HubRefusalError(f"{method} {path}: {answer.status_code} {_reason(answer)}")
-        return answer.content
+        return answer
 
     def _request(self, method: str, path: str, body: object = None) -> httpx.Response:
         try:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 
 from cloud.core.gates.evidence import Sample
 from cloud.core.gates.judge import rules
-from cloud.core.rollout.members import NUMBERS, Counts, Member, Status, count, counts_of
+from cloud.core.rollout.members import NUMBERS, Counts, Member, Status, count, empty
 from cloud.service.rollouts.plans import plan_of
 from cloud.tables import members, rollout_waves
 from wire.messages import Outcome
@@ -23,17 +23,17 @@ Change = tuple[Row[Any], Mapping[str, Any]]
 
 def member_of(row: Row[Any], changes: Mapping[str, Any] | None = None) -> Member:
     """The facts in a member's row, as they are or after `changes`."""
-    values = {**row._mapping, **(changes or {})}
-    figures = values["figures"]
+    values: dict[str, Any] = {**row._mapping, **(changes or {})}
+    figures, outcome = values["figures"], values["outcome"]
     return Member(
-        device=values["device"],
-        wave=values["wave"],
-        place=values["place"],
-        group=values["label_group"],
+        device=row.device,
+        wave=row.wave,
+        place=row.place,
+        group=row.label_group,
         status=Status(values["status"]),
         due_ns=values["due_ns"],
         attempt=values["attempt"],
-        outcome=None if values["outcome"] is None else Outcome(values["outcome"]),
+        outcome=None if outcome is None else Outcome(outcome),
         acknowledged=values["acknowledged"],
         golden_matched=values["golden_matched"],
         golden_total=values["golden_total"],
@@ -49,10 +49,7 @@ def enter(conn: Connection, rollout: Row[Any], newcomers: Sequence[Mapping[str, 
         return
     conn.execute(insert(members), [{"rollout": rollout.id, **one} for one in newcomers])
     asked = rules(plan_of(rollout).gates)
-    added: dict[int, Counts] = defaultdict(Counts)
-    for one in newcomers:
-        added[one["wave"]] += counts_of(Member(one["device"], one["wave"]), asked)
-    _add(conn, rollout, added, ended_ns=None)
+    _add(conn, rollout, count((Member(one["device"], one["wave"]) for one in newcomers), asked), ended_ns=None)
 
 
 def leave(conn: Connection, rollout: Row[Any], gone: Sequence[Row[Any]]) -> None:
@@ -60,9 +57,7 @@ def leave(conn: Connection, rollout: Row[Any], gone: Sequence[Row[Any]]) -> None
     if not gone:
         return
     asked = rules(plan_of(rollout).gates)
-    taken: dict[int, Counts] = defaultdict(Counts)
-    for row in gone:
-        taken[row.wave] -= counts_of(member_of(row), asked)
+    taken = {wave: one * -1 for wave, one in count((member_of(row) for row in gone), asked).items()}
     names = [row.device for row in gone]
     conn.execute(delete(members).where(members.c.rollout == rollout.id, members.c.device.in_(names)))
     _add(conn, rollout, taken, ended_ns=None)
@@ -71,19 +66,21 @@ def leave(conn: Connection, rollout: Row[Any], gone: Sequence[Row[Any]]) -> None
 def change(conn: Connection, rollout: Row[Any], changes: Sequence[Change], now_ns: int) -> None:
     """Change members and counts."""
     asked = rules(plan_of(rollout).gates)
-    added: dict[int, Counts] = defaultdict(Counts)
+    before = [member_of(row) for row, _ in changes]
+    after = [member_of(row, values) for row, values in changes]
+    ended = any(
+        one.status is Status.ENDED and was.status is not Status.ENDED for was, one in zip(before, after, strict=True)
+    )
     columns: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
-    ended = False
     for row, values in changes:
-        before, after = member_of(row), member_of(row, values)
-        added[before.wave] += counts_of(after, asked) - counts_of(before, asked)
-        ended |= before.status is not Status.ENDED and after.status is Status.ENDED
         columns[tuple(sorted(values))].append({"of": row.device, **{f"new_{name}": values[name] for name in values}})
     for names, rows in columns.items():
         here = (members.c.rollout == rollout.id) & (members.c.device == bindparam("of"))
         new: dict[str, Any] = {name: bindparam(f"new_{name}", type_=members.c[name].type) for name in names}
         conn.execute(update(members).where(here).values(**new), rows)
-    _add(conn, rollout, added, ended_ns=now_ns if ended else None)
+    added, gone = count(after, asked), count(before, asked)
+    difference = {wave: added[wave] - gone[wave] for wave in added}
+    _add(conn, rollout, difference, ended_ns=now_ns if ended else None)
 
 
 def waves_of(conn: Connection, rollout: Row[Any]) -> tuple[tuple[Counts, ...], tuple[int, ...]]:
@@ -105,7 +102,8 @@ def recount(conn: Connection, rollout: Row[Any]) -> tuple[Counts, ...]:
     """Count every member, and store that."""
     asked = rules(plan_of(rollout).gates)
     rows = conn.execute(select(members).where(members.c.rollout == rollout.id)).all()
-    counts = count((member_of(row) for row in rows), asked, len(rollout.plan["waves"]))
+    counted = count((member_of(row) for row in rows), asked)
+    counts = tuple(empty(asked) + counted.get(wave, Counts()) for wave in range(len(rollout.plan["waves"])))
     ended = {row.wave: row.finished_ns or 0 for row in sorted(rows, key=lambda row: row.finished_ns or 0)}
     conn.execute(delete(rollout_waves).where(rollout_waves.c.rollout == rollout.id))
     stored = [_row(rollout.id, wave, one) | {"ended_ns": ended.get(wave, 0)} for wave, one in enumerate(counts)]

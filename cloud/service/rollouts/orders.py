@@ -62,7 +62,8 @@ def control(conn: Connection, rollout: str, command: Command, actor: str, now_ns
         _cancel_waiting(conn, row, now_ns)
     said = "" if target is RolloutState.RUNNING else f"{command} by {actor}"
     set_state(conn, rollout, target, said, now_ns)
-    audit.record(conn, now_ns, actor, (f"rollout.{command}", rollout))
+    states = {"before": {"state": row.state}, "after": {"state": target}}
+    audit.record(conn, now_ns, actor, (f"rollout.{command}", rollout), **states)
     if command is Command.REVERT:
         _revert(conn, row, actor, now_ns)
     return wake(Wake.ROLLOUTS, Wake.BLOBS)

@@ -141,7 +141,7 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
     here = (versions.c.model == row.model) & (versions.c.version == row.version)
     release = msgspec.convert(conn.execute(select(versions.c.release_ref).where(here)).scalar_one(), ObjectRef)
     waiting = (members.c.rollout == row.id) & members.c.device.in_(sorted(variants))
-    runs = _running(conn, row.slot, variants)
+    runs, shortcuts = _running(conn, row.slot, variants), deltas.offered(conn, variants, row.slot)
     wanted, changes = {}, []
     for member in conn.execute(select(members).where(waiting)).all():
         variant = variants[member.device]
@@ -159,14 +159,13 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
             variant=variant.name,
             sha256=variant.file.sha256,
             release=release,
-            deltas=deltas.offered(conn, member.device, row.slot, variant.file.sha256),
+            deltas=shortcuts.get((member.device, variant.file.sha256), ()),
             execution=execution,
         )
         due_ns = machine.overdue_ns(plan, now_ns)
         told = {"execution": execution.id, "assigned_ns": now_ns, "status": Status.IN_FLIGHT, "due_ns": due_ns}
         changes.append((member, {**told, "measured": False, "previous": runs.get(member.device, member.previous)}))
-    for device, slot in wanted.items():
-        director.assign(conn, device, slot, means.seal, now_ns)
+    director.assign(conn, wanted, means.seal, now_ns)
     ledger.change(conn, row, changes, now_ns)
 
 

@@ -1,0 +1,1 @@
+"""What `bench.gates` is made of: synthetic fleets whose truth is known, our gates, and the fixed rules of others."""

@@ -1,0 +1,89 @@
+"""How much a request may send, and what every answer tells browsers and proxies. Checked before any route sees it."""
+
+from collections.abc import Callable
+from http import HTTPStatus
+from typing import Final
+
+from fastapi import Request
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from wire.release import MAX_OBJECT_BYTES
+
+MAX_BODY_BYTES: Final = 3 * 1024 * 1024
+"""Room for the largest trust metadata (`wire.trust.MAX_TARGETS_BYTES`) in base64."""
+MAX_HEADER_BYTES: Final = 16 * 1024
+"""All headers of a request together: no Range with thousands of parts gets in."""
+
+_ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
+API: Final = "/api/"
+UPLOADS: Final = "/api/v1/artefacts/"
+"""Bodies of these paths are files, taken part by part."""
+
+
+class Bounds:
+    """ASGI middleware: too much in headers is refused with 431, too much in a body with 413, announced or not."""
+
+    def __init__(self, app: ASGIApp, refuse: Callable[[Request, int, str], Response]) -> None:
+        self._app = app
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Refuse, or count while the body comes in."""
+        if scope["type"] != "http" or not scope["path"].startswith(API):
+            await self._app(scope, receive, send)
+            return
+        careful = _marked(send)
+        if (refusal := self._too_much(scope)) is not None:
+            await refusal(scope, receive, careful)
+        else:
+            await self._app(scope, _counted(receive, _most(scope)), careful)
+
+    def _too_much(self, scope: Scope) -> Response | None:
+        if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
+            status, what = HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE, f"headers may have {MAX_HEADER_BYTES} bytes"
+        elif _announced_bytes(scope) > _most(scope):
+            status, what = HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {_most(scope)} bytes"
+        else:
+            return None
+        return self._refuse(Request(scope), status, what)
+
+
+def _most(scope: Scope) -> int:
+    """An upload may be as long as an object."""
+    return MAX_OBJECT_BYTES if scope["path"].startswith(UPLOADS) else MAX_BODY_BYTES
+
+
+def _announced_bytes(scope: Scope) -> int:
+    said = Headers(scope=scope).get("content-length", "")
+    return int(said) if said.isascii() and said.isdigit() else 0
+
+
+def _counted(receive: Receive, most: int) -> Receive:
+    taken = 0
+
+    async def counted() -> Message:
+        nonlocal taken
+        message = await receive()
+        taken += len(message.get("body", b""))
+        if taken > most:
+            raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {most} bytes")
+        return message
+
+    return counted
+
+
+def _marked(send: Send) -> Send:
+    """Answers are for who asked, and are what they say they are."""
+
+    async def marked(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            headers = MutableHeaders(scope=message)
+            for name, value in _ALWAYS.items():
+                headers[name] = value
+            headers.setdefault("Cache-Control", "no-store")
+        await send(message)
+
+    return marked

@@ -1,0 +1,102 @@
+"""API keys: made, found by their digest, listed and revoked. What is kept of a key cannot be used as one.
+
+Some administrator's key that neither expires nor is bounded always stays, so that nobody locks himself out.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import Connection, Row, func, insert, select, update
+
+from cloud.core.identity import KeyState, Role, digest, key_state
+from cloud.core.reach import EVERYTHING, Reach
+from cloud.errors import ConflictError, InvalidError, UnknownError
+from cloud.service import audit
+from cloud.tables import api_keys
+
+USED_STEP_NS = 300 * 1_000_000_000
+"""How exactly it is kept when a key was last used: reading must not cost a write each time."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewKey:
+    """A key that somebody asks for. None = no end, and the hub's own rate."""
+
+    name: str
+    role: Role
+    reach: Reach = EVERYTHING
+    life_s: int | None = None
+    requests_per_s: float | None = None
+
+
+def make(conn: Connection, new: NewKey, key: str, actor: str, now_ns: int) -> None:
+    """Enter `key`. Raises ConflictError when a key of this name is in use, InvalidError for a bounded administrator."""
+    if new.role is Role.ADMIN and new.reach.bounded:
+        raise InvalidError("an administrator's key reaches everything: leave out labels and models")
+    taken = select(api_keys.c.id).where(api_keys.c.name == new.name, api_keys.c.revoked_ns.is_(None))
+    if (holder := conn.scalar(taken)) is not None:
+        raise ConflictError(f"key {holder} is called {new.name!r} already: revoke it first, or choose another name")
+    terms = {
+        "name": new.name,
+        "role": new.role,
+        "reach": _document(new.reach),
+        "requests_per_s": new.requests_per_s,
+        "expires_ns": None if new.life_s is None else now_ns + new.life_s * 1_000_000_000,
+    }
+    conn.execute(insert(api_keys).values(sha256=digest(key), created_ns=now_ns, **terms))
+    audit.record(conn, now_ns, actor, ("key.create", new.name), after=terms)
+
+
+def first(conn: Connection, key: str, now_ns: int) -> None:
+    """The administrator's key that a new hub begins with."""
+    make(conn, NewKey("admin", Role.ADMIN), key, audit.HUB, now_ns)
+
+
+def find(conn: Connection, sha256: str) -> Row[Any] | None:
+    """What is known of the key with this digest."""
+    return conn.execute(select(api_keys).where(api_keys.c.sha256 == sha256)).one_or_none()
+
+
+def used(conn: Connection, sha256: str, now_ns: int) -> None:
+    """Note that the key was used."""
+    conn.execute(update(api_keys).where(api_keys.c.sha256 == sha256).values(used_ns=now_ns))
+
+
+def revoke(conn: Connection, key: str, actor: str, now_ns: int) -> None:
+    """End the key with this id at once. Repeating it changes nothing. Raises UnknownError, ConflictError."""
+    row = one(conn, key)
+    if row.revoked_ns is not None:
+        return
+    if _keeps_the_door(row) and conn.scalar(select(func.count()).where(_lasting_admins())) == 1:
+        raise ConflictError(f"{row.name!r} is the last administrator's key without an end: make another one first")
+    state = key_state(row.expires_ns, row.revoked_ns, now_ns)
+    conn.execute(update(api_keys).where(api_keys.c.id == key).values(revoked_ns=now_ns))
+    states = {"before": {"state": state}, "after": {"state": KeyState.REVOKED}}
+    audit.record(conn, now_ns, actor, ("key.revoke", row.name), **states, id=key)
+
+
+def one(conn: Connection, key: str) -> Row[Any]:
+    """The key with this id. Raises UnknownError."""
+    row = conn.execute(select(api_keys).where(api_keys.c.id == key)).one_or_none()
+    if row is None:
+        raise UnknownError(f"there is no key {key!r}")
+    return row
+
+
+def reach_of(row: Row[Any]) -> Reach:
+    """How far the key of this row reaches."""
+    if row.reach is None:
+        return EVERYTHING
+    return Reach(row.reach["labels"], frozenset(row.reach["models"]))
+
+
+def _document(reach: Reach) -> dict[str, Any] | None:
+    return {"labels": dict(reach.labels), "models": sorted(reach.models)} if reach.bounded else None
+
+
+def _lasting_admins() -> Any:
+    return (api_keys.c.role == Role.ADMIN) & api_keys.c.revoked_ns.is_(None) & api_keys.c.expires_ns.is_(None)
+
+
+def _keeps_the_door(row: Row[Any]) -> bool:
+    return row.role == Role.ADMIN and row.expires_ns is None

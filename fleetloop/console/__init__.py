@@ -1,0 +1,6 @@
+"""The operator's commands: `fleetloop devices | groups | models | rollouts | access | audit`, `plan` and `apply`.
+
+They speak to a hub through `fleetloop.client` alone. Where the hub is and which key to use is said by `--url` and
+`--api-key-file`, or by FLEETLOOP_URL and FLEETLOOP_API_KEY_FILE. Tables are for people; `--json` prints what the API
+said.
+"""

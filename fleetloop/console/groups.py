@@ -1,0 +1,53 @@
+"""`fleetloop groups`: a selector under a name."""
+
+from typing import Annotated
+
+import typer
+
+from fleetloop.console.session import HubCommand, session
+
+app = typer.Typer(help="Groups: selectors under a name, evaluated live.", no_args_is_help=True)
+
+
+@app.command("list", cls=HubCommand)
+def list_groups(context: typer.Context) -> None:
+    """All groups."""
+    here = session(context)
+    with here.hub() as hub:
+        columns = {
+            "GROUP": lambda one: one["name"],
+            "DEVICES": lambda one: one["devices"],
+            "SELECTOR": lambda one: one["selector"],
+            "DESCRIPTION": lambda one: one["description"],
+        }
+        here.table(hub.groups(), columns)
+
+
+@app.command("devices", cls=HubCommand)
+def devices(context: typer.Context, name: str) -> None:
+    """Devices that belong to a group now."""
+    here = session(context)
+    with here.hub() as hub:
+        columns = {"DEVICE": lambda one: one["name"], "LABELS": lambda one: one["labels"]}
+        here.table(hub.group_devices(name), columns)
+
+
+@app.command("set", cls=HubCommand)
+def put(
+    context: typer.Context,
+    name: str,
+    selector: Annotated[str, typer.Argument(help='Such as "hall=3, role in (learner, tester), !broken".')],
+    description: str = "",
+) -> None:
+    """Make a group, or give it another selector."""
+    with session(context).hub() as hub:
+        made = hub.put_group(name, selector, description)
+        session(context).say(f"group {name} has {made['devices']} devices", made)
+
+
+@app.command("remove", cls=HubCommand)
+def remove(context: typer.Context, name: str) -> None:
+    """Forget a group; its devices stay as they are."""
+    with session(context).hub() as hub:
+        hub.remove_group(name)
+        session(context).say(f"group {name} is gone", {"name": name})

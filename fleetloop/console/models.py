@@ -1,0 +1,59 @@
+"""`fleetloop models`: models, their versions, and training the next one."""
+
+from typing import Annotated
+
+import typer
+
+from fleetloop.console.devices import moment
+from fleetloop.console.session import HubCommand, session
+
+app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
+
+
+@app.command("list", cls=HubCommand)
+def list_models(context: typer.Context) -> None:
+    """All models."""
+    here = session(context)
+    with here.hub() as hub:
+        columns = {
+            "MODEL": lambda one: one["name"],
+            "WORKLOAD": lambda one: one["workload"],
+            "LAST VERSION": lambda one: one["last_version"],
+        }
+        here.table(hub.models(), columns)
+
+
+@app.command("versions", cls=HubCommand)
+def versions(context: typer.Context, model: str) -> None:
+    """All versions of a model."""
+    here = session(context)
+    with here.hub() as hub:
+        columns = {
+            "VERSION": lambda one: one["version"],
+            "STATE": lambda one: one["state"],
+            "VARIANT": lambda one: one["chosen"],
+            "PARENT": lambda one: one["parent_version"],
+            "MADE": lambda one: moment(one["created_ns"]),
+            "REASON": lambda one: one["reason"],
+        }
+        here.table(hub.versions(model), columns)
+
+
+@app.command("show", cls=HubCommand)
+def show(context: typer.Context, model: str, version: int) -> None:
+    """One version with its release and model card."""
+    with session(context).hub() as hub:
+        session(context).document(hub.version(model, version))
+
+
+@app.command("train", cls=HubCommand)
+def train(
+    context: typer.Context,
+    model: str,
+    workload: Annotated[str, typer.Option(help="A registered name, or module:attribute.")],
+    seed: int = 0,
+) -> None:
+    """Train the next version."""
+    with session(context).hub() as hub:
+        job = hub.create_job(model, workload=workload, seed=seed)
+        session(context).say(f"job {job['id']} trains {model}", job)

@@ -1,0 +1,124 @@
+"""One command's hub and output. Every command takes the same four options, so they are added in one place."""
+
+import json
+import os
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import click
+import typer
+from rich.console import Console
+from rich.table import Table
+from typer.core import TyperCommand
+
+from fleetloop.client import HubClient, Json
+from wire.errors import MalformedError
+
+DEFAULT_URL = "http://127.0.0.1:8600"
+SECOND_NS = 1_000_000_000
+
+
+@dataclass
+class Session:
+    """What a command works with."""
+
+    url: str
+    api_key_file: str
+    ca_file: str
+    json: bool
+    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+
+    def hub(self) -> HubClient:
+        """The API with the rights of the key in the file. Raises MalformedError."""
+        if not self.api_key_file:
+            raise MalformedError("api_key_file is not set: name a file with an API key, or set FLEETLOOP_API_KEY_FILE")
+        try:
+            key = Path(self.api_key_file).read_text(errors="replace").strip()
+        except OSError as error:
+            raise MalformedError(f"api_key_file {self.api_key_file}: {error.strerror}") from error
+        if not (key.isascii() and key.isprintable() and key):
+            raise MalformedError(f"api_key_file {self.api_key_file} holds no API key (one line, flk_...)")
+        return HubClient(self.url, key, ca_file=self.ca_file)
+
+    def table(self, rows: Sequence[Json], columns: Mapping[str, Callable[[Json], object]]) -> None:
+        """A table for people, or the rows as they are."""
+        if self.json:
+            self.document(rows)
+            return
+        table = Table(*columns, box=None, header_style="bold", pad_edge=False)
+        for row in rows:
+            table.add_row(*(_text(cell(row)) for cell in columns.values()))
+        self.out.print(table)
+
+    def document(self, document: Any) -> None:
+        """One JSON document."""
+        print(json.dumps(document, indent=2, ensure_ascii=False))
+
+    def line(self, document: Any) -> str:
+        """One JSON document in one line."""
+        return json.dumps(document, ensure_ascii=False)
+
+    def say(self, text: str, document: Any) -> None:
+        """A line for people, or the document."""
+        if self.json:
+            self.document(document)
+        else:
+            self.out.print(text, markup=False)
+
+
+class HubCommand(TyperCommand):
+    """A command that speaks to a hub: `context.obj` is its Session."""
+
+    def __init__(self, *arguments: Any, **options: Any) -> None:
+        super().__init__(*arguments, **options)
+        self.params += [
+            click.Option(["--url"], default=DEFAULT_URL, envvar="FLEETLOOP_URL", show_default=True, help="The hub."),
+            click.Option(
+                ["--api-key-file"], default="", envvar="FLEETLOOP_API_KEY_FILE", help="File that holds an API key."
+            ),
+            click.Option(
+                ["--ca-file"], default="", envvar="FLEETLOOP_CA_FILE", help="Authority (PEM) of the hub's certificate."
+            ),
+            click.Option(["--json", "as_json"], is_flag=True, help="Print what the API said, as JSON."),
+        ]
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run it with its session."""
+        taken = [ctx.params.pop(name) for name in ("url", "api_key_file", "ca_file", "as_json")]
+        ctx.obj = Session(*taken)
+        return super().invoke(ctx)
+
+
+def session(context: typer.Context) -> Session:
+    """The session of the command that runs."""
+    found: Session = context.obj
+    return found
+
+
+def pairs(texts: Sequence[str]) -> dict[str, str]:
+    """`name=value` as a mapping. Raises MalformedError."""
+    for text in texts:
+        if "=" not in text:
+            raise MalformedError(f"{text!r}: write it as name=value")
+    return dict(text.split("=", 1) for text in texts)
+
+
+def write_secret(path: Path, text: str) -> None:
+    """A new file for its owner only. Raises MalformedError when there is one already."""
+    try:
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(text + "\n")
+    except OSError as error:
+        raise MalformedError(f"{path}: {error.strerror}; a secret is never written over another file") from error
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "-"
+    if isinstance(value, Mapping):
+        return " ".join(f"{name}={one}" for name, one in sorted(value.items())) or "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    return str(value)

@@ -1,0 +1,237 @@
+"""The operator's commands against a real server: what they print, what they leave behind and how they end."""
+
+import asyncio
+import json
+import os
+import stat
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from fleetloop.cli import NOUNS, main
+from fleetloop.console.exits import Exit
+from tests.api_world import ROLES, app_of
+from tests.clients import free_port
+from tests.hub_world import MODEL, World, add_key
+from tests.live_server import serving
+
+
+@dataclass
+class Desk:
+    """A hub that answers, and somebody who types."""
+
+    world: World
+    url: str
+    directory: Path
+    capture: pytest.CaptureFixture[str]
+
+    def type(self, *words: str, role: str = "admin", url: str = "") -> int:
+        """Run `fleetloop WORDS`."""
+        key = self.directory / f"{role}.key"
+        return main([*words, "--url", url or self.url, "--api-key-file", str(key)])
+
+    def ask(self, *words: str) -> Any:
+        """The JSON that a command prints."""
+        self.capture.readouterr()
+        assert self.type(*words, "--json") == Exit.DONE
+        return json.loads(self.capture.readouterr().out)
+
+
+@pytest.fixture
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
+    """A fresh hub with a device, and a key file for each role."""
+    world = World(tmp_path)
+
+    async def quick(ns: int) -> None:
+        await asyncio.sleep(0.02)
+
+    async def prepare() -> None:
+        await world.__aenter__()
+        await world.enrol("p01", hall="3")
+        for role in ROLES:
+            await add_key(world, f"flk_{role}", role)
+            (tmp_path / f"{role}.key").write_text(f"flk_{role}\n")
+
+    asyncio.run(prepare())
+    world.clock.sleep = quick  # type: ignore[method-assign]
+    with serving(app_of(world)) as url:
+        yield Desk(world, url, tmp_path, capsys)
+    asyncio.run(world.__aexit__())
+
+
+def release(desk: Desk) -> None:
+    """Version 1 of the model is there and signed."""
+    assert desk.type("models", "train", MODEL, "--workload", "watch") == Exit.DONE
+
+    async def go_on() -> None:
+        await desk.world.train()
+        (request,) = await desk.world.store.read(_requests)
+        await desk.world.sign(request)
+
+    asyncio.run(go_on())
+    desk.capture.readouterr()
+
+
+def test_tables_for_people_and_json_for_scripts(desk: Desk) -> None:
+    """The same rows either way."""
+    assert desk.type("devices", "list") == Exit.DONE
+    table = desk.capture.readouterr().out
+    assert "p01" in table
+    assert "hall=3" in table
+    assert [one["name"] for one in desk.ask("devices", "list")] == ["p01"]
+    assert desk.ask("devices", "show", "p01")["labels"] == {"hall": "3"}
+    assert desk.ask("access", "me")["role"] == "admin"
+
+
+def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:
+    """A group is what its selector means at the moment."""
+    assert desk.type("groups", "set", "hall-4", "hall=4") == Exit.DONE
+    assert desk.ask("groups", "devices", "hall-4") == []
+    assert desk.type("devices", "label", "p01", "hall=4", "old-") == Exit.DONE
+    assert [one["name"] for one in desk.ask("groups", "devices", "hall-4")] == ["p01"]
+    assert [one["devices"] for one in desk.ask("groups", "list")] == [1]
+    assert [one["name"] for one in desk.ask("devices", "list", "--selector", "hall=3")] == []
+    assert desk.type("devices", "hold", "p01", "--reason", "being measured") == Exit.DONE
+    assert desk.type("devices", "release", "p01") == Exit.DONE
+    assert desk.type("groups", "remove", "hall-4") == Exit.DONE
+    assert desk.ask("groups", "list") == []
+
+
+def test_every_command_explains_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    """`--help` works without a hub and ends with 0."""
+    for noun in NOUNS:
+        assert main([noun, "--help"]) == Exit.DONE
+        assert "Usage" in capsys.readouterr().out
+
+
+def test_exit_codes_say_what_went_wrong(desk: Desk) -> None:
+    """One for each kind of refusal; the reason is on standard error, nothing on standard output."""
+    nowhere = f"http://127.0.0.1:{free_port()}"
+    (desk.directory / "wrong.key").write_text("flk_wrong\n")
+    for code, words, more in (
+        (Exit.UNKNOWN, ("devices", "show", "nobody"), {}),
+        (Exit.DENIED, ("access", "list"), {"role": "operator"}),
+        (Exit.DENIED, ("devices", "list"), {"role": "wrong"}),
+        (Exit.UNREACHABLE, ("devices", "list"), {"url": nowhere}),
+        (Exit.USAGE, ("devices", "list"), {"role": "missing"}),
+        (Exit.USAGE, ("devices", "list"), {"url": "http://hub.example.org"}),
+        (Exit.USAGE, ("rollouts", "start", "m", "1", "--wave", "many"), {}),
+        (Exit.USAGE, ("rollouts", "start", "m", "0", "--wave", "1"), {}),
+        (Exit.USAGE, ("devices", "destroy"), {}),
+        (Exit.CONFLICT, ("access", "create", "admin", "--role", "viewer", "--out", str(desk.directory / "k")), {}),
+    ):
+        assert desk.type(*words, **more) == code, words
+        said = desk.capture.readouterr()
+        assert (said.out, bool(said.err)) == ("", True), words
+    assert not (desk.directory / "k").exists()
+
+
+def test_secrets_go_into_files_for_their_owner_only(desk: Desk) -> None:
+    """Keys and claim files; neither is printed, neither is written over another file."""
+    key, claims = desk.directory / "ci.key", desk.directory
+    words = ("access", "create", "ci", "--role", "operator", "--label", "hall=3", "--days", "30", "--out", str(key))
+    assert desk.type(*words) == Exit.DONE
+    assert desk.type("devices", "claim", "p02", "--directory", str(claims), "--label", "hall=3", role="ci") == Exit.DONE
+    said = desk.capture.readouterr()
+    secret, token = key.read_text().strip(), json.loads((claims / "p02.json").read_text())["token"]
+    assert secret.startswith("flk_")
+    for file in (key, claims / "p02.json"):
+        assert stat.S_IMODE(os.stat(file).st_mode) == 0o600
+    assert secret not in said.out + said.err
+    assert token not in said.out + said.err
+    assert desk.type(*words) == Exit.USAGE
+    (made,) = [one for one in desk.ask("access", "list") if one["name"] == "ci"]
+    assert (made["labels"], made["state"], made["expires_ns"] is not None) == ({"hall": "3"}, "usable", True)
+    assert desk.type("access", "revoke", made["id"]) == Exit.DONE
+    assert desk.type("devices", "list", role="ci") == Exit.DENIED
+
+
+def test_a_rollout_is_started_steered_and_watched_to_its_end(desk: Desk) -> None:
+    """`watch` follows every change and ends with 0 because it succeeded; what was done is in the audit trail."""
+    release(desk)
+    made = desk.ask("rollouts", "start", MODEL, "1", "--wave", "100%", "--select", "hall=3")
+    assert desk.type("rollouts", "pause", made["id"]) == Exit.DONE
+    assert "paused" in desk.capture.readouterr().out
+    assert desk.type("rollouts", "resume", made["id"]) == Exit.DONE
+    ended: list[int] = []
+    watcher = threading.Thread(target=lambda: ended.append(desk.type("rollouts", "watch", made["id"])))
+    watcher.start()
+
+    async def go_on() -> None:
+        await desk.world.tick()
+        await desk.world.report("p01")
+        await desk.world.tick()
+
+    asyncio.run(go_on())
+    watcher.join(30)
+    assert ended == [Exit.DONE]
+    assert "succeeded" in desk.capture.readouterr().out
+    assert desk.ask("rollouts", "members", made["id"])[0]["outcome"] == "succeeded"
+    assert desk.type("audit", "list", "--action", "rollout.pause", "--json") == Exit.DONE
+    assert json.loads(desk.capture.readouterr().out)["subject"] == made["id"]
+
+
+def test_watching_a_rollout_that_was_aborted_fails(desk: Desk) -> None:
+    """Exit code 1, so that a script stops; JSON lines tell each state."""
+    release(desk)
+    made = desk.ask("rollouts", "start", MODEL, "1", "--wave", "1")
+    assert desk.type("rollouts", "abort", made["id"]) == Exit.DONE
+    desk.capture.readouterr()
+    assert desk.type("rollouts", "watch", made["id"], "--json") == Exit.FAILED
+    assert json.loads(desk.capture.readouterr().out)["state"] == "aborted"
+
+
+def test_plan_shows_and_apply_does_it_once(desk: Desk) -> None:
+    """Plan changes nothing and says 8; apply makes it so; then both say that all is as it should be."""
+    release(desk)
+    file = desk.directory / "fleet.yaml"
+    file.write_text(
+        f"""
+devices:
+  p01: {{labels: {{hall: "4"}}}}
+  p02: {{labels: {{hall: "4"}}, federated: true}}
+rollouts:
+  - {{model: {MODEL}, version: 1, selector: {{hall: "4"}}, waves: [{{percent: 100}}]}}
+"""
+    )
+    for _ in range(2):
+        assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
+    plan = desk.capture.readouterr().out
+    assert "~ device p01: labels=hall=3 -> labels=hall=4" in plan
+    assert "+ device p02" in plan
+    assert f"+ rollout {MODEL}:1" in plan
+    assert desk.type("apply", "-f", str(file), "--claims", str(desk.directory)) == Exit.DONE
+    assert (desk.directory / "p02.json").is_file()
+    changes = len(desk.ask("rollouts", "list"))
+    for command in ("plan", "apply"):
+        assert desk.type(command, "-f", str(file)) == Exit.DONE
+    assert len(desk.ask("rollouts", "list")) == changes == 1
+    assert desk.ask("devices", "show", "p01")["labels"] == {"hall": "4"}
+    assert desk.type("rollouts", "abort", desk.ask("rollouts", "list")[0]["id"]) == Exit.DONE
+    assert desk.type("apply", "-f", str(file)) == Exit.CONFLICT
+
+
+def test_a_shell_can_complete() -> None:
+    """The noun and its commands."""
+    environ = os.environ | {
+        "_FLEETLOOP_COMPLETE": "complete_bash",
+        "COMP_WORDS": "fleetloop rollouts p",
+        "COMP_CWORD": "2",
+    }
+    command = [sys.executable, "-m", "fleetloop"]
+    done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
+    assert "pause" in done.stdout, done.stderr
+
+
+def _requests(conn: Any) -> list[str]:
+    from sqlalchemy import select
+
+    from cloud.tables import signing_requests
+
+    return list(conn.execute(select(signing_requests.c.id)).scalars())

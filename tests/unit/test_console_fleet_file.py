@@ -1,0 +1,91 @@
+"""A fleet file against the fleet: what differs, what does not, and what a person has to decide."""
+
+from typing import Any
+
+import pytest
+
+from fleetloop.console.fleet_file import difference, parse
+from wire.errors import MalformedError
+
+FILE = b"""
+devices:
+  p01: {labels: {hall: "3"}, federated: true}
+  p02: {labels: {hall: "4"}}
+rollouts:
+  - model: watch
+    version: 3
+    selector: {hall: "3"}
+    waves: [{count: 1}, {percent: 100}]
+    gates: ["commit_rate >= 99 %"]
+"""
+P01 = {"name": "p01", "labels": {"hall": "3"}, "federated": True}
+P02 = {"name": "p02", "labels": {"hall": "4"}, "federated": False}
+
+
+def rollout(version: int, state: str, **more: Any) -> dict[str, Any]:
+    """A rollout as the API shows it."""
+    place = {"id": "r1", "model": "watch", "slot": "main", "selector": {"hall": "3"}, "reason": ""}
+    return {**place, "version": version, "state": state, **more}
+
+
+def signs(devices: list[dict[str, Any]], rollouts: list[dict[str, Any]]) -> list[tuple[str, str]]:
+    """What the file asks of such a fleet."""
+    steps = difference(parse(FILE, "fleet.yaml"), devices, rollouts)
+    return [(step.sign, step.name.partition(" ")[0]) for step in steps]
+
+
+def test_an_empty_fleet_needs_everything() -> None:
+    """Devices before rollouts."""
+    assert signs([], []) == [("+", "p01"), ("+", "p02"), ("+", "watch:3")]
+
+
+@pytest.mark.parametrize("state", ["running", "paused", "waiting_for_approval", "succeeded"])
+def test_a_fleet_that_is_so_needs_nothing(state: str) -> None:
+    """A rollout that goes on or went well is not started again."""
+    assert signs([P01, P02], [rollout(2, "succeeded"), rollout(3, state)]) == []
+
+
+def test_only_what_the_file_says_is_compared() -> None:
+    """p02's federated is left as it is; a label that differs is shown with both values."""
+    (step,) = difference(
+        parse(FILE, "f"), [P01, P02 | {"labels": {"hall": "5"}, "federated": True}], [rollout(3, "succeeded")]
+    )
+    assert (step.sign, step.text, dict(step.body)) == ("~", "labels=hall=5 -> labels=hall=4", {"labels": {"hall": "4"}})
+
+
+@pytest.mark.parametrize(("version", "state"), [(3, "halted"), (3, "aborted"), (2, "running"), (2, "paused")])
+def test_what_was_decided_otherwise_is_for_a_person(version: int, state: str) -> None:
+    """A halted rollout is not forced, a running one of another version not overrun."""
+    assert signs([P01, P02], [rollout(version, state)]) == [("!", "watch:3")]
+
+
+@pytest.mark.parametrize(("version", "state"), [(2, "succeeded"), (2, "halted"), (4, "succeeded")])
+def test_another_version_before_is_no_obstacle(version: int, state: str) -> None:
+    """The newest rollout of the same place counts, whatever its number: going back is said in the file, too."""
+    assert signs([P01, P02], [rollout(3, "succeeded"), rollout(version, state)]) == [("+", "watch:3")]
+
+
+def test_rollouts_elsewhere_do_not_count() -> None:
+    """Another selector, slot or model is another place."""
+    others = [
+        rollout(3, "succeeded", **{name: value}) for name, value in (("selector", {}), ("slot", "b"), ("model", "m"))
+    ]
+    assert signs([P01, P02], others) == [("+", "watch:3")]
+
+
+@pytest.mark.parametrize(
+    ("text", "word"),
+    [
+        (b"devicez: {}", "devicez"),
+        (b"devices: {p01: {label: {}}}", "label"),
+        (b"rollouts: [{model: m, version: x, waves: []}]", "int"),
+        (b"rollouts: [{model: m, version: 1}]", "waves"),
+        (b"[", "fleet.yaml"),
+        (b"\xff", "fleet.yaml"),
+        (b"!!python/object/apply:os.system ['true']", "fleet.yaml"),
+    ],
+)
+def test_mistakes_are_named(text: bytes, word: str) -> None:
+    """The field, and the file it is in; YAML runs nothing."""
+    with pytest.raises(MalformedError, match=word):
+        parse(text, "fleet.yaml")
