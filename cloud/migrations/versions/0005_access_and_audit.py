@@ -4,7 +4,7 @@ import sqlalchemy as sa
 from alembic import op
 
 revision = "0005"
-down_revision = "0006"
+down_revision = "0004"
 
 _KEYS = ("id", "reach", "requests_per_s", "expires_ns", "revoked_ns", "used_ns")
 
