@@ -27,8 +27,10 @@ def run(settings: Settings) -> int:
     """Try them all; 1 when one succeeded, or failed without its guard."""
     began = time.monotonic()
     logging.disable(logging.ERROR)  # devices under attack have a lot to say
-    rows = [_row(attack) for attack in ATTACKS if _asked_for(attack, settings)]
-    logging.disable(logging.NOTSET)
+    try:
+        rows = [_row(attack) for attack in ATTACKS if _asked_for(attack, settings)]
+    finally:
+        logging.disable(logging.NOTSET)
     judged = [row for row in rows if not row["residual"]]
     figures = {
         "attacks": len(judged),

@@ -9,9 +9,8 @@ from contextlib import AbstractContextManager
 from sqlalchemy import select
 
 from bench.attack_cases.attack import Attack, Outcome, replaced
-from cloud.core import rollout as rollout_rules
 from cloud.core.rollout import Plan, Wave
-from cloud.service.rollouts import NewRollout
+from cloud.service.rollouts import NewRollout, outcomes
 from cloud.tables import members
 from simulator.core.network import Quality
 from simulator.core.rng import Rng
@@ -66,7 +65,7 @@ def _seen(fleet: Fleet) -> Outcome:
 
 
 def _without_deadlines() -> AbstractContextManager[None]:
-    return replaced(rollout_rules, overdue=lambda plan, facts, now_ns: ())
+    return replaced(outcomes, expire=lambda conn, row, names, now_ns: None)
 
 
 GUARD, SAID = "the hub's deadline per device", "the hub says timed_out"

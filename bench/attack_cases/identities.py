@@ -23,7 +23,7 @@ from cloud.core import identity
 from cloud.core.identity import Enrolled
 from cloud.errors import InvalidError
 from cloud.ports import ObjectMissingError
-from cloud.service import certificates, clones, enrolment, ingest, revocation, senders
+from cloud.service import certificates, clones, enrolment, ingest, reports, revocation, senders
 from cloud.service.certificates import Renewals
 from cloud.service.enrolment import CLAIM_LIFE_NS, Door, NewClaim
 from cloud.service.ingest import Received
@@ -316,9 +316,9 @@ ATTACKS = (
     Attack("copied disk", CLONED, "clone alarm", "the hub suspects a clone", at_desk(_second_device),
            lambda: replaced(clones, are_clones=lambda turns: False)),
     Attack("absurd version in a report", SPOKEN, "figures are plausible", "lies outside", at_desk(_absurd_version),
-           lambda: replaced(ingest, check_reported=lambda reported: None)),
+           lambda: replaced(reports, check_reported=lambda reported: None)),
     Attack("device name that is a path or a filter", TRAVERSAL, "grammar of names", "cannot be a name",
            at_desk(_name_with_levels), lambda: replaced(enrolment, valid_name=lambda name: True)),
-    Attack("object asked for by path", TRAVERSAL, "an object is what its digest says", "damaged on disk",
+    Attack("object asked for by path", TRAVERSAL, "an object is called by its digest", "objects are named by their SHA-256",
            at_desk(_object_by_path), _any_file),
 )  # fmt: skip

@@ -235,8 +235,10 @@ class Reconciler:
                 await self._learn(item)
             case OutcomesTaken():
                 await self._apply(self.record.without_finished(item.executions), [])
-            case Lasted():
-                await self._apply(self.record.lasting(), [])
+            case Lasted():  # nobody need be told
+                lasting = self.record.lasting()
+                await self._journal.save(lasting)
+                self.record = lasting
             case _:
                 assert_never(item)
 

@@ -83,9 +83,10 @@ class TestRegistry:
 
     def test_only_released_versions_roll_out(self) -> None:
         """The others say why not."""
-        assert why_not_rolled_out(VersionState.RELEASED, "") == ""
-        assert "not signed" in why_not_rolled_out(VersionState.AWAITING_SIGNATURE, "")
-        assert "too slow" in why_not_rolled_out(VersionState.REFUSED, "too slow")
+        assert why_not_rolled_out(VersionState.RELEASED, "", "") == ""
+        assert "not signed" in why_not_rolled_out(VersionState.AWAITING_SIGNATURE, "", "")
+        assert "too slow" in why_not_rolled_out(VersionState.REFUSED, "too slow", "")
+        assert "retired: leaks" in why_not_rolled_out(VersionState.RELEASED, "", "leaks")
 
     def test_a_decision_cannot_be_turned_round(self) -> None:
         """Repeating it can."""
