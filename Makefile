@@ -31,8 +31,8 @@ demo: setup ## the whole loop with real data on this machine
 
 test: test-fast e2e ## the whole test suite
 
-test-fast: setup ## everything but the stories with real processes, two files at a time
-	$(RUN) $(BIN)/python -m pytest -m "not e2e" -n 2 --dist loadfile --no-loadscope-reorder --durations 15
+test-fast: setup ## everything but the stories with real processes, three files at a time: many of them wait
+	$(RUN) $(BIN)/python -m pytest -m "not e2e" -n 3 --dist loadfile --no-loadscope-reorder --durations 15
 
 e2e: setup ## only the stories with real processes
 	$(RUN) $(BIN)/python -m pytest -m e2e --durations 10
