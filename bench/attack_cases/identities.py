@@ -319,6 +319,6 @@ ATTACKS = (
            lambda: replaced(reports, check_reported=lambda reported: None)),
     Attack("device name that is a path or a filter", TRAVERSAL, "grammar of names", "cannot be a name",
            at_desk(_name_with_levels), lambda: replaced(enrolment, valid_name=lambda name: True)),
-    Attack("object asked for by path", TRAVERSAL, "an object is called by its digest", "objects are named by their SHA-256",
-           at_desk(_object_by_path), _any_file),
+    Attack("object asked for by path", TRAVERSAL, "an object is called by its digest",
+           "objects are named by their SHA-256", at_desk(_object_by_path), _any_file),
 )  # fmt: skip
