@@ -11,12 +11,13 @@ from typing import Final
 
 import msgspec
 
-from edge_agent.core.slot import AT_REST, State
+from edge_agent.core.slot import State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
 from edge_agent.errors import DamagedRecordError, RefusedError
 from wire.assignment import MAX_SLOTS, Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
+from wire.messages import Phase
 from wire.release import Name, Sha256
 
 RECORD_SCHEMA: Final = 1
@@ -33,7 +34,7 @@ class Record(Document, frozen=True, kw_only=True):
     short_starts: int = 0
     """Starts in a row, up to now, that have not lasted, with nothing but committed models in use.
 
-    What is being installed is suspected first, and its starts are counted in its slot.
+    What is in the canary or on trial is suspected first, and its starts are counted in its slot.
     """
     trust: Trusted = Trusted()
     heard: dict[str, Heard] = {}
@@ -137,8 +138,8 @@ class Record(Document, frozen=True, kw_only=True):
 
     def next_boot(self) -> "Record":
         """The record of one more start."""
-        at_rest = all(state.phase in AT_REST for state in self.slots.values())
-        return msgspec.structs.replace(self, boot=self.boot + 1, short_starts=self.short_starts + at_rest)
+        tried = any(state.phase in (Phase.VERIFYING, Phase.TRIAL) for state in self.slots.values())
+        return msgspec.structs.replace(self, boot=self.boot + 1, short_starts=self.short_starts + (not tried))
 
     def lasting(self) -> "Record":
         """The record once a start has lasted, or was blamed on somebody."""

@@ -2,7 +2,9 @@
 
 A model that ends the agent, or has it reset, shows only in the count of its starts: in the canary and on trial it gets
 three, an installation as a whole MAX_RESTARTS. Whatever becomes of the attempt, what was committed serves first. If
-even that may be why the agent does not last, the model before it serves, and it has to pass canary and trial again.
+even that may be why the agent does not last, the model before it serves, and it has to pass canary and trial again, or
+changes places with the one before it where something else is wanted by now. Without one before it, it is left out until
+the start has lasted. A suspicion may be wrong (the power failed five times), so it never costs the only model.
 """
 
 from typing import Final
@@ -26,13 +28,13 @@ def booted(state: State, event: Booted) -> Decision:
     whole = _usable(state, event)
     lost = state.phase is Phase.COMMITTED and whole.current != state.current
     if not lost and state.phase not in ACTIVE:
-        return Moved(whole, (Serve(whole.current), CollectGarbage()))
+        return Moved(whole, (_serve(whole, event), CollectGarbage()))
     if state.restarts >= MAX_RESTARTS:
         reason = f"the agent was restarted {state.restarts} times during the installation"
-        return _given_up(whole, Outcome.FAILED_NO_CHANGE, reason)
+        return _given_up(whole, event, Outcome.FAILED_NO_CHANGE, reason)
     desired = wanted(state)
     again = changed(whole, phase=Phase.FETCHING_RELEASE, outcome=None, restarts=state.restarts + 1)
-    return Moved(again, (Serve(whole.current), FetchRelease(ticket(desired), desired)))
+    return Moved(again, (_serve(whole, event), FetchRelease(ticket(desired), desired)))
 
 
 def booted_in_canary(state: State, event: Booted) -> Decision:
@@ -40,36 +42,49 @@ def booted_in_canary(state: State, event: Booted) -> Decision:
     if state.tries <= MAX_TRIES:
         return booted(state, event)
     reason = f"the agent was restarted {state.tries} times while the model was tried in the canary"
-    return _given_up(_usable(state, event), Outcome.FAILED_NO_CHANGE, reason)
+    return _given_up(_usable(state, event), event, Outcome.FAILED_NO_CHANGE, reason)
 
 
 def booted_in_trial(state: State, event: Booted) -> Decision:
     """The trial goes on, one start less, unless there is nothing left to try."""
     whole = _usable(state, event)
     if whole.trial is None:
-        return _given_up(whole, Outcome.ROLLED_BACK, "the trial model was damaged on the disk")
+        return _given_up(whole, event, Outcome.ROLLED_BACK, "the trial model was damaged on the disk")
     if state.tries > MAX_TRIES:
         reason = f"the agent was restarted {state.tries} times during the trial"
-        return _given_up(whole, Outcome.ROLLED_BACK, reason)
+        return _given_up(whole, event, Outcome.ROLLED_BACK, reason)
     tried = changed(whole, tries=state.tries + 1)
-    return Moved(tried, (Serve(whole.current), ServeTrial(ticket(wanted(state)), whole.trial)))
+    return Moved(tried, (_serve(whole, event), ServeTrial(ticket(wanted(state)), whole.trial)))
 
 
-def _given_up(state: State, outcome: Outcome, reason: str) -> Decision:
-    return Moved(fail(state, outcome, reason).state, (Abandon(), Serve(state.current), CollectGarbage()))
+def _given_up(state: State, event: Booted, outcome: Outcome, reason: str) -> Decision:
+    return Moved(fail(state, outcome, reason).state, (Abandon(), _serve(state, event), CollectGarbage()))
+
+
+def _serve(state: State, event: Booted) -> Serve:
+    return Serve(None if _suspected(state, event) else state.current)
+
+
+def _suspected(state: State, event: Booted) -> bool:
+    return state.current is not None and state.current.installed.sha256 in event.suspects
 
 
 def _usable(state: State, event: Booted) -> State:
-    """The state without the models whose files are no longer what they were, or that are suspected."""
-    usable = event.intact - event.suspects
+    """The state without the models whose files are no longer what they were, and as the suspicion wants it."""
 
     def keep(deployed: Deployed | None) -> Deployed | None:
-        return deployed if deployed and deployed.installed.sha256 in usable else None
+        return deployed if deployed and deployed.installed.sha256 in event.intact else None
 
     current, previous, trial = keep(state.current), keep(state.previous), keep(state.trial)
-    if (current, previous, trial) == (state.current, state.previous, state.trial):
+    if (current, previous, trial) != (state.current, state.previous, state.trial):
+        if current is None:
+            current, previous = previous, None
+        reason = "a model was damaged on the disk"
+        state = changed(state, current=current, previous=previous, trial=trial, reason=reason)
+    if not _suspected(state, event):
         return state
-    if current is None:
-        current, previous = previous, None
-    reason = SUSPECTED if event.suspects else "a model was damaged on the disk"
-    return changed(state, current=current, previous=previous, trial=trial, reason=reason)
+    if state.previous is None:
+        return changed(state, reason=SUSPECTED)
+    if state.phase is Phase.COMMITTED:  # it is what is wanted, so it is tried anew
+        return changed(state, current=state.previous, previous=None, reason=SUSPECTED)
+    return changed(state, current=state.previous, previous=state.current, reason=SUSPECTED)

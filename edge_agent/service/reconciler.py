@@ -17,6 +17,7 @@ from edge_agent.core.decision import Ignored
 from edge_agent.core.pointer import Record
 from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import (
+    AT_REST,
     Abandon,
     Assigned,
     Booted,
@@ -239,6 +240,7 @@ class Reconciler:
                 lasting = self.record.lasting()
                 await self._journal.save(lasting)
                 self.record = lasting
+                await self._serve_what_was_left_out()
             case _:
                 assert_never(item)
 
@@ -361,6 +363,12 @@ class Reconciler:
             assert effect.deployed is not None
             log.error("slot %s: cannot load %s: %s", slot, effect.deployed.installed.sha256[:12], error)
             self._put(Happened(slot, RuntimeFailed(effect.deployed.installed.sha256, f"cannot be loaded: {error}")))
+
+    async def _serve_what_was_left_out(self) -> None:
+        """A suspect without a model before it, unless another is on its way."""
+        for slot, state in self.record.slots.items():
+            if state.phase in AT_REST and state.current is not None and self._inference.live(slot) is None:
+                await self._serve(slot, Serve(state.current))
 
     async def _serve_trial(self, slot: str, effect: ServeTrial) -> None:
         try:

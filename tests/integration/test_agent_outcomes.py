@@ -328,3 +328,26 @@ def test_a_start_that_lasts_counts_for_nothing() -> None:
                 assert unit.inference.ready().deployed.installed.version == 1
 
     loop.run(scenario())
+
+
+def test_five_power_cuts_do_not_cost_the_only_model() -> None:
+    """It is left out until the start has lasted, then it answers again; no hub is needed for that."""
+    loop = VirtualLoop(Rng(1))
+    clock = VirtualClock(loop)
+
+    async def scenario() -> None:
+        air, disk = air_with_both(), MemoryDisk()
+        air.desire(assign(1, wanted(ONE, "e1")))
+        async with device(Gear(disk, clock, AirLink(air))):
+            await clock.sleep(60 * SECOND)
+        for _ in range(MAX_SHORT_STARTS):
+            async with device(Gear(disk, clock, AirLink(Air()))) as unit:
+                await clock.sleep(SECOND)
+                assert unit.inference.ready().deployed.installed.version == 1
+        async with device(Gear(disk, clock, AirLink(Air()))) as unit:
+            assert unit.inference.live("main") is None
+            assert "start after start" in unit.reconciler.record.slot("main").reason
+            await clock.sleep(30 * SECOND)
+            assert unit.inference.ready().deployed.installed.version == 1
+
+    loop.run(scenario())
