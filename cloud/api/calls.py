@@ -39,9 +39,13 @@ class Call:
     begun: bool = False
 
     def carry_out(self, conn: Connection, now_ns: int, *, secret: bool) -> None:
-        """Its change is about to be made in this transaction. Raises ConflictError."""
+        """Its change is about to be made in this transaction, which may have to be run again. Raises ConflictError."""
         if self.once is not None and not self.begun:
             idempotency.begin(conn, self.once, now_ns, secret=secret)
+
+    def carried_out(self, *, secret: bool) -> None:
+        """Its change is committed."""
+        if self.once is not None and not self.begun:
             self.begun, self.kept = True, not secret
 
 

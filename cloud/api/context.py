@@ -71,6 +71,7 @@ class Context:
             return call(conn, now_ns)
 
         await self.outbox.change(commit)
+        self.call.carried_out(secret=shown_once)
 
     async def read(self, call: Callable[[Connection], T]) -> T:
         """Read from one snapshot."""

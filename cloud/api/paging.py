@@ -99,6 +99,7 @@ def _fitting(place: tuple[Any, ...], order: tuple[ColumnElement[Any], ...]) -> t
     """A cursor of another list would compare apples with pears."""
     kinds = [column.type.python_type for column in order]
     fits = len(place) == len(kinds) and all(type(value) is kind for value, kind in zip(place, kinds, strict=True))
+    fits = fits and all(value.isprintable() for value in place if isinstance(value, str))
     if not fits or any(isinstance(value, int) and abs(value) >= 2**63 for value in place):
         raise InvalidError("cursor: it belongs to another list")
     return place

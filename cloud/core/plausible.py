@@ -31,6 +31,8 @@ def check_reported(reported: Reported) -> None:
     """Raises MalformedError."""
     _within("seq", reported.seq, MAX_SEQ)
     _within("sequence", reported.sequence, MAX_COUNT)
+    if "\0" in reported.agent:
+        raise MalformedError("agent: a text holds a NUL character, which no database keeps")
     for slot in (*reported.slots, *reported.finished):
         _check_slot(slot)
 

@@ -62,8 +62,8 @@ def create(
     terms: dict[str, Any] = {"labels": pairs(label), "models": model}
     if days is not None:
         terms["expires_in_s"] = round(days * DAY_S)
-    write_secret(out, "")  # before a key is made that could not be kept
     with session(context).hub() as hub:
+        write_secret(out, "")  # before a key is made that could not be kept
         try:
             made = hub.create_key(name, role.value, **terms)
         except BaseException:

@@ -86,7 +86,8 @@ def _rollout(body: dict[str, Any], rollouts: Sequence[Json]) -> Step | None:
     wanted = msgspec.convert(body, WantedRollout)
     name = f"{wanted.model}:{wanted.version} {_said(wanted.selector)}".rstrip()
     place = (wanted.model, wanted.slot, wanted.selector)
-    same = [one for one in rollouts if (one["model"], one["slot"], one["selector"]) == place]
+    ordered = (one for one in rollouts if one["reverts"] is None)  # a revert is nobody's wish of its own
+    same = [one for one in ordered if (one["model"], one["slot"], one["selector"]) == place]
     newest = same[-1] if same else None
     if newest is None or (newest["version"] != wanted.version and newest["state"] not in GOING_ON):
         return Step("+", "rollout", name, f"start it in {len(wanted.waves)} waves", body)

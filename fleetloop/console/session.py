@@ -28,7 +28,7 @@ class Session:
     api_key_file: str
     ca_file: str
     json: bool
-    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True))
+    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True, markup=False))
 
     def hub(self) -> HubClient:
         """The API with the rights of the key in the file. Raises MalformedError."""
@@ -83,6 +83,10 @@ class HubCommand(TyperCommand):
             ),
             click.Option(["--json", "as_json"], is_flag=True, help="Print what the API said, as JSON."),
         ]
+
+    def get_help(self, ctx: click.Context) -> str:
+        """Typer escapes brackets for rich, which prints nothing here."""
+        return super().get_help(ctx).replace("\\[", "[")
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run it with its session."""

@@ -24,7 +24,7 @@ P02 = {"name": "p02", "labels": {"hall": "4"}, "federated": False}
 
 def rollout(version: int, state: str, **more: Any) -> dict[str, Any]:
     """A rollout as the API shows it."""
-    place = {"id": "r1", "model": "watch", "slot": "main", "selector": {"hall": "3"}, "reason": ""}
+    place = {"id": "r1", "model": "watch", "slot": "main", "selector": {"hall": "3"}, "reason": "", "reverts": None}
     return {**place, "version": version, "state": state, **more}
 
 
@@ -89,3 +89,11 @@ def test_mistakes_are_named(text: bytes, word: str) -> None:
     """The field, and the file it is in; YAML runs nothing."""
     with pytest.raises(MalformedError, match=word):
         parse(text, "fleet.yaml")
+
+
+def test_a_revert_is_nobodys_wish() -> None:
+    """What was aborted and taken back is for a person, though the revert's own rollout went well."""
+    back = rollout(2, "succeeded", selector={}, reverts="r1")
+    assert signs([P01, P02], [rollout(3, "aborted"), back]) == [("!", "watch:3")]
+    back = rollout(2, "succeeded", reverts="r1")
+    assert signs([P01, P02], [rollout(3, "aborted"), back]) == [("!", "watch:3")]

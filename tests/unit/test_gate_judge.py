@@ -46,6 +46,19 @@ def test_a_wave_that_cannot_reach_its_gate_any_more_is_refused() -> None:
     assert of_rate(Gate("commit_rate >= 90 %", undecided=Undecided.PROCEED), 20, 12, 3).decision is Decision.UNDECIDED
 
 
+def test_a_good_past_does_not_cover_a_bad_wave() -> None:
+    """300 that committed before do not outweigh 18 of 20 that fail now."""
+    (rule,) = rules((Gate("commit_rate >= 90 %"),))
+
+    def tally(planned: int, committed: int, failed: int) -> Tally:
+        now = [{"commit_rate": 1.0}] * committed + [{"commit_rate": 0.0}] * failed
+        sample = sum((observe(rule.comparison, one, {}) for one in now), NONE)
+        return Tally(planned, committed + failed, committed, sample)
+
+    assert judge(rule, tally(20, 2, 18), tally(320, 302, 18)).decision is Decision.REFUSED
+    assert judge(rule, tally(20, 18, 2), tally(320, 318, 2)).decision is Decision.PASSED
+
+
 def test_a_small_sample_decides_nothing() -> None:
     """Below the minimum the rates are of nobody's interest."""
     gate = Gate("commit_rate >= 90 %", minimum_sample=5)

@@ -1,8 +1,10 @@
 """One verdict for each comparison of each gate: refused, passed or undecided, with the evidence it rests on.
 
 The test runs over everything that the rollout has shown so far, all open waves together, so a declared error rate
-holds for the whole rollout. Two denominators are looked at: the executions that have ended (by the test), and the
-wave as planned: a gate that `hold`s is refused as soon as the wave cannot reach it any more, even if all others did.
+holds for the whole rollout; only where that has passed, a wave which the same test refuses by its own figures is
+refused all the same, at the declared rate for each such wave. Two denominators are looked at: the executions that have
+ended (by the test), and, while that is undecided, the wave as planned: a gate that `hold`s is refused as soon as the
+wave cannot reach it any more, even if all others did.
 A wave that is over without a decision goes on when its own figures meet the gate, or when the gate says `proceed`.
 """
 
@@ -106,6 +108,10 @@ def rules(gates: tuple[Gate, ...]) -> tuple[Rule, ...]:
 def judge(rule: Rule, wave: Tally, so_far: Tally) -> Verdict:
     """The gate for `wave`, by the evidence of all waves `so_far`."""
     finding = _decide(rule, so_far)
+    if finding.decision is Decision.PASSED:
+        own = _decide(rule, wave)
+        if own.decision is Decision.REFUSED:
+            finding, so_far = own, wave
     decision = finding.decision
     short = _cannot_reach(rule, wave) if decision is Decision.UNDECIDED else ""
     if short:

@@ -202,7 +202,8 @@ def _advance(plan: Plan, facts: Facts, now_ns: int) -> tuple[Decision, ...]:
         if here.in_flight or quiet_ns < (plan.waves[facts.wave].soak_s + plan.evidence_timeout_s) * SECOND:
             return ()
         return (Halt(f"wave {facts.wave + 1}: gate {missing.gate}: too little was measured: {missing.text}"),)
-    if quiet_ns < plan.waves[facts.wave].soak_s * SECOND:
+    soak_ns = plan.waves[facts.wave].soak_s * SECOND
+    if soak_ns and here.planned and (here.in_flight or quiet_ns < soak_ns):  # nothing soaks before the last has ended
         return ()
     if last:
         return (Succeed(),)

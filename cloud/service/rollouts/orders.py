@@ -1,5 +1,6 @@
 """What people say to rollouts: start, pause, approve, resume, abort, revert."""
 
+import hashlib
 from typing import Any
 
 import msgspec
@@ -103,7 +104,7 @@ def _cancel_waiting(conn: Connection, row: Row[Any], now_ns: int) -> None:
 def _revert(conn: Connection, row: Row[Any], actor: str, now_ns: int) -> None:
     """Whoever was reached gets back what it ran: one rollout of each earlier version, with the same timers."""
     reached = select(members.c.device, members.c.previous).join(devices, devices.c.name == members.c.device)
-    reached = reached.where(members.c.rollout == row.id, members.c.assigned_ns.is_not(None), ENROLLED)
+    reached = reached.where(members.c.rollout == row.id, members.c.execution != "", ENROLLED)
     groups: dict[tuple[str, int], list[str]] = {}
     for one in conn.execute(reached.order_by(members.c.device)):
         if one.previous is not None:
@@ -119,7 +120,8 @@ def _revert(conn: Connection, row: Row[Any], actor: str, now_ns: int) -> None:
     )
     for (model, version), names in sorted(groups.items()):
         released(conn, model, version)
-        back = NewRollout(f"{row.id}-to-{model}-{version}"[:64], model, version, row.slot, {}, None, plan)
+        name = hashlib.sha256(f"{row.id} {model} {version}".encode()).hexdigest()[:32]
+        back = NewRollout(name, model, version, row.slot, {}, None, plan)
         made = _insert(conn, back, row.id, now_ns)
         ledger.enter(
             conn,
