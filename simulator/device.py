@@ -16,11 +16,11 @@ from edge_agent.core.slot import Deployed
 from edge_agent.errors import EnrolmentError
 from edge_agent.ports import Ports
 from edge_agent.service.agent import offline_status
-from edge_agent.service.claims import adopt_claim
+from edge_agent.service.claims import CLAIM, adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import Desk, Enrolment
-from edge_agent.service.identity import Identity, load_identity
+from edge_agent.service.identity import IDENTITY, Identity, load_identity
 from edge_agent.service.objects import path_of
 from edge_agent.service.tasks import Tasks
 from simulator.core.loop import Process, SimulationError
@@ -34,14 +34,15 @@ from simulator.fakes.trust import InlineTrust
 from simulator.memory_disk import MemoryDisk
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
+from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import SECOND
 from wire.topics import Topics
 
-TELEMETRY_INTERVAL_S = 60.0
 ENROL_TIMEOUT_S = 600.0
 OFF_MIN_NS = 1 * SECOND
 OFF_MAX_NS = 90 * SECOND
+DEFAULT_POLICY = AgentPolicy(telemetry_interval_s=60.0)
 
 
 class BrokenPromiseError(SimulationError):
@@ -59,6 +60,7 @@ class Device:
     unfit: set[str] = field(default_factory=set)
     """Digests of models that fail their golden vectors here."""
     cuts: deque[int] = field(default_factory=deque)
+    policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
     disk: MemoryDisk = field(default_factory=MemoryDisk)
     captures: MemoryCaptures = field(default_factory=MemoryCaptures)
@@ -73,6 +75,10 @@ class Device:
     def name(self) -> str:
         """Its name in the fleet."""
         return self.claim.device
+
+    def remember(self, identity: Identity) -> None:
+        """Have it hold what an enrolment leaves on the disk, and nothing else."""
+        self.disk.hold({CLAIM: encode(self.claim), IDENTITY: encode(identity)})
 
     def boot(self) -> None:
         """Power on."""
@@ -135,7 +141,7 @@ class Device:
             machine=FixedMachine(),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
-        agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(TELEMETRY_INTERVAL_S))
+        agent, _ = assemble(ports, uplink, str, InlineOffload(), self.policy)
         await agent.start()
 
     async def _identify(self) -> Identity:
