@@ -5,7 +5,6 @@ always hold: whatever the record calls current is there, whole.
 """
 
 import asyncio
-import hashlib
 from collections import deque
 from dataclasses import dataclass, field
 
@@ -24,6 +23,7 @@ from edge_agent.service.identity import IDENTITY, Identity, load_identity
 from edge_agent.service.objects import path_of
 from edge_agent.service.tasks import Tasks
 from simulator.core.loop import Process, SimulationError
+from simulator.core.memo import sha256 as digest
 from simulator.core.network import Network
 from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.device import FixedMachine, MemoryCaptures
@@ -118,7 +118,7 @@ class Device:
                 continue
             sha256 = state.current.installed.sha256
             data = self.disk.peek(path_of(sha256))
-            if data is None or hashlib.sha256(data).hexdigest() != sha256:
+            if data is None or digest(data) != sha256:
                 problem = "is not on the disk" if data is None else "is damaged"
                 raise BrokenPromiseError(f"{self.name}: the current model of slot {slot} {problem}")
 
