@@ -62,7 +62,7 @@ class SimulatedHub:
 
     def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS) -> None:
         self._intervals = intervals
-        self.store = MemoryStore()
+        self.store = MemoryStore(world.clock)
         self.topics = Topics(DEFAULT_ROOT)
         self._world = world
         self._objects = MemoryObjects()
