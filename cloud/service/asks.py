@@ -7,11 +7,12 @@ What is asked is looked up by the kind of the question: each handler belongs to 
 import asyncio
 import logging
 from collections import Counter
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
+from cloud.errors import StoreError
 from cloud.ports import Store
 from cloud.tables import ENROLLED, devices
 from wire.asks import Answer, Ask, MetadataPiece, Refused, Renewed, TimeTold
@@ -28,6 +29,7 @@ WORKERS = 16
 MAX_WAITING_PER_DEVICE = 16
 
 Reply = MetadataPiece | TimeTold | Renewed | Refused | None
+_KNOWN = select(devices.c.name).where(devices.c.name.in_(bindparam("names", expanding=True)), ENROLLED)
 Handler = Callable[[str, Any], Awaitable[Reply]]
 """(device, question) -> answer; None when there is nothing (more) to say."""
 
@@ -40,6 +42,7 @@ class Asks:
         self._link = link
         self._topics = topics
         self._handlers = handlers
+        self._arrived: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._waiting: Counter[str] = Counter()
 
@@ -50,22 +53,45 @@ class Asks:
     def take(self, device: str, message: Inbound) -> None:
         """A question arrived from `device`."""
         message.ack()
-        if self._queue.qsize() < MAX_WAITING and self._waiting[device] < MAX_WAITING_PER_DEVICE:
+        waiting = self._arrived.qsize() + self._queue.qsize()
+        if waiting < MAX_WAITING and self._waiting[device] < MAX_WAITING_PER_DEVICE:
             self._waiting[device] += 1
-            self._queue.put_nowait((device, message.payload))
+            self._arrived.put_nowait((device, message.payload))
 
     async def run(self) -> None:
         """Answer for ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._admit(), name="asks-admit")
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"asks-{number}")
+
+    async def _admit(self) -> None:
+        """Let those questions through that devices of this fleet ask: one look for all that have arrived."""
+        while True:
+            arrived = [await self._arrived.get()]
+            while not self._arrived.empty():
+                arrived.append(self._arrived.get_nowait())
+            names = sorted({device for device, _ in arrived})
+            try:
+                known = await self._store.read(lambda conn: _may_ask(conn, names))  # noqa: B023 - it is awaited here
+            except StoreError as error:
+                log.warning("%d questions are dropped, they will be asked again: %s", len(arrived), error)
+                known = frozenset()
+            for device, payload in arrived:
+                if device in known:
+                    self._queue.put_nowait((device, payload))
+                else:
+                    self._forget(device)
+
+    def _forget(self, device: str) -> None:
+        self._waiting[device] -= 1
+        if not self._waiting[device]:
+            del self._waiting[device]
 
     async def _work(self) -> None:
         while True:
             device, payload = await self._queue.get()
-            self._waiting[device] -= 1
-            if not self._waiting[device]:
-                del self._waiting[device]
+            self._forget(device)
             try:
                 await self._answer(device, payload)
             except LinkError as error:
@@ -74,8 +100,6 @@ class Asks:
                 log.exception("a question of %s failed; it will ask again", device)
 
     async def _answer(self, device: str, payload: bytes) -> None:
-        if not await self._store.read(lambda conn: _may_ask(conn, device)):
-            return
         try:
             ask = decode(payload, Ask, limit=MAX_ASK_BYTES)
         except WireError as error:
@@ -97,6 +121,6 @@ def is_ask(topics: Topics, topic: str) -> str | None:
     return parsed.device if isinstance(parsed, Upward) and parsed.channel == "ask" else None
 
 
-def _may_ask(conn: Connection, device: str) -> bool:
-    """Enrolled and not revoked."""
-    return conn.execute(select(devices.c.name).where(devices.c.name == device, ENROLLED)).first() is not None
+def _may_ask(conn: Connection, names: Sequence[str]) -> frozenset[str]:
+    """Those that are enrolled and not revoked."""
+    return frozenset(conn.execute(_KNOWN, {"names": names}).scalars())

@@ -7,6 +7,7 @@ disk needs for it, one after the other, so that messages gather meanwhile as the
 
 import asyncio
 import hashlib
+import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import TypeVar
@@ -34,6 +35,10 @@ class MemoryStore:
         self._free_ns = 0
         self._engine = make_engine(Path(":memory:"))
         metadata.create_all(self._engine)
+        self._connection = self._engine.connect()
+        pooled = self._connection.connection.dbapi_connection
+        assert isinstance(pooled, sqlite3.Connection)
+        self._database = pooled
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction, as one turn of the loop."""
@@ -46,25 +51,27 @@ class MemoryStore:
         return self.now(call)
 
     async def read(self, call: Callable[[Connection], T]) -> T:
-        """Run `call`; there is one connection, so reading is no different."""
+        """Run `call`; there is one connection, so reading is no different, but for the time."""
         await asyncio.sleep(0)
         return self.now(call)
 
     def now(self, call: Callable[[Connection], T]) -> T:
         """Run `call` at once, for expectations that look at the database between two turns."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                result = call(connection)
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            result = call(self._connection)
+        except BaseException:
+            self._connection.rollback()
+            self._database.rollback()
+            raise
+        self._connection.commit()
+        self._database.commit()
         self.transactions += 1
         return result
 
     def close(self) -> None:
         """Give the memory back."""
+        self._connection.close()
         self._engine.dispose()
 
 
