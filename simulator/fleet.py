@@ -30,6 +30,8 @@ class Size:
     enrolled: bool = False
     """They have an identity already, as after an earlier life of the fleet."""
     policy: AgentPolicy = DEFAULT_POLICY
+    disk_turn_every: int = 1
+    """Disk operations that are one turn of the loop: more of them make a large fleet faster, and less of a test."""
 
 
 class Fleet:
@@ -85,6 +87,7 @@ class Fleet:
         rng = self.world.rng.child(claim.device)
         network = Network(size.quality, rng.child("network"), self.world.faults)
         device = Device(self.world, claim, network, rng.child("device"), policy=size.policy)
+        device.disk.turn_every = size.disk_turn_every
         self.devices.append(device)
         self._later(rng.below(BOOT_SPREAD_NS), device.boot)
         return device
