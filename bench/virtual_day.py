@@ -78,7 +78,9 @@ class Life:
         """Start, roll out, go on until the end."""
         day, clock = self._day, self.world.clock
         policy = AgentPolicy(TELEMETRY_INTERVAL_S, heartbeat_s=day.heartbeat_s)
-        await self.fleet.start(Size(day.devices, QUALITY, enrolled=True, policy=policy, disk_turn_every=DISK_TURN_EVERY))
+        await self.fleet.start(
+            Size(day.devices, QUALITY, enrolled=True, policy=policy, disk_turn_every=DISK_TURN_EVERY)
+        )
         await clock.sleep(ROLLOUT_AFTER_S * SECOND)
         await self._roll_out()
         self.fleet.check()

@@ -222,7 +222,9 @@ class TestReports:
             await fleet(world, 2)
             inbox, acked = Inbox(world.store, world.outbox, world.clock, world.door), []
             inbox.take(inbound(ROOT.up("p01", "telemetry"), telemetry(1, 5, 4), acked))
-            inbox.take(inbound(ROOT.up("p01", "telemetry"), telemetry(2, 10, 9), acked))  # who has more is not kept waiting
+            inbox.take(
+                inbound(ROOT.up("p01", "telemetry"), telemetry(2, 10, 9), acked)
+            )  # who has more is not kept waiting
             assert acked == []
             running = asyncio.create_task(inbox.run())
             async with asyncio.timeout(5):
