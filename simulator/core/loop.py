@@ -26,8 +26,8 @@ COMPACT_AFTER = 1_000
 COLLECT_EVERY = 500_000
 """Events between garbage collections: at fixed points, because finalizers must not run at a random moment.
 
-What was there before the run is frozen meanwhile: it is none of the run's business, and looking at all of it takes longer
-than a short run (with torch loaded, it is a million objects)."""
+What was there before the run is frozen meanwhile: it is none of the run's business, and looking at all of it takes
+longer than a short run (with torch loaded, it is a million objects)."""
 
 MAX_CLOSES = 10
 
