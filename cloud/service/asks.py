@@ -1,6 +1,7 @@
 """What devices ask (`wire.asks`): taken in turn, answered to the device that asked, remembered by nobody.
 
-Whether the asker may ask, and what the database alone answers, is looked up for all questions that have arrived at once.
+Whether the asker may ask, and what the database alone answers, is looked up for all questions that have arrived by
+then.
 
 A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender only.
 What is asked is looked up by the kind of the question: each handler belongs to the service that knows the answer.

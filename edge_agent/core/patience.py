@@ -40,7 +40,7 @@ class Watch:
         """Time since something new came or was asked for."""
         self._silence_ns = FIRST_SILENCE_NS
         self._gap_ns = 0
-        """How long chunks took to come lately, once they were asked for: finding out whom to ask says nothing of that."""
+        """How long chunks took to come lately, once asked for: finding out whom to ask says nothing of that."""
         self._elapsed_ns = 0
         self._bytes = 0
 
