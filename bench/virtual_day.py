@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import func, select
@@ -39,6 +39,7 @@ TELEMETRY_INTERVAL_S: Final = 5.0
 DISK_TURN_EVERY: Final = 8
 ROLLOUT_AFTER_S: Final = 120
 ROLLOUT_LIMIT_S: Final = 4 * 3600
+EARLIER_DEVICES: Final = 2
 LOOK_EVERY_S: Final = 5
 SWEEP_EVERY_S: Final = 3600
 MISSED_HEARTBEATS: Final = 3
@@ -49,13 +50,14 @@ LOOKS_PER_SILENCE: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is run. `hours` 0: until the rollout has ended."""
+    """What is run. `hours` 0: until the rollout has ended. `before`: a seed that has a short run in this process first."""
 
     devices: int
     hours: float
     heartbeat_s: float
     seed: int
     collect_every: int
+    before: int | None = None
 
     @classmethod
     def parse(cls, line: str) -> "Day":
@@ -146,5 +148,12 @@ def live(day: Day) -> dict[str, Any]:
     }
 
 
+def main(day: Day) -> None:
+    """Run the day, after a short one of another seed if that is asked for."""
+    if day.before is not None:
+        live(replace(day, devices=EARLIER_DEVICES, hours=0.0, seed=day.before))
+    print(json.dumps(live(day)), flush=True)
+
+
 if __name__ == "__main__":
-    print(json.dumps(live(Day.parse(sys.argv[1]))), flush=True)
+    main(Day.parse(sys.argv[1]))

@@ -106,9 +106,15 @@ class SimulatedHub:
         root, now_ns = self.look(current_root), self._world.clock.now_ns()
         found = [(self._claim_file(name, self._ids.secret(), root), self._ids.secret()) for name in names]
         rows = [
-            {"name": claim.device, "labels": {}, "federated": False, "claimed_ns": now_ns, "enrolled_ns": now_ns}
-            | {"verifier": hashlib.sha256(password.encode()).hexdigest()}
-            | enrolment.FRESH
+            {
+                "name": claim.device,
+                "labels": {},
+                "federated": False,
+                "claimed_ns": now_ns,
+                "enrolled_ns": now_ns,
+                "verifier": hashlib.sha256(password.encode()).hexdigest(),
+                **enrolment.FRESH,
+            }
             for claim, password in found
         ]
         assert self._outbox is not None

@@ -66,7 +66,7 @@ class _Sender:
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
     """Take statuses, (device, payload) in order of arrival. Never raises on what a device sent."""
-    rows = conn.execute(_KNOWN, {"names": sorted({name for name, _ in batch})}).all()
+    rows = conn.execute(_KNOWN, {"names": sorted({name for name, _ in batch})})
     senders = {row.name: _sender(row) for row in rows}
     for name, payload in batch:
         if name in senders and payload:  # a cleared retained status says nothing
@@ -75,7 +75,7 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
     return wake(Wake.ROLLOUTS) if any(sender.moved for sender in senders.values()) else NOTHING
 
 
-def _sender(row: Row[Any]) -> _Sender:
+def _sender(row: Any) -> _Sender:
     turns = msgspec.convert(row.sessions or {}, Turns)
     here = Presence(row.online, row.boot, row.seen_ns)
     return _Sender(row, here, turns, row.gone_ns, row.clone_suspected_ns)

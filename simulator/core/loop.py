@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from simulator.core.guard import guarded
 from simulator.core.rng import Rng
 from wire.ports import SECOND
 
@@ -149,7 +150,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         gc.freeze()
         gc.disable()
         try:
-            result = self.run_until_complete(main)
+            with guarded():
+                result = self.run_until_complete(main)
             gc.collect()
             self._raise_failures()
             return result

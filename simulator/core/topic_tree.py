@@ -8,6 +8,9 @@ from typing import Generic, TypeVar
 
 T = TypeVar("T")
 
+MOST_FOUND = 200_000
+"""Topics that are remembered."""
+
 
 class _Node(Generic[T]):
     __slots__ = ("below", "values")
@@ -18,13 +21,15 @@ class _Node(Generic[T]):
 
 
 class TopicTree(Generic[T]):
-    """Values filed under topic filters."""
+    """Values filed under topic filters. What a topic was found to match is remembered until that may be different."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
+        self._found: dict[str, tuple[T, ...]] = {}
 
     def add(self, topic_filter: str, value: T) -> None:
         """File `value` under the filter; again is harmless."""
+        self._forget(topic_filter)
         node = self._root
         for level in topic_filter.split("/"):
             node = node.below.setdefault(level, _Node())
@@ -32,6 +37,7 @@ class TopicTree(Generic[T]):
 
     def remove(self, topic_filter: str, value: T) -> None:
         """Take it out, if it is there, and the branches that are empty then."""
+        self._forget(topic_filter)
         path: list[tuple[_Node[T], str]] = []
         node = self._root
         for level in topic_filter.split("/"):
@@ -47,6 +53,19 @@ class TopicTree(Generic[T]):
 
     def match(self, topic: str) -> tuple[T, ...]:
         """Every value with a filter that matches, once each, in an order that depends only on how they were added."""
+        if topic not in self._found:
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
+            self._found[topic] = self._match(topic)
+        return self._found[topic]
+
+    def _forget(self, topic_filter: str) -> None:
+        if "+" in topic_filter or "#" in topic_filter:
+            self._found.clear()
+        else:
+            self._found.pop(topic_filter, None)
+
+    def _match(self, topic: str) -> tuple[T, ...]:
         found: dict[T, None] = {}
         nodes = [self._root]
         for level in topic.split("/"):

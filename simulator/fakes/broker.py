@@ -7,7 +7,8 @@ the embedded one does. Delays, loss and duplication are the business of the link
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, Protocol
 
 from cloud.core.access import permitted
 from cloud.ports import BrokerUser, Roster
@@ -19,10 +20,10 @@ from wire.identity import Broker
 from wire.ports import SECOND, Clock
 
 KEEPALIVE_NS = 20 * SECOND
+_permitted: Final = lru_cache(maxsize=1 << 17)(permitted)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What the broker has for one client. `number` identifies it within the client's session."""
 
     number: int
@@ -220,7 +221,7 @@ class MemoryBroker:
         session = self._sessions[client]
         user = None if self._users is None else self._users.get(session.username)
         if self._users is None or (
-            user is not None and permitted(user.publish if what == "publish" else user.receive, client, topic)
+            user is not None and _permitted(user.publish if what == "publish" else user.receive, client, topic)
         ):
             return True
         self.refused.append(f"{client} may not {what} {topic}")

@@ -7,10 +7,9 @@ their time, one after the other, so that messages gather meanwhile as they do be
 
 import asyncio
 import hashlib
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -37,9 +36,7 @@ class MemoryStore:
         self._engine = make_engine(Path(":memory:"))
         metadata.create_all(self._engine)
         self._connection = self._engine.connect()
-        pooled = self._connection.connection.dbapi_connection
-        assert isinstance(pooled, sqlite3.Connection)
-        self._database = pooled
+        self._database: Any = self._connection.connection.dbapi_connection
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction, as one turn of the loop."""
