@@ -50,7 +50,7 @@ LOOKS_PER_SILENCE: Final = 12
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is run. `hours` 0: until the rollout has ended. `before`: a seed that has a short run in this process first."""
+    """What is run. `hours` 0: until the rollout has ended. `before`: a seed that has a short run here first."""
 
     devices: int
     hours: float

@@ -20,7 +20,7 @@ def look():
 def module(name: str, call: str) -> types.ModuleType:
     """A module of that name whose `look` makes the call."""
     made = types.ModuleType(name)
-    exec(CODE.replace("CALL", call), made.__dict__)
+    exec(CODE.replace("CALL", call), made.__dict__)  # noqa: S102 - the name of a module is what the guard goes by
     return made
 
 
