@@ -20,7 +20,10 @@ class UnequalError(AssertionError):
 
 
 class Memo(Generic[K, V]):
-    """Values by key, those that were not used for longest giving way to new ones. `like` says what of a value has to be the same every time."""
+    """Values by key, those that were not used for longest giving way to new ones.
+
+    `like` says what of a value has to be the same every time.
+    """
 
     def __init__(self, most: int = MOST, like: Callable[[V], object] = lambda value: value) -> None:
         self._most = most
