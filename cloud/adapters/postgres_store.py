@@ -17,6 +17,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
+from cloud.adapters.sql_json import written
 from cloud.adapters.sql_schema import migrate
 from cloud.errors import StoreError
 
@@ -144,7 +145,8 @@ def make_engine(url: URL, idle_limit_s: float) -> Engine:
         "application_name": "fleetloop",
         "options": f"-c idle_in_transaction_session_timeout={int(idle_limit_s * 1000)}",
     }
-    return create_engine(url, connect_args=arguments, pool_size=READERS + 1, max_overflow=0, hide_parameters=True)
+    pool = {"pool_size": READERS + 1, "max_overflow": 0}
+    return create_engine(url, connect_args=arguments, hide_parameters=True, json_serializer=written, **pool)
 
 
 def _translated(error: DBAPIError) -> Exception:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, LargeBinary, Row, bindparam, func, select, update
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.service import history
@@ -42,7 +42,7 @@ class _Sender:
 
     row: Row[Any]
     mark: int
-    newest: bytes | None
+    newest: bytes | None = None
     receipt: bool = False
     refusals: int = 0
     reason: str = ""
@@ -54,7 +54,7 @@ class _Sender:
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
     """Take messages, (device, payload) in order of arrival. Never raises on what a device sent."""
     rows = heard(conn, (device for device, _ in batch))
-    senders = {name: _Sender(row, row.telemetry_seq, row.telemetry) for name, row in rows.items()}
+    senders = {name: _Sender(row, row.telemetry_seq) for name, row in rows.items()}
     for device, payload in batch:
         if device in senders:
             _one(senders[device], payload, now_ns)
@@ -75,7 +75,7 @@ def counters_of(one: ModelStats) -> dict[str, Any]:
         "feedback": one.feedback,
         "correct": one.correct,
         "confidence_sum": one.confidence_sum,
-        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
+        "latency_us": dict(sorted(one.latency_us.items())),
     }
 
 
@@ -134,7 +134,8 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     ]
     here = devices.c.name == bindparam("of")
     if marks:
-        taken: dict[str, Any] = {"telemetry": bindparam("payload"), "telemetry_seq": bindparam("mark")}
+        newest = func.coalesce(bindparam("payload", type_=LargeBinary), devices.c.telemetry)  # a refused one moves the mark alone
+        taken: dict[str, Any] = {"telemetry": newest, "telemetry_seq": bindparam("mark")}
         for one in marks:
             history.back(conn, senders[str(one["of"])].row, now_ns)
         heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns, "gone_ns": None}
