@@ -15,11 +15,11 @@ from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
 from cloud.adapters.sql_json import written
 from cloud.adapters.sql_schema import migrate
-from cloud.errors import StoreError
+from cloud.errors import InvalidError, StoreError
 
 T = TypeVar("T")
 
@@ -150,7 +150,14 @@ def make_engine(url: URL, idle_limit_s: float) -> Engine:
 
 
 def _translated(error: DBAPIError) -> Exception:
-    return StoreError(f"the database cannot be used: {error.orig}") if isinstance(error, OperationalError) else error
+    """Whose fault is it: the environment's, that of a value (a text with a NUL, a number too large), or our own?"""
+    match error:
+        case OperationalError():
+            return StoreError(f"the database cannot be used: {error.orig}")
+        case DataError():
+            return InvalidError(f"a value cannot be kept or compared: {error.orig}")
+        case _:
+            return error
 
 
 def _lost(error: DBAPIError) -> bool:
