@@ -1,10 +1,10 @@
 """The SQLite store: one connection writes, a few others read, every change durable before it is acknowledged.
 
 WAL with synchronous=FULL, BEGIN IMMEDIATE for writes (a read-then-write upgrade would fail at once), foreign keys on.
-Readers see the last commit and wait for no writer. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when one connection
-commits while another one moves the log into the file (a checkpoint). Here one connection does both, in turn; the others
-have the file open read-only and can do neither, and so has `fleetloop hub backup`. Other programs may write, and where
-the linked SQLite has that defect the hub says so when it starts.
+Readers see the last commit and wait for no writer. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when one
+connection commits while another one moves the log into the file (a checkpoint). Here one connection does both, in turn;
+the others have the file open read-only and can do neither, and so has `fleetloop hub backup`. Other programs may write,
+and where the linked SQLite has that defect the hub says so when it starts.
 """
 
 import asyncio

@@ -7,7 +7,6 @@ from sqlalchemy import Connection, Row, select
 
 from cloud.tables import ENROLLED, devices
 
-
 _MARKS = (
     devices.c.name,
     devices.c.reported_seq,
@@ -22,7 +21,8 @@ _MARKS = (
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
     """The marks of those of `names` that are listened to."""
     query = select(*_MARKS).where(devices.c.name.in_(sorted(set(names))), ENROLLED)
-    return {row.name: row for row in conn.execute(query)}
+    rows: Iterable[Row[Any]] = conn.execute(query)
+    return {row.name: row for row in rows}
 
 
 def known(conn: Connection, name: str) -> Row[Any] | None:

@@ -134,9 +134,8 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     ]
     here = devices.c.name == bindparam("of")
     if marks:
-        newest = func.coalesce(
-            bindparam("payload", type_=LargeBinary), devices.c.telemetry
-        )  # a refused one moves the mark alone
+        payload = bindparam("payload", type_=LargeBinary)  # None: all were refused, and move but the mark
+        newest = func.coalesce(payload, devices.c.telemetry)
         taken: dict[str, Any] = {"telemetry": newest, "telemetry_seq": bindparam("mark")}
         for one in marks:
             history.back(conn, senders[str(one["of"])].row, now_ns)
