@@ -227,9 +227,11 @@ class Hub:
         """What devices have not accepted yet, or everything after the broker was away; then the chunks.
 
         A device that is ahead of us shows that our database was restored: it is told anew, above what it has accepted.
+        Looking for one goes over the whole fleet, which nobody else is to wait for.
         """
         parts = self._parts
-        await parts.leadership.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
+        if await parts.store.read(director.outdated):
+            await parts.leadership.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
         query = director.everything if self._republish_all else director.unconfirmed
         self._republish_all = False
         self._post(await parts.store.read(functools.partial(query, topics=parts.topics)))
