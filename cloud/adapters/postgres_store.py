@@ -8,6 +8,7 @@ with its locks. One thread writes, in order of arrival; a few others read snapsh
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -145,6 +146,7 @@ def make_engine(url: URL, idle_limit_s: float) -> Engine:
         "application_name": "fleetloop",
         "options": f"-c idle_in_transaction_session_timeout={int(idle_limit_s * 1000)}",
     }
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of every transaction refused, which is settled here
     pool = {"pool_size": READERS + 1, "max_overflow": 0}
     return create_engine(url, connect_args=arguments, hide_parameters=True, json_serializer=written, **pool)
 
