@@ -186,6 +186,7 @@ async def _wire(
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
     trust = Trust(leadership, _notary(base), clock)
     wakeups = Wakeups()
+    keys_in_use = keys.KeysInUse()
     packing = ThreadOffload(1, "deltas")
     stack.callback(packing.close)
     renewals = Renewals(store, clock, access.authority)
@@ -211,6 +212,7 @@ async def _wire(
         jobs=Jobs(leadership, outbox, launcher, clock, kinds),
         trust=trust,
         leadership=leadership,
+        keys_in_use=keys_in_use,
         group=HUB_USER if settings.replica else "",
     )
     hub = Hub(parts, wakeups, intervals(settings))
@@ -218,7 +220,8 @@ async def _wire(
     stack.callback(wakeups.stop)
     imports = Imports(store, objects, clock, ids)
     fleet = FleetIdentity(ENROL_USER, access.enrol_password)
-    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust, artefacts, imports)
+    ports = (store, objects, outbox, broker, link, clock, ids, topics)
+    context = Context(*ports, fleet, trust, artefacts, imports, keys_in_use=keys_in_use)
     return Running(hub, *_app(base, context))
 
 

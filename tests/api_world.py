@@ -62,11 +62,17 @@ def app_of(world: World, limits: Limits | None = None) -> FastAPI:
     return app
 
 
-def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *, rooted: bool = True) -> None:
-    """Run a scenario against the app of a fresh hub."""
+def api(
+    tmp_path: Path,
+    scenario: Callable[[Api], Coroutine[Any, Any, None]],
+    *,
+    rooted: bool = True,
+    database: str = "",
+) -> None:
+    """Run a scenario against the app of a fresh hub. `database`: a PostgreSQL URL, or SQLite."""
 
     async def run() -> None:
-        async with World(tmp_path, rooted=rooted) as world:
+        async with World(tmp_path, rooted=rooted, database=database) as world:
             for role in ROLES:
                 await add_key(world, f"flk_{role}", role)
             transport = httpx.ASGITransport(app=app_of(world), raise_app_exceptions=False)

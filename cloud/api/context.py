@@ -23,6 +23,7 @@ from cloud.service import audit, idempotency, keys
 from cloud.service.artefacts import Artefacts
 from cloud.service.effects import Effects
 from cloud.service.imports import Imports
+from cloud.service.keys import KeysInUse
 from cloud.service.outbox import Outbox
 from cloud.service.trust.service import Trust
 from wire.ports import Clock, Ids, Link
@@ -59,6 +60,7 @@ class Context:
     artefacts: Artefacts
     imports: Imports
     limits: Limits = field(default_factory=Limits)
+    keys_in_use: KeysInUse = field(default_factory=KeysInUse)
     call: Call = field(default_factory=Call)
 
     async def change(self, call: Callable[[Connection, int], Effects], *, shown_once: bool = False) -> None:
@@ -89,7 +91,7 @@ class Actor:
     reach: Reach = EVERYTHING
 
 
-def context(request: Request) -> Context:
+async def context(request: Request) -> Context:
     """The context that bootstrap put into the app, for this request."""
     return replace(cast(Context, request.app.state.context), call=cast(Call, request.state.call))
 
@@ -115,8 +117,7 @@ async def _usable(hub: Context, address: str, sha256: str) -> Any:
         hub.limits.bad(address, sha256, now_ns)
         _refuse(address, None if row is None else row.name, state)
     hub.limits.good(address, sha256)
-    if row.used_ns is None or now_ns - row.used_ns > keys.USED_STEP_NS:
-        await hub.store.write(lambda conn: keys.used(conn, sha256, now_ns))
+    hub.keys_in_use.note(sha256, now_ns)
     return row
 
 

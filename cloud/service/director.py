@@ -40,15 +40,16 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
     _issue(conn, documents, seal)
 
 
+def outdated(conn: Connection) -> list[str]:
+    """Devices that have accepted a higher sequence than we know: our database came from a backup."""
+    joined = select(desired.c.device).join(devices, devices.c.name == desired.c.device)
+    ahead = joined.where(devices.c.reported_sequence > desired.c.sequence)
+    return list(conn.execute(ahead.order_by(desired.c.device)).scalars())
+
+
 def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
-    """Issue anew where a device has accepted a higher sequence than we know: our database came from a backup."""
-    ahead = (
-        select(desired.c.device)
-        .join(devices, devices.c.name == desired.c.device)
-        .where(devices.c.reported_sequence > desired.c.sequence)
-        .order_by(desired.c.device)
-    )
-    _reissue(conn, conn.execute(ahead).scalars().all(), seal, now_ns)
+    """Issue anew for these devices."""
+    _reissue(conn, outdated(conn), seal, now_ns)
 
 
 def reissue_foreign(conn: Connection, director: str, seal: Seal, now_ns: int) -> None:
