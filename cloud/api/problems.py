@@ -13,7 +13,7 @@ from starlette.exceptions import HTTPException
 
 from cloud.api.bounds import Bounds
 from cloud.api.calls import REQUEST_ID, Calls, ReplayError
-from cloud.api.schemas import Problem
+from cloud.api.schemas.base import Problem
 from cloud.errors import (
     ConflictError,
     ForbiddenError,

@@ -10,19 +10,10 @@ from sqlalchemy import Connection, Row, Select, select
 from cloud.api.etags import etag
 from cloud.api.paging import Slice, Window
 from cloud.api.reaching import device_in, within
-from cloud.api.schemas import (
-    AuditView,
-    ChangeView,
-    DeviceView,
-    FederatedView,
-    JobView,
-    KeyView,
-    ModelView,
-    RoundView,
-    SigningRequestView,
-    SlotView,
-    VersionView,
-)
+from cloud.api.schemas.access import AuditView, ChangeView, KeyView
+from cloud.api.schemas.devices import DeviceView, SlotView
+from cloud.api.schemas.learning import FederatedView, RoundView
+from cloud.api.schemas.registry import JobView, ModelView, SigningRequestView, VersionView
 from cloud.core.identity import key_state
 from cloud.core.reach import EVERYTHING, Reach
 from cloud.errors import UnknownError

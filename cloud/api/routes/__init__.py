@@ -16,7 +16,7 @@ from cloud.api.routes import (
     trust,
     versions,
 )
-from cloud.api.schemas import Problem
+from cloud.api.schemas.base import Problem
 
 PREFIX = "/api/v1"
 PROBLEM = {

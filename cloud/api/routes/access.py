@@ -7,7 +7,7 @@ from cloud.api import views
 from cloud.api.context import Administrator, Hub, ScopedViewer
 from cloud.api.etags import IfMatch, check
 from cloud.api.paging import Paged
-from cloud.api.schemas import Health, KeyRequest, KeyView, NewKeyView
+from cloud.api.schemas.access import Health, KeyRequest, KeyView, NewKeyView
 from cloud.core.identity import Role, api_key, digest
 from cloud.core.reach import Reach
 from cloud.service import keys

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from cloud.api import problems
 from cloud.api.context import Context, Hub, Operator, Viewer
 from cloud.api.paging import Paged, Slice
-from cloud.api.schemas import ArtefactView
+from cloud.api.schemas.versions import ArtefactView
 from cloud.core.byte_ranges import ByteRange, RangeError, asked
 from cloud.errors import TooLongError, UnavailableError, UnknownError
 from cloud.ports import ObjectMissingError

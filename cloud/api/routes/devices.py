@@ -8,19 +8,9 @@ from sqlalchemy import Connection, select
 
 from cloud.api import views
 from cloud.api.context import Hub, Operator, Viewer
-from cloud.api.schemas import (
-    AgentView,
-    DeviceView,
-    EventView,
-    FleetView,
-    LabelsRequest,
-    Name,
-    PinRequest,
-    PinView,
-    ReasonRequest,
-    SlotTwinView,
-    TwinView,
-)
+from cloud.api.schemas.base import Name, ReasonRequest
+from cloud.api.schemas.devices import DeviceView, EventView, LabelsRequest, PinRequest, PinView, SlotTwinView, TwinView
+from cloud.api.schemas.fleet import AgentView, FleetView
 from cloud.core.presence import Standing
 from cloud.core.twin import SlotTwin
 from cloud.service import history, holds, restraints, twin, upkeep

@@ -16,8 +16,9 @@ from sqlalchemy import Connection, func, select
 
 from cloud.api import rollout_views, views
 from cloud.api.context import Actor, Context, Hub, ScopedViewer, Viewer
-from cloud.api.rollout_schemas import RolloutView
-from cloud.api.schemas import ChangeView, DeviceView
+from cloud.api.schemas.access import ChangeView
+from cloud.api.schemas.devices import DeviceView
+from cloud.api.schemas.rollouts import RolloutView
 from cloud.core.identity import KeyState, key_state
 from cloud.service import keys
 from cloud.tables import audit

@@ -13,7 +13,8 @@ from cloud.api.context import Actor, Context, Hub, ScopedOperator, ScopedViewer,
 from cloud.api.etags import IfMatch, check
 from cloud.api.paging import Paged
 from cloud.api.reaching import selector_in
-from cloud.api.schemas import ClaimRequest, ClaimsRequest, ClaimTerms, DeviceView, RevocationRequest
+from cloud.api.schemas.claims import ClaimRequest, ClaimsRequest, ClaimTerms
+from cloud.api.schemas.devices import DeviceView, RevocationRequest
 from cloud.errors import InvalidError
 from cloud.service import enrolment, revocation
 from cloud.service.effects import NOTHING, Effects

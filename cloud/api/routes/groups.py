@@ -8,7 +8,9 @@ from sqlalchemy import Connection, Row, select
 from cloud.api import views
 from cloud.api.context import Hub, Operator, Viewer
 from cloud.api.paging import Paged, Slice
-from cloud.api.schemas import DeviceView, GroupRequest, GroupView, Name
+from cloud.api.schemas.base import Name
+from cloud.api.schemas.devices import DeviceView
+from cloud.api.schemas.fleet import GroupRequest, GroupView
 from cloud.service import groups
 from cloud.tables import device_groups
 

@@ -9,7 +9,7 @@ from cloud.api.context import Hub, ScopedOperator, ScopedViewer
 from cloud.api.etags import IfMatch, check
 from cloud.api.paging import Paged
 from cloud.api.reaching import model_in, selector_in
-from cloud.api.rollout_schemas import GateRequest, MemberView, RolloutRequest, RolloutView
+from cloud.api.schemas.rollouts import GateRequest, MemberView, RolloutRequest, RolloutView
 from cloud.core.rollout import Command, Plan
 from cloud.service import rollouts
 from cloud.service.effects import Effects

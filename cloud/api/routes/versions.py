@@ -7,18 +7,17 @@ from sqlalchemy import Connection
 
 from cloud.api import views
 from cloud.api.context import Hub, Operator, Viewer
-from cloud.api.schemas import (
+from cloud.api.schemas.base import Name, VersionNumber
+from cloud.api.schemas.registry import VersionView
+from cloud.api.schemas.versions import (
     EdgeView,
     ImportRequest,
     LineageView,
-    Name,
     NodeView,
     PromotionRequest,
     PromotionRule,
     PromotionView,
     RetirementRequest,
-    VersionNumber,
-    VersionView,
 )
 from cloud.core.lineage import Graph, version_node
 from cloud.core.promotion import Rule, unmet
