@@ -14,6 +14,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
 from cloud.api.calls import Call, ReplayError, once_of
+from cloud.api.etags import Seen
 from cloud.api.limits import Limits
 from cloud.core.identity import KeyState, Role, Scope, allowed, digest, key_state
 from cloud.core.reach import EVERYTHING, Reach
@@ -61,13 +62,20 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     call: Call = field(default_factory=Call)
 
-    async def change(self, call: Callable[[Connection, int], Effects], *, shown_once: bool = False) -> None:
-        """Commit `call(connection, now)` and have its effects performed. `shown_once`: the answer holds a secret."""
+    async def change(
+        self, call: Callable[[Connection, int], Effects], *, seen: Seen | None = None, shown_once: bool = False
+    ) -> None:
+        """Commit `call(connection, now)` and have its effects performed: the one way in which a route changes anything.
+
+        `seen`: what it changes has to be, still; `shown_once`: the answer holds a secret. Raises PreconditionError.
+        """
         now_ns = self.clock.now_ns()
 
         def commit(conn: Connection) -> Effects:
             audit.on_behalf_of(conn, self.call.id)
             self.call.carry_out(conn, now_ns, secret=shown_once)
+            if seen is not None:
+                seen.check(conn)
             return call(conn, now_ns)
 
         await self.outbox.change(commit)

@@ -37,6 +37,20 @@ def edit_labels(
     return wake(Wake.ROLLOUTS)
 
 
+def edit(conn: Connection, device: str, federated: bool, by: tuple[str, int]) -> Effects:
+    """May it take part in federated learning? `by` = (actor, now). Raises UnknownError."""
+    actor, now_ns = by
+    before = conn.scalar(select(devices.c.federated).where(devices.c.name == device))
+    if before is None:
+        raise UnknownError(f"there is no device {device!r}")
+    if federated == before:
+        return NOTHING
+    conn.execute(update(devices).where(devices.c.name == device).values(federated=federated))
+    states = {"before": {"federated": before}, "after": {"federated": federated}}
+    audit.record(conn, now_ns, actor, ("device.edit", device), **states)
+    return NOTHING
+
+
 def decommission(conn: Connection, device: str, reason: str, by: tuple[str, int], topics: Topics) -> Effects:
     """Take the device out for good, `by` = (actor, now): revoked, and nothing is desired of it. Its history stays.
 

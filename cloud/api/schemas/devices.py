@@ -61,6 +61,7 @@ class DeviceView(BaseModel):
     desired_sequence: int
     accepted_sequence: int
     slots: list[SlotView]
+    pins: list[PinView]
     last_refusal: str
     """Why the hub refused the device's last bad message; empty when there was none."""
     refusal_count: int
@@ -68,6 +69,13 @@ class DeviceView(BaseModel):
     """Its newest wire.messages.Reported (only when one device is asked for)."""
     telemetry: dict[str, Any] | None = None
     """Its newest wire.messages.Telemetry (only when one device is asked for)."""
+
+
+class DeviceRequest(Request):
+    """What people say of a device beside its labels."""
+
+    federated: bool
+    """May it take part in federated learning?"""
 
 
 class LabelsRequest(Request):
