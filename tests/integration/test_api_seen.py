@@ -71,7 +71,7 @@ def test_a_stale_tag_refuses_and_the_present_one_lets_through(tmp_path: Path) ->
             for given, refused in (('"stale"', True), (f'"other", {present}', False)):
                 headers = {"Authorization": "Bearer flk_operator", "If-Match": given}
                 answer = await call.http.request(method, path, json=body, headers=headers)
-                assert (answer.status_code == 412 if refused else answer.is_success), (path, answer.text)
+                assert answer.status_code == 412 if refused else answer.is_success, (path, answer.text)
                 assert (await tag(call, resource) == present) is refused, path
 
     api(tmp_path, scenario)

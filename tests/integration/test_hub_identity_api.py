@@ -142,7 +142,7 @@ def test_bad_orders_for_many_claims_change_nothing(tmp_path: Path, body: Any, wh
 
 
 def test_many_claims_are_refused_before_the_first_byte(tmp_path: Path) -> None:
-    """One device that is gone for good, or lies beyond the key's reach, far behind in the list: a problem, no claims."""
+    """One device that is gone for good, or lies beyond the key's reach, far behind: a problem, no claims."""
 
     async def scenario(call: Api) -> None:
         await call.claim("z-gone")

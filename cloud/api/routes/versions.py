@@ -52,7 +52,7 @@ async def import_version(model: Name, body: ImportRequest, hub: Hub, actor: Oper
     """Enter a version that was made elsewhere. It waits for the publisher, and there for a person."""
     given = body.model_dump(exclude={"variants"})
     variants = tuple(NewVariant(**one.model_dump()) for one in body.variants)
-    number = await hub.imports.enter(NewVersion(model=model, variants=variants, **given), actor.name)
+    number = await hub.imports.enter(NewVersion(model=model, variants=variants, **given), actor.name, hub.change)
     return await hub.read(lambda conn: views.version_view(conn, model, number))
 
 
