@@ -12,11 +12,16 @@ from cloud.service.selecting import GROUP, written
 from cloud.tables import ENROLLED, device_groups, devices, federated_runs, rollouts
 
 
-def put(conn: Connection, name: str, selector: str, description: str, by: tuple[str, int]) -> Effects:
-    """Make the group, or give it another selector, `by` = (actor, now). Raises InvalidError."""
+def put(conn: Connection, name: str, selector: str, description: str | None, by: tuple[str, int]) -> Effects:
+    """Make the group, or give it another selector, `by` = (actor, now); description: None = as it is.
+
+    Raises InvalidError.
+    """
     written(selector)
     actor, now_ns = by
-    values = {"selector": selector, "description": description, "updated_ns": now_ns}
+    values: dict[str, Any] = {"selector": selector, "updated_ns": now_ns}
+    if description is not None:
+        values["description"] = description
     before = conn.scalar(select(device_groups.c.selector).where(device_groups.c.name == name))
     if before is None:
         conn.execute(insert(device_groups).values(name=name, created_ns=now_ns, **values))

@@ -30,7 +30,8 @@ class GroupRequest(Request):
     """A group: everything that the selector means, at any time."""
 
     selector: Annotated[str, Field(max_length=1000, examples=["arm=left, role in (learner, tester), !broken"])]
-    description: Annotated[str, Field(max_length=500)] = ""
+    description: Annotated[str, Field(max_length=500)] | None = None
+    """None = as it is; of a new group it is empty."""
 
 
 class GroupView(BaseModel):
