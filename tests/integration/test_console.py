@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -65,6 +66,15 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     with serving(app_of(world)) as url:
         yield Desk(world, url, tmp_path, capsys)
     asyncio.run(world.__aexit__())
+
+
+def heard(desk: Desk, word: str) -> None:
+    """Wait until a command that runs has said this."""
+    said, deadline = "", time.monotonic() + 30
+    while word not in said:
+        assert time.monotonic() < deadline, said
+        said += "".join(desk.capture.readouterr())
+        time.sleep(0.02)
 
 
 def release(desk: Desk) -> None:
@@ -233,10 +243,9 @@ def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk) -> None:
     """A 503 is waited out and said on standard error; the rollout's end is still seen."""
     release(desk)
     made = desk.ask("rollouts", "start", MODEL, "1", "--wave", "100%")
-    read, answered = desk.world.store.read, threading.Event()
+    read = desk.world.store.read
 
     async def away(call: Any) -> Any:
-        answered.set()
         raise StoreError("the database is away")
 
     ended: list[int] = []
@@ -245,15 +254,9 @@ def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk) -> None:
     desk.world.store.read = read  # type: ignore[method-assign]
     watcher = threading.Thread(target=lambda: ended.append(desk.type("rollouts", "watch", made["id"], "--json")))
     watcher.start()
-    said = ""
-    while "running" not in said:
-        said += desk.capture.readouterr().out
-        answered.wait(0.02)
-    answered.clear()
+    heard(desk, "running")
     desk.world.store.read = away  # type: ignore[method-assign]
-    while "asking again" not in said:
-        said += desk.capture.readouterr().err
-        answered.wait(0.02)
+    heard(desk, "asking again")
     desk.world.store.read = read  # type: ignore[method-assign]
 
     async def go_on() -> None:
