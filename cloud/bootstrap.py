@@ -1,5 +1,6 @@
 """Puts the hub together: the only module that knows the concrete classes behind the ports."""
 
+import asyncio
 import contextlib
 import fcntl
 import functools
@@ -64,7 +65,6 @@ log = logging.getLogger(__name__)
 
 DAY_S = 24 * 3600
 ADMIN_KEY_FILE = "admin.key"
-VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
 
 
 class SettingsError(Exception):
@@ -79,6 +79,8 @@ class Running:
     app: FastAPI
     page: str
     """Path of the live page; empty when the page is not installed."""
+    closing: asyncio.Event
+    """To be set when the hub ends: streams of events end then."""
 
 
 @dataclass(frozen=True)
@@ -215,7 +217,7 @@ async def _wire(
     imports = Imports(store, objects, ids)
     fleet = FleetIdentity(ENROL_USER, access.enrol_password)
     context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust, artefacts, imports)
-    return Running(hub, *_app(base, context))
+    return Running(hub, *_app(base, context), context.closing)
 
 
 def _objects(settings: Settings, base: _Base) -> FsspecObjects:
@@ -242,14 +244,14 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
     app.include_router(routes.router())
     if importlib.util.find_spec("nicegui") is None:
         return app, ""
+    from cloud.api.door import PageDoor
     from cloud.web.pages import PATH, mount
 
     async def read_overview() -> Any:
         now_ns = context.clock.now_ns()
         return await context.read(lambda conn: overview(conn, now_ns))
 
-    token = _secret_file(base, VIEW_TOKEN_FILE)
-    mount(app, read_overview, token, _secret_file(base, "keys/cookies.secret"))
+    mount(app, read_overview, PageDoor(context), _secret_file(base, "keys/cookies.secret"))
     return app, f"{PATH}/"
 
 

@@ -4,6 +4,7 @@
 of the fleet; a route that keeps to `actor.reach` asks for the `Scoped...` form instead.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -61,6 +62,8 @@ class Context:
     imports: Imports
     limits: Limits = field(default_factory=Limits)
     call: Call = field(default_factory=Call)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the hub ends: what would go on for ever ends, too."""
 
     async def change(
         self, call: Callable[[Connection, int], Effects], *, seen: Seen | None = None, shown_once: bool = False
@@ -80,6 +83,16 @@ class Context:
 
         await self.outbox.change(commit)
         self.call.carried_out(secret=shown_once)
+
+    async def pause(self, ns: int) -> bool:
+        """Wait so long. False: the hub ends, and this was cut short."""
+        ways = [asyncio.ensure_future(self.clock.sleep(ns)), asyncio.ensure_future(self.closing.wait())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+        return not self.closing.is_set()
 
     async def read(self, call: Callable[[Connection], T]) -> T:
         """Read from one snapshot."""
@@ -109,12 +122,13 @@ async def identify(request: Request, hub: Hub, credentials: Credentials) -> Acto
     """The holder of the key that came with the request. Raises UnauthorisedError, TooManyError, ReplayError."""
     if credentials is None:
         raise UnauthorisedError("no API key: send it as 'Authorization: Bearer flk_...'")
-    row = await _usable(hub, request.client.host if request.client else "", digest(credentials.credentials))
+    row = await usable_key(hub, request.client.host if request.client else "", digest(credentials.credentials))
     hub.limits.count(row.id, row.requests_per_s, hub.clock.now_ns())
     return Actor(row.name, Role(row.role), row.id, keys.reach_of(row))
 
 
-async def _usable(hub: Context, address: str, sha256: str) -> Any:
+async def usable_key(hub: Context, address: str, sha256: str) -> Any:
+    """The row of the key with this digest, shown from `address`. Raises UnauthorisedError, TooManyError."""
     now_ns = hub.clock.now_ns()
     hub.limits.hear(address, sha256, now_ns)
     row = await hub.read(lambda conn: keys.find(conn, sha256))

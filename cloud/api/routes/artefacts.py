@@ -36,8 +36,9 @@ async def upload(sha256: Digest, request: Request, response: Response, hub: Hub,
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > MAX_OBJECT_BYTES:
         raise TooLongError(f"the file has {announced} bytes: an artefact may have {MAX_OBJECT_BYTES}")
-    if not await hub.artefacts.upload(sha256, request.stream(), actor.name, hub.change):
-        response.status_code = HTTPStatus.OK
+    with hub.limits.upload(actor.key):
+        if not await hub.artefacts.upload(sha256, request.stream(), actor.name, hub.change):
+            response.status_code = HTTPStatus.OK
     return await artefact(sha256, hub, actor)
 
 

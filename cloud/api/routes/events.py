@@ -1,7 +1,7 @@
 """Server-sent events: a rollout or a device whenever it looks different, and every change in the order it was made.
 
 A state's id is its digest and a change's id its number in the audit trail, so that whoever comes back with
-`Last-Event-ID` misses nothing and gets nothing twice. A stream ends when its API key does.
+`Last-Event-ID` misses nothing and gets nothing twice. A stream ends when its API key does, and when the hub does.
 """
 
 import functools
@@ -19,7 +19,6 @@ from cloud.api.context import Actor, Context, Hub, ScopedViewer, Viewer
 from cloud.api.schemas.access import ChangeView
 from cloud.api.schemas.devices import DeviceView
 from cloud.api.schemas.rollouts import RolloutView
-from cloud.core.identity import KeyState, key_state
 from cloud.service import keys
 from cloud.tables import audit
 from wire.ports import SECOND
@@ -81,14 +80,16 @@ async def changes(hub: Hub, actor: Viewer, last_event_id: LastChange = NEWEST) -
         for change in found:
             seen = change.id
             yield ServerSentEvent(data=change, event=change.action, id=str(change.id))
-        await hub.clock.sleep(LOOK_NS)
+        if not await hub.pause(LOOK_NS):
+            return
 
 
 async def _states(hub: Context, actor: Actor, look: Callable[[Connection], T]) -> AsyncIterator[T]:
-    """What `look` finds, once a second, as long as the key is usable."""
+    """What `look` finds, once a second, as long as the key is usable and the hub does not end."""
     while (state := await _look(hub, actor, look)) is not None:
         yield state
-        await hub.clock.sleep(LOOK_NS)
+        if not await hub.pause(LOOK_NS):
+            return
 
 
 async def _look(hub: Context, actor: Actor, look: Callable[[Connection], T]) -> T | None:
@@ -96,8 +97,7 @@ async def _look(hub: Context, actor: Actor, look: Callable[[Connection], T]) -> 
     now_ns = hub.clock.now_ns()
 
     def found(conn: Connection) -> T | None:
-        key = keys.one(conn, actor.key)
-        return look(conn) if key_state(key.expires_ns, key.revoked_ns, now_ns) is KeyState.USABLE else None
+        return look(conn) if keys.is_usable(conn, actor.key, now_ns) else None
 
     return await hub.read(found)
 
