@@ -13,7 +13,12 @@ from fleetloop.console.session import HubCommand
 from wire.errors import MalformedError
 
 app = typer.Typer(
-    name="fleetloop", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True
+    name="fleetloop",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=True,
+    context_settings={"max_content_width": 120},
 )
 for _name, _noun in (
     ("devices", devices.app),

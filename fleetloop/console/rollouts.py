@@ -67,11 +67,13 @@ def start(
     model: str,
     version: int,
     wave: Annotated[list[str], typer.Option(help="A number of devices, or a share such as 25%; may be repeated.")],
-    select: Annotated[list[str], typer.Option(help="label=value that devices must have; may be repeated.")] = [],  # noqa: B006
+    select: Annotated[
+        list[str], typer.Option(help="label=value that devices must have, or @group=NAME; may be repeated.")
+    ] = [],  # noqa: B006
     gate: Annotated[list[str], typer.Option(help='Such as "commit_rate >= 99 %"; may be repeated.')] = [],  # noqa: B006
     slot: str = "main",
 ) -> None:
-    """Start a rollout."""
+    """Start a rollout. Rates, windows, retries, soaking and approval are said in a fleet file (`fleetloop apply`)."""
     options: dict[str, Any] = {"selector": pairs(select), "slot": slot} | ({"gates": gate} if gate else {})
     with session(context).hub() as hub:
         made = hub.create_rollout(model, version, waves=[_wave(one) for one in wave], **options)

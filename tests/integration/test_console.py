@@ -215,6 +215,16 @@ def test_model_files_go_up_and_come_back_and_a_cut_costs_only_the_rest(desk: Des
     assert desk.type("artefacts", "download", "0" * 64, "--out", str(out)) == Exit.UNKNOWN
 
 
+def test_a_version_is_promoted_and_retired(desk: Desk) -> None:
+    """By its rule, or by a person who says why; what is in production cannot be retired."""
+    release(desk)
+    assert desk.type("models", "promote", MODEL, "1") == Exit.CONFLICT
+    assert "does not meet its rule" in desk.capture.readouterr().err
+    assert desk.type("models", "promote", MODEL, "1", "--override", "a customer waits") == Exit.DONE
+    assert desk.ask("models", "list")[0]["production"] == 1
+    assert desk.type("models", "retire", MODEL, "1", "--reason", "old") == Exit.CONFLICT
+
+
 def test_what_is_exported_is_what_is_there(desk: Desk) -> None:
     """`plan` finds nothing to do for it, and it names groups, holds, pins and the rollout that runs."""
     release(desk)
