@@ -67,9 +67,7 @@ def start(
     model: str,
     version: int,
     wave: Annotated[list[str], typer.Option(help="A number of devices, or a share such as 25%; may be repeated.")],
-    select: Annotated[
-        list[str], typer.Option(help="label=value that devices must have, or @group=NAME; may be repeated.")
-    ] = [],  # noqa: B006
+    select: Annotated[list[str], typer.Option(help="label=value (or @group=NAME) of devices; may be repeated.")] = [],  # noqa: B006
     gate: Annotated[list[str], typer.Option(help='Such as "commit_rate >= 99 %"; may be repeated.')] = [],  # noqa: B006
     slot: str = "main",
 ) -> None:
