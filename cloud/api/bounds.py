@@ -19,7 +19,9 @@ MAX_HEADER_BYTES: Final = 16 * 1024
 """All headers of a request together: no Range with thousands of parts gets in."""
 
 STALL_S: Final = 30.0
-"""How long nothing may come of a body: who sends a byte an hour holds no place for long."""
+"""How long nothing may come of a body."""
+SLOWEST_BYTES_PER_S: Final = 4 * 1024
+"""What has to come of a body once that time is over, on average: who drips holds no place for long."""
 
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 API: Final = "/api/"
@@ -29,7 +31,7 @@ UPLOADS: Final = "/api/v1/artefacts/"
 
 class Bounds:
     """ASGI middleware: too much in headers is refused with 431, too much in a body with 413, announced or not; and with
-    408 a body of which nothing more comes."""
+    408 a body that stalls or drips."""
 
     def __init__(self, app: ASGIApp, refuse: Callable[[Request, int, str], Response], stall_s: float = STALL_S) -> None:
         self._app = app
@@ -68,7 +70,8 @@ def _announced_bytes(scope: Scope) -> int:
 
 
 def _counted(receive: Receive, most: int, stall_s: float) -> Receive:
-    taken, complete = 0, False
+    taken, complete, now = 0, False, asyncio.get_running_loop().time
+    begun = now()
 
     async def counted() -> Message:
         nonlocal taken, complete
@@ -78,6 +81,8 @@ def _counted(receive: Receive, most: int, stall_s: float) -> Receive:
         except TimeoutError as error:
             raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"nothing came of the body for {stall_s:g} s") from error
         taken += len(message.get("body", b""))
+        if not complete and taken < (now() - begun - stall_s) * SLOWEST_BYTES_PER_S:
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"{taken} bytes of the body came in {now() - begun:.0f} s")
         complete = not message.get("more_body", False)
         if taken > most:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {most} bytes")
