@@ -22,12 +22,14 @@ def put(conn: Connection, name: str, selector: str, description: str | None, by:
     values: dict[str, Any] = {"selector": selector, "updated_ns": now_ns}
     if description is not None:
         values["description"] = description
-    before = conn.scalar(select(device_groups.c.selector).where(device_groups.c.name == name))
+    known = select(device_groups.c.selector, device_groups.c.description).where(device_groups.c.name == name)
+    before = conn.execute(known).one_or_none()
     if before is None:
         conn.execute(insert(device_groups).values(name=name, created_ns=now_ns, **values))
     else:
         conn.execute(update(device_groups).where(device_groups.c.name == name).values(values))
-    audit.record(conn, now_ns, actor, ("group.put", name), old=before, new=selector)
+    states = {"before": None if before is None else before._mapping, "after": conn.execute(known).one()._mapping}
+    audit.record(conn, now_ns, actor, ("group.put", name), **states)
     return wake(Wake.ROLLOUTS)
 
 

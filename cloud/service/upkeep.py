@@ -33,7 +33,8 @@ def edit_labels(
     if after == before:
         return NOTHING
     conn.execute(update(devices).where(devices.c.name == device).values(labels=after))
-    audit.record(conn, now_ns, actor, ("device.label", device), old=before, new=after)
+    states = {"before": {"labels": before}, "after": {"labels": after}}
+    audit.record(conn, now_ns, actor, ("device.label", device), **states)
     return wake(Wake.ROLLOUTS)
 
 

@@ -85,6 +85,10 @@ def test_every_kind_of_change_through_the_api_is_recorded(tmp_path: Path) -> Non
             rows = await trail(call, request=one)
             assert rows, one
             assert {row["actor"] for row in rows} <= {"admin", "operator"}
+        (labelled,) = await trail(call, action="device.label")
+        assert (labelled["before"], labelled["after"]) == ({"labels": {}}, {"labels": {"hall": "3"}})
+        (grouped,) = await trail(call, action="group.put")
+        assert (grouped["before"], grouped["after"]) == (None, {"selector": "hall=3", "description": ""})
         (paused,) = await trail(call, action="rollout.pause")
         assert (paused["before"], paused["after"]) == ({"state": "running"}, {"state": "paused"})
 
