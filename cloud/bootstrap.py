@@ -240,10 +240,16 @@ def intervals(settings: Settings) -> Intervals:
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
     app = FastAPI(title="Fleetloop hub", version="1", docs_url=None, redoc_url=None)
     app.state.context = context
-    problems.install(app)
+    page = _page(app, base, context)
+    problems.install(app)  # last, so that its bounds hold for the page, too
     app.include_router(routes.router())
+    return app, page
+
+
+def _page(app: FastAPI, base: _Base, context: Context) -> str:
+    """Serve the live page, if it is installed; its path."""
     if importlib.util.find_spec("nicegui") is None:
-        return app, ""
+        return ""
     from cloud.api.door import PageDoor
     from cloud.web.pages import PATH, mount
 
@@ -252,7 +258,7 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
         return await context.read(lambda conn: overview(conn, now_ns))
 
     mount(app, read_overview, PageDoor(context), _secret_file(base, "keys/cookies.secret"))
-    return app, f"{PATH}/"
+    return f"{PATH}/"
 
 
 def _first_start(conn: Connection, base: _Base) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from cloud.api.bounds import MAX_BODY_BYTES
 from tests.hub_process import HubProcess, keys_command
 
 
@@ -35,6 +36,7 @@ def test_the_first_key_guesses_and_logs(tmp_path: Path) -> None:
         assert page.status_code == 303
         assert httpx.get(f"{hub.url}/live/", cookies=page.cookies).status_code == 200
         assert httpx.post(f"{hub.url}/live/", data={"token": made["key"]}).status_code == 401
+        assert httpx.post(f"{hub.url}/live/", content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
 
         codes = [
             ask(hub, f"flk_guess-{number}", X_Forwarded_For=f"10.0.0.{number}").status_code for number in range(14)
