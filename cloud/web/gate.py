@@ -91,7 +91,7 @@ class ViewGate:
             return None
 
     def _while_good(self, key: str, receive: Receive) -> Receive:
-        """What the browser says (it answers a ping twice a minute), until the key is over."""
+        """What the browser says (it answers a ping every few seconds), until the key is over."""
 
         async def received() -> Message:
             message = await receive()
