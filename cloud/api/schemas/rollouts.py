@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cloud.api.schemas import Count, Label, Labels, Name, Request, VersionNumber
+from cloud.api.schemas.base import Count, Label, Labels, Name, Request, VersionNumber
 
 Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
 ErrorRate = Annotated[float, Field(gt=0, le=0.5)]
