@@ -39,8 +39,8 @@ class Candidate:
 class Facts:
     """All that a decision rests on.
 
-    `ended_ns`: when the last execution of each wave ended. `recent_minute`, `recent_second`: devices assigned in the
-    last 60 s and the last second. `candidates`: in their order; the first few hundred are enough.
+    `ended_ns`: when the last execution of each wave ended. `recent_minute`, `recent_second`: assignments made in the
+    last 60 s and the last second, repeated ones too. `candidates`: in their order; the first few hundred are enough.
     """
 
     state: RolloutState
@@ -100,11 +100,11 @@ Decision = Assign | Expire | StartWave | AwaitApproval | Succeed | Halt
 
 def verdicts(plan: Plan, facts: Facts, wave: int) -> tuple[Verdict, ...]:
     """The gates of `wave` as things stand."""
-    so_far = reduce(add, facts.waves[: facts.wave + 1])
     found = []
     for index, rule in enumerate(rules(plan.gates)):
         control = _control(facts, index)
-        found.append(judge(rule, facts.waves[wave].tally(index), so_far.tally(index, control)))
+        tallies = [one.tally(index, control) for one in facts.waves[: facts.wave + 1]]
+        found.append(judge(rule, tallies, wave, len(plan.waves)))
     return tuple(found)
 
 
