@@ -145,12 +145,14 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
     wanted, changes = {}, []
     for member in conn.execute(select(members).where(waiting)).all():
         variant = variants[member.device]
+        windows = machine.granted(plan, member.place, now_ns)
         execution = Execution(
             id=means.ids.new(),
             attempt=member.attempt,
             step_timeout_s=plan.step_timeout_s,
             total_timeout_s=plan.total_timeout_s,
             health_window_s=plan.health_window_s,
+            windows=windows,
         )
         wanted[member.device] = SlotAssignment(
             slot=row.slot,
@@ -162,7 +164,7 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
             deltas=shortcuts.get((member.device, variant.file.sha256), ()),
             execution=execution,
         )
-        due_ns = machine.overdue_ns(plan, now_ns)
+        due_ns = machine.overdue_ns(plan, now_ns, windows)
         told = {"execution": execution.id, "assigned_ns": now_ns, "status": Status.IN_FLIGHT, "due_ns": due_ns}
         changes.append((member, {**told, "measured": False, "previous": runs.get(member.device, member.previous)}))
     director.assign(conn, wanted, means.seal, now_ns)
