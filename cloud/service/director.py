@@ -40,6 +40,14 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
     _issue(conn, documents, seal)
 
 
+def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:
+    """Desire nothing of this slot any more: the devices keep what they run there."""
+    standing = conn.execute(_standing(names)).all()
+    before = [(row, _decoded(row.assignment)) for row in standing]
+    kept = [(row, tuple(each for each in one.slots if each.slot != slot)) for row, one in before if one]
+    _issue(conn, [_document(row, slots, now_ns) for row, slots in kept], seal)
+
+
 def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
     """Issue anew where a device has accepted a higher sequence than we know: our database came from a backup."""
     ahead = (

@@ -18,6 +18,7 @@ from cloud.service.rollouts import ledger, measuring, outcomes
 from cloud.service.rollouts.joining import join_late
 from cloud.service.rollouts.orders import set_state
 from cloud.service.rollouts.plans import plan_of, rollout_row
+from cloud.service.rollouts.recalling import recall
 from cloud.tables import members, rollouts, slots, versions
 from wire.assignment import Execution, SlotAssignment
 from wire.ports import Ids
@@ -53,6 +54,7 @@ def tick(conn: Connection, means: Means) -> Effects:
         _pardon_outage(conn, row, means.now_ns)
         if halted or RolloutState(row.state) not in ADVANCING:
             _expire(conn, row, means.now_ns)
+            effects += recall(conn, row, means.seal, means.ids, means.topics, means.now_ns)
         else:
             effects += _advance(conn, row, means)
     return effects
