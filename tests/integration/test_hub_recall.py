@@ -8,6 +8,7 @@ from sqlalchemy import insert, select
 
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.core.rollout.windows import Window
+from cloud.service import holds
 from cloud.service import rollouts as service
 from cloud.service.rollouts import NewRollout
 from cloud.tables import versions
@@ -71,6 +72,26 @@ def test_what_waits_for_its_window_is_taken_back(tmp_path: Path, command: Comman
             assert await wanted(world) == [1, 1, 2, 1]
             ends = await outcomes(world, "r2")
             assert ends == {"p00": "cancelled", "p01": "cancelled", "p02": None, "p03": "cancelled"}
+
+    hub(tmp_path, scenario)
+
+
+def test_a_halt_of_the_fleet_takes_it_back_too(tmp_path: Path) -> None:
+    """Until it is resumed; a pause of the rollout does not."""
+
+    async def scenario(world: World) -> None:
+        await fleet(world, 1)
+        await order(world, 1, Plan((Wave(percent=100),), install_window=NIGHT))
+        await world.change(lambda conn, now_ns: service.control(conn, "r1", Command.PAUSE, "me", now_ns))
+        await world.tick()
+        assert await waiting(world) == ["p00"]
+        await world.change(lambda conn, now_ns: service.control(conn, "r1", Command.RESUME, "me", now_ns))
+        await world.change(lambda conn, now_ns: holds.halt(conn, "fire", "me", now_ns))
+        await world.tick()
+        assert (await waiting(world), (await world.desired("p00")).slots) == ([], ())
+        await world.change(lambda conn, now_ns: holds.resume(conn, "me", now_ns))
+        await world.tick()
+        assert await waiting(world) == ["p00"]
 
     hub(tmp_path, scenario)
 

@@ -1,4 +1,4 @@
-"""Devices that wait for a window when their rollout is halted or aborted: they are not to begin in the night after.
+"""Devices that wait for a window when their rollout, or the fleet, is halted or aborted: they shall not begin later on.
 
 What is under way in a rollout goes on to its end, which is a matter of minutes. What has not begun is taken back: the
 device shall run what it runs. In a halted rollout it waits again; in an aborted one it is cancelled.
@@ -31,10 +31,8 @@ _BEGUN = (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING, Phase.TRIAL)
 
 def recall(conn: Connection, rollout: Row[Any], seal: Seal, ids: Ids, topics: Topics, now_ns: int) -> Effects:
     """Take back what has not begun, if there are windows that it may wait for."""
-    plan, state = plan_of(rollout), RolloutState(rollout.state)
-    if state not in (RolloutState.HALTED, RolloutState.ABORTED) or not (plan.window or plan.install_window):
-        return NOTHING
-    rows = _not_begun(conn, rollout)
+    plan = plan_of(rollout)
+    rows = _not_begun(conn, rollout) if plan.window or plan.install_window else ()
     if not rows:
         return NOTHING
     names = [row.device for row in rows]
@@ -43,7 +41,7 @@ def recall(conn: Connection, rollout: Row[Any], seal: Seal, ids: Ids, topics: To
     director.withdraw(conn, [name for name in names if name not in back], rollout.slot, seal, now_ns)
     cancelled = {"outcome": Outcome.CANCELLED, "status": Status.ENDED, "finished_ns": now_ns}
     waiting = {"status": Status.WAITING, "assigned_ns": None, "due_ns": now_ns}
-    then = cancelled if state is RolloutState.ABORTED else waiting
+    then = cancelled if rollout.state == RolloutState.ABORTED else waiting
     ledger.change(conn, rollout, [(row, then) for row in rows], now_ns)
     audit.record(conn, now_ns, audit.HUB, ("rollout.recall", rollout.id), devices=names)
     return director.of_devices(conn, names, topics)

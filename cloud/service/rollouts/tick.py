@@ -29,6 +29,8 @@ MAX_DECISIONS = 100
 """Decisions for one rollout in one tick; the next tick goes on."""
 NOTED_EVERY_S = 10.0
 """How often a rollout is noted as looked after."""
+STOPPED = frozenset({RolloutState.HALTED, RolloutState.ABORTED})
+"""What has not begun by then is not to begin. A pause only asks nobody further."""
 OUTAGE_S = 30.0
 """Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
 
@@ -54,7 +56,8 @@ def tick(conn: Connection, means: Means) -> Effects:
         _pardon_outage(conn, row, means.now_ns)
         if halted or RolloutState(row.state) not in ADVANCING:
             _expire(conn, row, means.now_ns)
-            effects += recall(conn, row, means.seal, means.ids, means.topics, means.now_ns)
+            if halted or row.state in STOPPED:
+                effects += recall(conn, row, means.seal, means.ids, means.topics, means.now_ns)
         else:
             effects += _advance(conn, row, means)
     return effects
