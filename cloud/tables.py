@@ -389,7 +389,7 @@ members = Table(  # one device in one rollout: its wave, its execution and how t
     Index("ix_members_execution", "execution"),
     Index("ix_members_next", "rollout", "status", "wave", "place"),
     Index("ix_members_due", "rollout", "status", "due_ns"),
-    Index("ix_members_outcome", "rollout", "outcome", "measured"),
+    Index("ix_members_outcome", "rollout", "outcome", "measured", "device"),
 )
 
 rollout_waves = Table(  # the counts of each wave, kept up to date with every change of a member: core.rollout.members

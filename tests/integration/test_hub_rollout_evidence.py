@@ -163,6 +163,29 @@ def test_devices_that_never_show_enough_hold_up_no_others(tmp_path: Path, monkey
     play(tmp_path, 6, scenario)
 
 
+def test_devices_that_wait_are_the_control_group(tmp_path: Path) -> None:
+    """By what they run now, once; the one that was told counts with what it was given."""
+
+    async def scenario(world: World) -> None:
+        names = [f"p{number:02}" for number in range(4)]
+        await ran_before(world, names)
+        gates = (Gate("latency_ms <= 1.2 * control(latency_ms)"),)
+        await order(world, Plan((Wave(count=1), Wave(percent=100)), gates))
+        (told,) = await waiting(world)
+        await world.report(told)
+        await counted(world, [told], MODEL, 70)
+        await world.tick()
+        query = select(members.c.device, members.c.figures, members.c.measured)
+        rows = await world.store.read(lambda conn: conn.execute(query).all())
+        assert {row.device: sorted(row.figures) for row in rows if row.device != told} == {
+            name: ["control"] for name in names if name != told
+        }
+        assert [sorted(row.figures) for row in rows if row.device == told] == [["before", "now"]]
+        assert all(row.measured for row in rows)
+
+    play(tmp_path, 4, scenario)
+
+
 def test_devices_go_back_to_a_version_that_was_retired_since(tmp_path: Path) -> None:
     """Nobody new gets it, but those who ran it do."""
 

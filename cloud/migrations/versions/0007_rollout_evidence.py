@@ -32,10 +32,14 @@ def upgrade() -> None:
     op.execute("UPDATE models SET furthest = coalesce(production, 0)")
     _count_anew()
     op.drop_index("ix_members_assigned", table_name="members")
+    op.drop_index("ix_members_outcome", table_name="members")
+    op.create_index("ix_members_outcome", "members", ["rollout", "outcome", "measured", "device"])
 
 
 def downgrade() -> None:
     """Remove them again."""
+    op.drop_index("ix_members_outcome", table_name="members")
+    op.create_index("ix_members_outcome", "members", ["rollout", "outcome", "measured"])
     op.create_index("ix_members_assigned", "members", ["rollout", "assigned_ns"])
     for name, columns in _columns().items():
         for column in columns:

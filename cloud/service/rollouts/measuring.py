@@ -47,8 +47,9 @@ def measure(conn: Connection, rollout: Row[Any], plan: Plan, now_ns: int) -> Non
 
 
 def _turn(conn: Connection, rollout: Row[Any], *, control: bool) -> list[Row[Any]]:
-    """The next devices, by name, of which something may have become known; after the last one the first again."""
-    found = list(conn.execute(_in_turn(_committed(rollout), rollout)).all())
+    """The next devices, by name, that have not shown everything yet; after the last one the first again."""
+    committed = select(members).where(members.c.outcome == Outcome.SUCCEEDED)
+    found = list(conn.execute(_in_turn(committed, rollout)).all())
     if control:
         found += conn.execute(_in_turn(_waiting(rollout), rollout)).all()
     rows = sorted(found, key=lambda row: row.device)[:AT_ONCE]
@@ -63,22 +64,11 @@ def _in_turn(query: Select[Any], rollout: Row[Any]) -> Select[Any]:
     return query.where(here).order_by(members.c.device).limit(AT_ONCE)
 
 
-def _committed(rollout: Row[Any]) -> Select[Any]:
-    """Those that have counted something of the new version."""
-    counted = and_(
-        stats.c.device == members.c.device, stats.c.model == rollout.model, stats.c.version == rollout.version
-    )
-    enough = select(stats.c.device).where(counted, stats.c.predictions >= MIN_PREDICTIONS).exists()
-    return select(members).where(members.c.outcome == Outcome.SUCCEEDED, enough)
-
-
 def _waiting(rollout: Row[Any]) -> Select[Any]:
-    """Those of later waves that have counted something of what they run, and what that is."""
-    runs = and_(slots.c.device == members.c.device, slots.c.slot == rollout.slot)
-    counted = and_(stats.c.device == slots.c.device, stats.c.model == slots.c.model, stats.c.version == slots.c.version)
-    enough = select(stats.c.device).where(counted, stats.c.predictions >= MIN_PREDICTIONS).exists()
+    """Those of later waves, and what they run."""
+    runs = and_(slots.c.device == members.c.device, slots.c.slot == rollout.slot, slots.c.version.is_not(None))
     query = select(members, slots.c.model.label("runs"), slots.c.version.label("runs_version")).join(slots, runs)
-    return query.where(members.c.status == Status.WAITING, members.c.wave > rollout.wave, enough)
+    return query.where(members.c.status == Status.WAITING, members.c.wave > rollout.wave)
 
 
 def _asked_of(rollout: Row[Any], row: Row[Any]) -> dict[str, Which]:
