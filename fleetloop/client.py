@@ -224,7 +224,8 @@ class HubClient:
         """Bring devices to a released version, wave by wave.
 
         A wave is {"count": n} or {"percent": p}, a gate an expression or {"expression": ..., "false_halt": ...}.
-        Options: slot, selector, gates, rate, max_in_flight, disruption, retry, window, install_window, variant, and times.
+        Options: slot, selector, gates, rate, max_in_flight, disruption, retry, window, install_window, variant, and
+        times in seconds.
         """
         cumulative = [dict(wave) for wave in waves]
         return self._object("POST", "/rollouts", model=model, version=version, waves=cumulative, **options)
