@@ -280,7 +280,8 @@ class HubClient:
         """Bring devices to a released version, wave by wave.
 
         A wave is {"count": n} or {"percent": p}, a gate an expression or {"expression": ..., "false_halt": ...}.
-        Options: slot, selector, gates, rate, max_in_flight, disruption, retry, window, variant, times in seconds.
+        Options: slot, selector, gates, rate, max_in_flight, disruption, retry, window, install_window, variant, and
+        times in seconds.
         """
         body = {"model": model, "version": version, "waves": [dict(wave) for wave in waves], **options}
         return self._hub.object("POST", "/rollouts", body)
