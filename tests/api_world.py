@@ -19,9 +19,11 @@ ROLES = ("viewer", "operator", "publisher", "admin")
 class Api:
     """A client with one key per role."""
 
-    def __init__(self, world: World, http: httpx.AsyncClient) -> None:
+    def __init__(self, world: World, http: httpx.AsyncClient, limits: Limits | None = None) -> None:
         self.world = world
         self.http = http
+        self.limits = limits or Limits()
+        """Those of the app."""
 
     async def __call__(self, role: str, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         """Call as `role`; the answer must have `status`."""
@@ -75,8 +77,9 @@ def api(
         async with World(tmp_path, rooted=rooted, database=database) as world:
             for role in ROLES:
                 await add_key(world, f"flk_{role}", role)
-            transport = httpx.ASGITransport(app=app_of(world), raise_app_exceptions=False)
+            limits = Limits()
+            transport = httpx.ASGITransport(app=app_of(world, limits), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
-                await scenario(Api(world, http))
+                await scenario(Api(world, http, limits))
 
     asyncio.run(run())

@@ -47,6 +47,14 @@ def outdated(conn: Connection) -> list[str]:
     return list(conn.execute(ahead.order_by(desired.c.device)).scalars())
 
 
+def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:
+    """Desire nothing of this slot any more: the devices keep what they run there."""
+    standing = conn.execute(_standing(names)).all()
+    before = [(row, _decoded(row.assignment)) for row in standing]
+    kept = [(row, tuple(each for each in one.slots if each.slot != slot)) for row, one in before if one]
+    _issue(conn, [_document(row, slots, now_ns) for row, slots in kept], seal)
+
+
 def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
     """Issue anew for these devices."""
     _reissue(conn, outdated(conn), seal, now_ns)

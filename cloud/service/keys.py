@@ -95,6 +95,12 @@ def one(conn: Connection, key: str) -> Row[Any]:
     return row
 
 
+def is_usable(conn: Connection, key: str, now_ns: int) -> bool:
+    """Is the key with this id there, neither over nor revoked?"""
+    row = conn.execute(select(api_keys).where(api_keys.c.id == key)).one_or_none()
+    return row is not None and key_state(row.expires_ns, row.revoked_ns, now_ns) is KeyState.USABLE
+
+
 def reach_of(row: Row[Any]) -> Reach:
     """How far the key of this row reaches."""
     if row.reach is None:

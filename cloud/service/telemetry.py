@@ -6,7 +6,7 @@ message at or below the mark is a repetition; one whose predecessor is above it 
 change nothing. One receipt per device and batch tells the mark; should it be lost, what comes again asks for it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
@@ -26,6 +26,8 @@ from wire.release import Release
 from wire.topics import Topics
 
 MAX_REASON = 500
+Which = tuple[str, int, str]
+"""A variant: model, version and name."""
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
 
 # Built once: a fleet at rest is little else than these.
@@ -72,7 +74,7 @@ class _Sender:
     reason: str = ""
     early: list[bytes] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
-    counters: dict[tuple[str, int, str], ModelStats] = field(default_factory=dict)
+    counters: dict[Which, ModelStats] = field(default_factory=dict)
 
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
@@ -101,6 +103,12 @@ def counters_of(one: ModelStats) -> dict[str, Any]:
         "confidence_sum": one.confidence_sum,
         "latency_us": dict(sorted(one.latency_us.items())),
     }
+
+
+def known_variants(conn: Connection, told: Iterable[Which]) -> set[Which]:
+    """Those that are in the registry."""
+    of_versions = {(model, version) for model, version, _ in told}
+    return {(model, version, name) for model, version in of_versions for name in _variants(conn, model, version)}
 
 
 def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
@@ -177,8 +185,7 @@ def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
     """Only of variants in the registry: counters of anything else would pile up for nobody."""
-    told = {key[:2] for sender in senders.values() for key in sender.counters}
-    known = {(model, version, name) for model, version in told for name in _variants(conn, model, version)}
+    known = known_variants(conn, (key for sender in senders.values() for key in sender.counters))
     rows = [
         {"device": name, "model": one.model, "version": one.version, "variant": one.variant, **counters_of(one)}
         for name, sender in senders.items()
