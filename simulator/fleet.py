@@ -46,7 +46,7 @@ class Fleet:
             network = Network(size.quality, rng.child("network"), self.world.faults)
             device = Device(self.world, await self.hub.claim(name), network, rng.child("device"))
             self.devices.append(device)
-            self._later(rng.below(BOOT_SPREAD_NS), device.boot)
+            self.later(rng.below(BOOT_SPREAD_NS), device.boot)
 
     def plan_reboots(self, count: int, operations: int) -> None:
         """Have power fail `count` times in all, on random devices, each within its next `operations` on the disk."""
@@ -61,7 +61,7 @@ class Fleet:
         rng = self.world.rng.child(f"reconnects {self.world.clock.monotonic_ns()}")
         for _ in range(count):
             device = self.devices[rng.below(len(self.devices))]
-            self._later(rng.below(within_s * SECOND), partial(self._cut, device))
+            self.later(rng.below(within_s * SECOND), partial(self.cut_connection, device))
 
     def plan_kills(self, count: int) -> None:
         """Kill hub or broker `count` times in all, one after the other; each is started again some seconds later."""
@@ -70,9 +70,9 @@ class Fleet:
         for _ in range(count):
             at_ns += rng.between(MILLISECOND, KILL_EVERY_NS)
             victim = self.hub if rng.chance(0.5) else self.world.broker
-            self._later(at_ns, partial(self._kill, victim))
-            at_ns += rng.between(DOWN_MIN_NS, DOWN_MAX_NS)
-            self._later(at_ns, victim.start)
+            down_ns = rng.between(DOWN_MIN_NS, DOWN_MAX_NS)
+            self.later(at_ns, partial(self.kill, victim, down_ns))
+            at_ns += down_ns
 
     @property
     def reboots(self) -> int:
@@ -84,14 +84,19 @@ class Fleet:
         for device in self.devices:
             device.check()
 
-    def _kill(self, victim: SimulatedHub | MemoryBroker) -> None:
-        self.kills += 1
-        victim.kill()
+    def kill(self, victim: SimulatedHub | MemoryBroker, down_ns: int) -> None:
+        """Kill it now, unless it is down; it is started again after `down_ns`."""
+        if victim.running:
+            self.kills += 1
+            victim.kill()
+            self.later(down_ns, victim.start)
 
-    def _cut(self, device: Device) -> None:
+    def cut_connection(self, device: Device) -> None:
+        """Reset its connection, if it has one."""
         if device.link is not None and device.link.connected:
             self.reconnects += 1
             device.link.cut()
 
-    def _later(self, delay_ns: int, call: Callable[[], None]) -> None:
+    def later(self, delay_ns: int, call: Callable[[], None]) -> None:
+        """Call after `delay_ns`, whatever else is killed meanwhile."""
         self.world.process.run(self.world.clock.call_later, delay_ns, call)

@@ -70,19 +70,19 @@ class SimulatedHub:
         self._network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
         self._process = Process("hub")
         self._outbox: Outbox | None = None
-        self._running = False
+        self.running = False
 
     def start(self) -> None:
         """Start the services on what the database holds, unless they run."""
-        if self._running:
+        if self.running:
             return
-        self._running = True
+        self.running = True
         self._process = Process("hub")
         self._process.run(lambda: self._world.watch(asyncio.ensure_future(self._run())))
 
     def kill(self) -> None:
         """The process is gone; what was committed is not."""
-        self._running = False
+        self.running = False
         self._world.loop.kill(self._process)
         self._world.broker.detach("hub")
 
