@@ -86,8 +86,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _ready: deque[Any]
     _stopping: bool
 
-    def __init__(self, rng: Rng) -> None:
+    def __init__(self, rng: Rng, collect_every: int = COLLECT_EVERY) -> None:
         super().__init__()
+        self._collect_every = collect_every
         self.now_ns = 0
         self.events = 0
         self._rng = rng
@@ -206,7 +207,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
                 handle._run()
         self._raise_failures()
         before, self.events = self.events, self.events + len(batch)
-        if self.events // COLLECT_EVERY > before // COLLECT_EVERY:
+        if self.events // self._collect_every > before // self._collect_every:
             gc.collect()
 
     def _advance(self) -> bool:

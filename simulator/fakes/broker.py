@@ -12,6 +12,7 @@ from typing import Literal, Protocol
 from cloud.core.access import permitted
 from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
+from simulator.core.network import Line
 from simulator.core.topic_tree import TopicTree
 from simulator.core.trace import Trace
 from wire.adapters.mqtt_link import Credentials, Will
@@ -52,6 +53,7 @@ class _Session:
     filters: dict[str, None] = field(default_factory=dict)
     unacknowledged: dict[int, Message] = field(default_factory=dict)
     last_number: int = 0
+    attachments: int = 0
 
 
 class MemoryBroker:
@@ -66,6 +68,9 @@ class MemoryBroker:
         self.deliveries = 0
         self.publishes = 0
         self.refused: list[str] = []
+        self.message_ns = 0
+        """How long it takes to hand one message out; 0: no time."""
+        self._line = Line()
         self._clock = clock
         self._trace = trace or Trace()
         self._sessions: dict[str, _Session] = {}
@@ -120,6 +125,7 @@ class MemoryBroker:
         self.detach(connection.client)
         session = self._sessions.setdefault(connection.client, _Session())
         session.connection = connection
+        session.attachments += 1
         session.username = connection.credentials.username
         self._note("connect", connection.client)
         for message in tuple(session.unacknowledged.values()):
@@ -142,14 +148,14 @@ class MemoryBroker:
             self.take(client, connection.will.topic, connection.will.payload, retain=True)
 
     def vanish(self, client: str) -> None:
-        """The client lost power: nobody closes its connection, so the broker notices after the keep-alive time."""
+        """The client lost power or its network: nobody closes the connection, the broker notices by keep-alive."""
         session = self._sessions.get(client)
         if session is None or session.connection is None:
             return
-        silent = session.connection
+        silent, attachment = session.connection, session.attachments
 
         def notice() -> None:
-            if self.holds(silent):
+            if self.holds(silent) and session.attachments == attachment:
                 self.detach(client)
 
         self.process.run(self._clock.call_later, KEEPALIVE_NS * 3 // 2, notice)
@@ -183,6 +189,10 @@ class MemoryBroker:
         for one in filters:
             self._sessions[client].filters.pop(one, None)
             self._tree.remove(one, client)
+
+    def queue_ns(self) -> int:
+        """How long the next message waits for the ones before it, to whomever they go."""
+        return self._line.wait_ns(self._clock.monotonic_ns(), self.message_ns) if self.message_ns else 0
 
     def acknowledge(self, client: str, number: int) -> None:
         """The client has taken the message, or the network has lost it for good."""

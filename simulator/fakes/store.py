@@ -1,7 +1,8 @@
 """The hub's database as SQLite in memory, and its object store as a dictionary.
 
 The same engine settings, transactions and tables as on disk, without the thread. What was committed survives a kill of
-the hub, because the simulation keeps this object and builds a new hub on it.
+the hub, because the simulation keeps this object and builds a new hub on it. With a clock, a commit takes as long as a
+disk needs for it, one after the other, so that messages gather meanwhile as they do before a real one.
 """
 
 import asyncio
@@ -16,21 +17,32 @@ from cloud.adapters.sql_store import make_engine
 from cloud.ports import ObjectMissingError, Staged
 from cloud.tables import metadata
 from wire.adapters.zstd_delta import pack
+from wire.ports import MILLISECOND, Clock
 
 T = TypeVar("T")
+
+COMMIT_NS = 5 * MILLISECOND
+"""What a commit takes that is synced to a flash disk."""
 
 
 class MemoryStore:
     """The `cloud.ports.Store`. `transactions` counts what was committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.transactions = 0
+        self._clock = clock
+        self._free_ns = 0
         self._engine = make_engine(Path(":memory:"))
         metadata.create_all(self._engine)
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction, as one turn of the loop."""
-        await asyncio.sleep(0)
+        if self._clock is None:
+            await asyncio.sleep(0)
+        else:
+            now_ns = self._clock.monotonic_ns()
+            self._free_ns = max(self._free_ns, now_ns) + COMMIT_NS
+            await self._clock.sleep(self._free_ns - now_ns)
         return self.now(call)
 
     async def read(self, call: Callable[[Connection], T]) -> T:
