@@ -30,6 +30,7 @@ class Size:
     enrolled: bool = False
     """They have an identity already, as after an earlier life of the fleet."""
     policy: AgentPolicy = DEFAULT_POLICY
+    boot_within_ns: int = BOOT_SPREAD_NS
 
 
 class Fleet:
@@ -39,6 +40,8 @@ class Fleet:
         self.world = world
         self.hub = SimulatedHub(world, intervals)
         self.devices: list[Device] = []
+        self.on_device: Callable[[Device], None] = lambda device: None
+        """Called with every new device before it is switched on."""
         self.reconnects = 0
         self.kills = 0
 
@@ -80,13 +83,18 @@ class Fleet:
             self.later(at_ns, partial(self.kill, victim, down_ns))
             at_ns += down_ns
 
+    async def join(self, size: Size) -> Device:
+        """Claim one more device, as one of those that `size` describes."""
+        return self._add(await self.hub.claim(f"d{len(self.devices):05}"), size)
+
     def _add(self, claim: ClaimFile, size: Size) -> Device:
         """One device more, which is switched on soon."""
         rng = self.world.rng.child(claim.device)
         network = Network(size.quality, rng.child("network"), self.world.faults)
         device = Device(self.world, claim, network, rng.child("device"), policy=size.policy)
         self.devices.append(device)
-        self.later(rng.below(BOOT_SPREAD_NS), device.boot)
+        self.on_device(device)
+        self.later(rng.below(size.boot_within_ns), device.boot)
         return device
 
     @property

@@ -74,7 +74,8 @@ class SimulatedHub:
         )
         self._found()
         self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
-        self._network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
+        self.network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
+        self.link: MemoryLink | None = None
         self._process = Process("hub")
         self._outbox: Outbox | None = None
         self.running = False
@@ -134,8 +135,12 @@ class SimulatedHub:
     async def roll_out(self, new: NewRollout) -> None:
         """Start a rollout."""
         now_ns = self._world.clock.now_ns()
+        await self.change(lambda conn: rollouts.create(conn, new, OPERATOR, now_ns))
+
+    async def change(self, call: Callable[[Connection], Effects]) -> None:
+        """Commit what somebody wants; a hub that is down finds it when it starts."""
         assert self._outbox is not None
-        await self._outbox.change(lambda conn: rollouts.create(conn, new, OPERATOR, now_ns))
+        await self._outbox.change(call)
 
     def look(self, query: Callable[[Connection], T]) -> T:
         """What the database says now."""
@@ -143,8 +148,8 @@ class SimulatedHub:
 
     async def _run(self) -> None:
         world = self._world
-        link = MemoryLink(
-            world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self._network
+        link = self.link = MemoryLink(
+            world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self.network
         )  # fmt: skip
         outbox = Outbox(self.store, link, world.broker, self.topics, world.clock)
         outbox.own_users = {

@@ -155,7 +155,7 @@ class MemoryBroker:
         silent, attachment = session.connection, session.attachments
 
         def notice() -> None:
-            if self.holds(silent) and session.attachments == attachment:
+            if self._sessions.get(client) is session and self.holds(silent) and session.attachments == attachment:
                 self.detach(client)
 
         self.process.run(self._clock.call_later, KEEPALIVE_NS * 3 // 2, notice)

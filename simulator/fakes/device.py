@@ -24,6 +24,11 @@ class MemoryCaptures:
         self._kept: OrderedDict[str, tuple[Prediction, int | None]] = OrderedDict()
         self._tallies: dict[Variant, Tally] = {}
 
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What was counted, for checks from outside."""
+        return tuple(self._tallies.values())
+
     async def set_policy(self, policy: CapturePolicy) -> None:
         """Bounds from now on."""
         await asyncio.sleep(0)

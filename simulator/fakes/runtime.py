@@ -5,7 +5,7 @@ behaves well unless the device knows other manners of it.
 """
 
 import io
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Final, Literal
@@ -110,17 +110,25 @@ class LightSession:
 
 
 class LightRuntime:
-    """The `edge_agent.ports.Runtime`."""
+    """The `edge_agent.ports.Runtime`. `loaded` is told the digest of the bytes of everything that is loaded."""
 
-    def __init__(self, disk: Disk, clock: Clock, manners: Mapping[str, Manner] = ALL_GOOD) -> None:
+    def __init__(
+        self,
+        disk: Disk,
+        clock: Clock,
+        manners: Mapping[str, Manner] = ALL_GOOD,
+        loaded: Callable[[str], None] = lambda sha256: None,
+    ) -> None:
         self._disk = disk
+        self._loaded = loaded
         self._clock = clock
         self._manners = manners
 
     async def load(self, path: str) -> LightSession:
         """Load the object at `path`. Raises ModelError when it cannot be read."""
         try:
-            await self._disk.read(path)
+            sha256 = await self._disk.digest(path)
         except DiskError as error:
             raise ModelError(str(error)) from error
-        return LightSession(self._clock, self._manners.get(path.rpartition("/")[2], GOOD))
+        self._loaded(sha256)
+        return LightSession(self._clock, self._manners.get(sha256, GOOD))

@@ -13,9 +13,8 @@ from typing import TypeVar
 
 from sqlalchemy import Connection
 
-from cloud.adapters.sql_store import make_engine
 from cloud.ports import ObjectMissingError, Staged
-from cloud.tables import metadata
+from simulator.fakes import databases
 from wire.adapters.zstd_delta import pack
 from wire.ports import MILLISECOND, Clock
 
@@ -32,8 +31,7 @@ class MemoryStore:
         self.transactions = 0
         self._clock = clock
         self._free_ns = 0
-        self._engine = make_engine(Path(":memory:"))
-        metadata.create_all(self._engine)
+        self.engine = databases.take()
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction, as one turn of the loop."""
@@ -52,7 +50,7 @@ class MemoryStore:
 
     def now(self, call: Callable[[Connection], T]) -> T:
         """Run `call` at once, for expectations that look at the database between two turns."""
-        with self._engine.connect() as connection:
+        with self.engine.connect() as connection:
             connection.exec_driver_sql("BEGIN IMMEDIATE")
             try:
                 result = call(connection)
@@ -65,7 +63,7 @@ class MemoryStore:
 
     def close(self) -> None:
         """Give the memory back."""
-        self._engine.dispose()
+        databases.give_back(self.engine)
 
 
 class MemoryObjects:

@@ -1,16 +1,12 @@
 """Brings faults about on a fleet: each at its moment, on devices that the seed picks."""
 
 from collections import Counter
-from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 from simulator.core.network import Quality
-from simulator.core.rng import Rng
-from simulator.device import Device
 from simulator.durations import nanoseconds
-from simulator.faults.fault import Among, Fault
+from simulator.faults import clocks, hub_side, storage
+from simulator.faults.fault import Fault
 from simulator.faults.kinds import (
     AnyFault,
     BadNetwork,
@@ -21,25 +17,9 @@ from simulator.faults.kinds import (
     PowerCut,
     SlowBroker,
 )
+from simulator.faults.scene import Effect, Scene
 from simulator.fleet import Fleet
 from wire.ports import SECOND
-
-
-@dataclass(frozen=True, slots=True)
-class Scene:
-    """Where one fault strikes. `key` tells its effect from those of others that last at the same time."""
-
-    fleet: Fleet
-    rng: Rng
-    key: str
-
-    def pick(self, among: Among) -> list[Device]:
-        """The devices it hits."""
-        return among.pick(self.fleet.devices, self.rng)
-
-    def later(self, duration: str, call: Callable[[], None]) -> None:
-        """Call when the fault is over."""
-        self.fleet.later(nanoseconds(duration), call)
 
 
 class Injector:
@@ -56,15 +36,15 @@ class Injector:
     def plan(self, fault: AnyFault) -> None:
         """Have the fault happen, counted from now."""
         self._planned += 1
-        rng = self._fleet.world.rng.child(f"fault {self._planned}")
+        rng, kind = self._fleet.world.rng.child(f"fault {self._planned}"), str(fault.__struct_config__.tag)
         for number in range(fault.times):
             delay_ns = nanoseconds(fault.at) + rng.below(nanoseconds(fault.within) + 1)
-            scene = Scene(self._fleet, rng.child(str(number)), f"fault {self._planned}.{number}")
+            scene = Scene(self._fleet, rng.child(str(number)), f"fault {self._planned}.{number}", kind)
             self.pending += 1
             self._fleet.later(delay_ns, partial(self._fire, fault, scene))
 
     def _fire(self, fault: AnyFault, scene: Scene) -> None:
-        kind, now_ns = str(fault.__struct_config__.tag), self._fleet.world.clock.monotonic_ns()
+        kind, now_ns = scene.kind, self._fleet.world.clock.monotonic_ns()
         self.pending -= 1
         self.fired[kind] += 1
         self.fired_at.append((now_ns, kind))
@@ -118,7 +98,7 @@ def _slow_broker(scene: Scene, fault: SlowBroker) -> None:
     scene.later(fault.lasts, recover)
 
 
-BRING_ABOUT: dict[type[Fault], Callable[[Scene, Any], None]] = {
+BRING_ABOUT: dict[type[Fault], Effect] = {
     BadNetwork: _bad_network,
     Partition: _partition,
     CutConnections: _cut_connections,
@@ -126,4 +106,7 @@ BRING_ABOUT: dict[type[Fault], Callable[[Scene, Any], None]] = {
     HubKill: _hub_kill,
     BrokerKill: _broker_kill,
     SlowBroker: _slow_broker,
+    **clocks.EFFECTS,
+    **hub_side.EFFECTS,
+    **storage.EFFECTS,
 }

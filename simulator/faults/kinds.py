@@ -1,7 +1,10 @@
 """The kinds of faults. Each is plain data; what it does is in `inject`."""
 
 from simulator.durations import Duration
+from simulator.faults.clocks import ClockJump
 from simulator.faults.fault import EVERYBODY, Among, Count, Fault, Share
+from simulator.faults.hub_side import BadHubNetwork, HubCutOff
+from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
 
 
 class BadNetwork(Fault, frozen=True):
@@ -60,4 +63,7 @@ class SlowBroker(Fault, frozen=True):
     messages_per_s: Count
 
 
-AnyFault = BadNetwork | Partition | CutConnections | PowerCut | HubKill | BrokerKill | SlowBroker
+AnyFault = (
+    BadNetwork | Partition | CutConnections | PowerCut | HubKill | BrokerKill | SlowBroker
+    | FullDisk | SlowDisk | FailingDisk | ClockJump | BadHubNetwork | HubCutOff
+)  # fmt: skip
