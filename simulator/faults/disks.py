@@ -11,8 +11,8 @@ class FaultyDisk(MemoryDisk):
     """A disk whose operations can be made to wait or to fail. What fails changes nothing.
 
     `delay` is awaited before each operation; while it is `full`, nothing can be added. `on_renamed` is told the path of
-    every file that got its name by renaming, which is how records are replaced, and `on_synced` every folder whose names
-    became durable.
+    every file that got its name by renaming, which is how records are replaced, and `on_synced` every folder whose
+    names became durable.
     """
 
     def __init__(self, capacity_bytes: int = 1 << 30) -> None:
