@@ -10,6 +10,7 @@ from simulator.core.network import Quality
 from simulator.core.rng import Rng
 from simulator.device import Device
 from simulator.durations import nanoseconds
+from simulator.faults import forgery
 from simulator.faults.fault import Among, Fault
 from simulator.faults.kinds import (
     AnyFault,
@@ -126,4 +127,5 @@ BRING_ABOUT: dict[type[Fault], Callable[[Scene, Any], None]] = {
     HubKill: _hub_kill,
     BrokerKill: _broker_kill,
     SlowBroker: _slow_broker,
+    **forgery.EFFECTS,
 }
