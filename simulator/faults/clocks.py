@@ -5,7 +5,7 @@ from simulator.faults.fault import EVERYBODY, Among, Fault
 from simulator.faults.scene import Effect, Scene
 
 
-class ClockJump(Fault, frozen=True):
+class ClockJump(Fault, frozen=True, kw_only=True):
     """Wall clocks go wrong by `by` for good, forwards or `back`: the hub's with `hub`, else those of devices."""
 
     by: Duration

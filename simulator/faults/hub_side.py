@@ -8,7 +8,7 @@ from simulator.faults.fault import Fault, Share
 from simulator.faults.scene import Effect, Scene
 
 
-class BadHubNetwork(Fault, frozen=True):
+class BadHubNetwork(Fault, frozen=True, kw_only=True):
     """Messages between hub and broker get lost, doubled, overtaken by later ones, delayed."""
 
     lasts: Duration
@@ -18,7 +18,7 @@ class BadHubNetwork(Fault, frozen=True):
     delay: Duration = "0s"
 
 
-class HubCutOff(Fault, frozen=True):
+class HubCutOff(Fault, frozen=True, kw_only=True):
     """The hub's connection to the broker is reset."""
 
 

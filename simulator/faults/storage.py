@@ -8,14 +8,14 @@ from simulator.faults.fault import EVERYBODY, Among, Count, Fault
 from simulator.faults.scene import Effect, Scene
 
 
-class FullDisk(Fault, frozen=True):
+class FullDisk(Fault, frozen=True, kw_only=True):
     """Nothing more can be written: ENOSPC."""
 
     lasts: Duration
     devices: Among = EVERYBODY
 
 
-class SlowDisk(Fault, frozen=True):
+class SlowDisk(Fault, frozen=True, kw_only=True):
     """Every operation on the disk takes `delay` longer."""
 
     lasts: Duration
@@ -23,7 +23,7 @@ class SlowDisk(Fault, frozen=True):
     delay: Duration = "200ms"
 
 
-class FailingDisk(Fault, frozen=True):
+class FailingDisk(Fault, frozen=True, kw_only=True):
     """After `operations` more, so many operations as `errors` says end with EIO; reads among them with `reads`."""
 
     lasts: Duration

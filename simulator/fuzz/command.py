@@ -17,8 +17,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator.fuzz.campaign import Tally, Violation, described, endings, explain
 from simulator.fuzz.draw import draw
 from simulator.fuzz.play import Playing
-from simulator.main import EXIT_FAILED, quiet_programs
+from simulator.main import quiet_programs
 
+EXIT_FAILED = 1
 MOST_EXPLAINED = 3
 """Failures that are shrunk; of further ones only the problem is told."""
 
