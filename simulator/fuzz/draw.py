@@ -26,14 +26,13 @@ FEWEST, MOST = 2, 6
 """Devices of a fleet."""
 FIRST_ACT_S, SECOND_ACT_S = 30, 50
 """Within so many seconds of an act its faults begin and its operator acts."""
+EARLY_S = 12
+"""While the second rollout is young."""
 LONGEST_S = 40
 INSTALL_OPERATIONS = 70
 """About as many disk operations as an installation has."""
 SMALL_BYTES, LARGE_BYTES = 6_000, 130_000
 """Sizes of models: one chunk, or three."""
-
-ACTIONS: Final = ("hold", "release", "pause", "resume", "approve", "halt", "unhalt", "abort", "revert", "join")
-
 
 @dataclass(frozen=True, slots=True)
 class Action:
@@ -91,18 +90,19 @@ def _end_ns(fault: AnyFault) -> int:
 
 
 def _plan(rng: Rng) -> Plan:
-    waves = [Wave(count=1, soak_s=4.0 * rng.below(2)), Wave(percent=50.0, approval=rng.chance(0.2)), Wave(percent=100)]
+    canary, half = Wave(count=1, soak_s=4.0 * rng.below(2)), Wave(percent=50.0, approval=rng.chance(0.2))
+    waves = (canary, half, Wave(percent=100))[max(0, rng.below(5) - 2) :]
     gate = Gate(f"commit_rate >= {(100, 100, 75, 50)[rng.below(4)]} %")
     retry = Retry((Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.ROLLED_BACK), 1 + rng.below(3), 5.0, 4)
     return Plan(
-        waves=tuple(waves[rng.below(3) :]),
+        waves=waves,
         gates=(gate,),
         health_window_s=float(1 + rng.below(5)),
         step_timeout_s=40.0,
         total_timeout_s=90.0 + 60.0 * rng.below(3),
         evidence_timeout_s=60.0,
         rate=Rate(per_minute=30) if rng.chance(0.2) else None,
-        max_in_flight=1 + rng.below(2) if rng.chance(0.3) else None,
+        max_in_flight=1 + rng.below(2) if rng.chance(0.4) else None,
         retry=retry if rng.chance(0.6) else Retry(),
     )
 
@@ -115,6 +115,7 @@ def _bad(rng: Rng, names: list[str]) -> tuple[tuple[str, Manner], ...]:
         Manner(golden_matched=20),
         Manner(crashes="when tried"),
         Manner(crashes="when used"),
+        Manner(crashes="when used"),
         Manner(predict_ns=900 * MILLISECOND),
     )
     share = (0.34, 1.0)[rng.below(2)]
@@ -123,10 +124,14 @@ def _bad(rng: Rng, names: list[str]) -> tuple[tuple[str, Manner], ...]:
 
 
 def _actions(rng: Rng, names: list[str]) -> tuple[Action, ...]:
-    found = []
-    for _ in range(rng.below(5)):
-        what = ACTIONS[rng.below(len(ACTIONS))]
-        found.append(Action(float(rng.below(SECOND_ACT_S)), what, names[rng.below(len(names))]))
+    """A few things that operators do, most of which they take back after a while."""
+    found: list[Action] = []
+    for _ in range(rng.below(4)):
+        first, then = _STORIES[rng.below(len(_STORIES))]
+        device, at_s = names[rng.below(len(names))], rng.below(EARLY_S * 1_000) / 1_000
+        found.append(Action(at_s, first, device))
+        if then and rng.chance(0.7):
+            found.append(Action(at_s + rng.between(2, SECOND_ACT_S - EARLY_S), then, device))
     return tuple(sorted(found, key=lambda action: action.at_s))
 
 
@@ -205,6 +210,11 @@ def _clock(rng: Rng, at: str, some: Among) -> AnyFault:
     return ClockJump(at=at, devices=some, by=f"{rng.between(1, 400)}d", back=rng.chance(0.5))
 
 
+_STORIES: Final = (
+    ("hold", "release"), ("pause", "resume"), ("halt", "unhalt"), ("approve", "approve"), ("join", "join"),
+    ("resume", "resume"), ("abort", ""), ("revert", ""),
+)  # fmt: skip
+"""What an operator does, and what may follow."""
 _KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
     _bad_network, _bad_network, _muddle, _squeeze, _partition, _connections, _power, _power, _power, _hub, _hub,
     _hub_network, _hub_cut_off, _broker, _full, _slow, _failing, _clock,
