@@ -114,10 +114,15 @@ class SimulatedHub:
         root, now_ns = self.look(current_root), self._world.clock.now_ns()
         found = [(self._claim_file(name, self._ids.secret(), root), self._ids.secret()) for name in names]
         rows: list[dict[str, Any]] = [
-            {"name": claim.device, "federated": False, "claimed_ns": now_ns, "enrolled_ns": now_ns}
-            | {"labels": dict(labels.get(claim.device, NO_LABELS))}
-            | {"verifier": hashlib.sha256(password.encode()).hexdigest()}
-            | dict(enrolment.FRESH)
+            {
+                **enrolment.FRESH,
+                "name": claim.device,
+                "labels": dict(labels.get(claim.device, NO_LABELS)),
+                "federated": False,
+                "claimed_ns": now_ns,
+                "enrolled_ns": now_ns,
+                "verifier": hashlib.sha256(password.encode()).hexdigest(),
+            }
             for claim, password in found
         ]
         assert self._outbox is not None

@@ -1,6 +1,7 @@
 """Looks on while a scenario runs: whether its rollouts are at rest, how far they are, and samples for the report."""
 
 import asyncio
+from collections import Counter
 from collections.abc import Collection
 from dataclasses import dataclass
 
@@ -15,6 +16,7 @@ from wire.ports import SECOND
 
 MOST_SAMPLES = 240
 """Kept at a time: when there are more, every second one goes and the pauses double."""
+MOST_REASONS = 5
 MOST_POINTS = 200
 """Points of a curve."""
 
@@ -131,9 +133,8 @@ class Observer:
         ended = [one for one in rows if one.outcome is not None]
         assigned = [one for one in rows if one.assigned_ns is not None]
         committed = [one for one in ended if one.outcome == Outcome.SUCCEEDED]
-        outcomes: dict[str, int] = {}
-        for one in ended:
-            outcomes[one.outcome] = outcomes.get(one.outcome, 0) + 1
+        outcomes = Counter(str(one.outcome) for one in ended)
+        reasons = Counter(str(one.reason) for one in ended if one.outcome != Outcome.SUCCEEDED and one.reason)
         rest_ns = row.updated_ns if row.state != RolloutState.RUNNING else self._fleet.world.clock.now_ns()
         return RolloutReport(
             name=row.id,
@@ -150,7 +151,8 @@ class Observer:
             harmed=sum(one.device in harmed for one in assigned),
             began_s=self._since(row.created_ns),
             seconds=(rest_ns - row.created_ns) / SECOND,
-            outcomes=outcomes,
+            outcomes=dict(outcomes),
+            reasons=dict(reasons.most_common(MOST_REASONS)),
             exposure=self._curve([one.assigned_ns for one in assigned]),
             commits=self._curve([one.finished_ns for one in committed]),
         )

@@ -42,6 +42,8 @@ class RolloutReport(msgspec.Struct, frozen=True, kw_only=True):
     began_s: float
     seconds: float
     outcomes: dict[str, int]
+    reasons: dict[str, int]
+    """Why devices failed, the most frequent reasons first, and how many did."""
     exposure: Curve
     commits: Curve
 
@@ -56,7 +58,7 @@ class Mark(msgspec.Struct, frozen=True, kw_only=True):
 
 class Samples(msgspec.Struct, frozen=True, kw_only=True):
     """What was measured now and then, all at the same moments. `agreeing`: share (0..1) of the devices that have
-    accepted what is desired of them. Bytes count from the start of the run, both ways; `hub_bytes` are the hub's own."""
+    accepted what is desired of them. Bytes count from the start of the run, both ways; `hub_bytes` is the hub's own."""
 
     at_s: tuple[float, ...]
     online: tuple[int, ...]
@@ -96,8 +98,9 @@ def as_lines(report: Report) -> list[str]:
         lines.append(
             f"{rollout.name}: {rollout.model} version {rollout.version} {rollout.state}{reason} after "
             f"{_time(rollout.seconds)}; {rollout.committed} of {rollout.assigned} assigned committed, "
-            f"{rollout.failed} failed"
+            f"{_outcomes(rollout)}"
         )
+        lines += [f"  {count} x {why}" for why, count in rollout.reasons.items()]
     fired = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.faults.items() if count)
     lines.append(f"faults: {fired or 'none'}")
     speed = report.virtual_s / report.wall_s if report.wall_s else 0
@@ -152,6 +155,11 @@ def _counted(states: Iterable[str]) -> Mapping[str, int]:
     for state in states:
         counts[state] = counts.get(state, 0) + 1
     return counts
+
+
+def _outcomes(rollout: RolloutReport) -> str:
+    others = {name: count for name, count in sorted(rollout.outcomes.items()) if name != "succeeded"}
+    return ", ".join(f"{count} {name}" for name, count in others.items()) or "none failed"
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -18,7 +18,7 @@ from simulator.operator import Operator
 from simulator.report import Expectation, Mark, Report, RolloutReport
 from simulator.scenario.document import Scenario
 from simulator.scenario.steps import AnyStep, RollOut, RotateKeys, Steering
-from simulator.settlers import Settlers
+from simulator.settlers import DAY_NS, Settlers, of_day_ns
 from simulator.world import World
 from wire.ports import SECOND
 
@@ -40,7 +40,7 @@ def _nothing(stage: str, done: int, total: int) -> None:
 class ScenarioRun:
     """A run. After `play`, `report` says what happened."""
 
-    def __init__(self, scenario: Scenario, seed: int, progress: Progress = _nothing, policy: str = "") -> None:
+    def __init__(self, scenario: Scenario, seed: int, progress: Progress | None = None, policy: str = "") -> None:
         self.world = World(seed)
         self.fleet = Fleet(self.world)
         self.expectations: list[Expectation] = []
@@ -48,7 +48,7 @@ class ScenarioRun:
         self._scenario = scenario
         self._seed = seed
         self._policy = policy
-        self._progress = progress
+        self._progress = progress or _nothing
         self._settlers = Settlers(self.fleet, scenario)
         self._operator = Operator(self.fleet, self._settlers, scenario)
         self._injector = Injector(self.fleet)
@@ -67,6 +67,7 @@ class ScenarioRun:
                 self.world.loop.run(self._play())
         except SimulationError as error:
             self._expect("the run reaches its end", False, f"at {self.world.loop.time():.3f} s: {error}")
+            self._look_back()
 
     def report(self, wall_s: float) -> Report:
         """What happened."""
@@ -115,6 +116,7 @@ class ScenarioRun:
         self._conclude()
 
     async def _come_up(self) -> None:
+        await asyncio.sleep((of_day_ns(self._scenario.starts) - self.world.clock.now_ns()) % DAY_NS / SECOND)
         self.fleet.hub.start()
         await asyncio.sleep(1)
         await self._settlers.settle()
@@ -166,11 +168,15 @@ class ScenarioRun:
     def _conclude(self) -> None:
         """Look at everything that was expected, and whether everybody still has its model."""
         self.fleet.check()
+        self._look_back()
+        self.expectations += [self._judge.judge(one) for one in self._scenario.expect]
+
+    def _look_back(self) -> None:
+        """Take down how the rollouts went."""
         for row in self._observer.rollouts():
             harmed = self._settlers.harmed(str(row.model), int(row.version))
             good = self._operator.good.get((row.model, row.version), True)
             self.rollouts.append(self._observer.report(row, harmed, good=good))
-        self.expectations += [self._judge.judge(one) for one in self._scenario.expect]
 
     # Waiting and looking.
 

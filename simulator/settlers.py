@@ -15,9 +15,9 @@ from simulator.device import Device
 from simulator.durations import nanoseconds
 from simulator.fakes.device import FixedMachine
 from simulator.fakes.runtime import GOOD
+from simulator.faults.disks import FaultyDisk
 from simulator.faults.fault import Among
 from simulator.fleet import BOOT_SPREAD_NS, Fleet
-from simulator.faults.disks import FaultyDisk
 from simulator.scenario.document import Scenario
 from simulator.scenario.models import MEGABYTE, AnyTrait, manner
 from simulator.scenario.population import DeviceClass, Hours, Outages
@@ -71,7 +71,7 @@ class Settlers:
         for name in names:
             device = self._place(await self._fleet.hub.claim(name, kind.labels), kind)
             for index, spell in enumerate(self._spells):
-                on = spell.trait.on
+                on = spell.trait.devices
                 if on.meant([device]) and self._rng.child(f"{name} {index}").chance(on.share):
                     self._enchant(device, spell)
             self._let_come_and_go(device, kind)
@@ -94,7 +94,7 @@ class Settlers:
         for index, trait in enumerate(traits):
             spell = Spell(version, release.variants[0].file.sha256, trait)
             self._spells.append(spell)
-            for device in trait.on.pick(self._fleet.devices, self._rng.child(f"{version} {index}")):
+            for device in trait.devices.pick(self._fleet.devices, self._rng.child(f"{version} {index}")):
                 self._enchant(device, spell)
 
     def harmed(self, model: str, version: int) -> frozenset[str]:
@@ -141,8 +141,7 @@ class Settlers:
     def _keep_hours(self, device: Device, hours: Hours, rng: Rng) -> None:
         """Leave or stay by the time of day, and again each time that changes."""
         lasts_ns, now_ns = nanoseconds(hours.lasts), self._fleet.world.clock.now_ns()
-        hour, minute = hours.opens.split(":")
-        opens_ns = (int(hour) * 3600 + int(minute) * 60) * SECOND + rng.below(min(MOST_SPREAD_NS, lasts_ns // 10))
+        opens_ns = of_day_ns(hours.opens) + rng.below(min(MOST_SPREAD_NS, lasts_ns // 10))
         since_ns = (now_ns - opens_ns) % DAY_NS
         if since_ns < lasts_ns:
             self._fleet.later(lasts_ns - since_ns, partial(self._leave, device, DAY_NS - lasts_ns, lasts_ns))
@@ -163,3 +162,9 @@ class Settlers:
         every_ns, lasts_ns = nanoseconds(outages.every), nanoseconds(outages.lasts)
         self._fleet.later(rng.between(lasts_ns // 2, lasts_ns * 3 // 2), partial(device.network.admit, OUTAGE))
         self._fleet.later(rng.between(every_ns // 2, every_ns * 3 // 2), partial(self._go, device, outages, rng))
+
+
+def of_day_ns(clock: str) -> int:
+    """Nanoseconds from midnight (UTC) until a time like 22:30."""
+    hour, minute = clock.split(":")
+    return (int(hour) * 3600 + int(minute) * 60) * SECOND

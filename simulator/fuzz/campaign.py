@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from simulator.alarm import quiet_programs
 from simulator.fuzz.draw import Life, draw
 from simulator.fuzz.play import Ending, Playing
 from simulator.fuzz.shrink import shrink
-from simulator.main import quiet_programs
 
 CHUNK = 4
 """Seeds that a worker takes at a time."""

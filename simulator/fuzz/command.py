@@ -14,10 +14,10 @@ import msgspec
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
+from simulator.alarm import quiet_programs
 from simulator.fuzz.campaign import Tally, Violation, described, endings, explain
 from simulator.fuzz.draw import draw
 from simulator.fuzz.play import Playing
-from simulator.main import quiet_programs
 
 EXIT_FAILED = 1
 MOST_EXPLAINED = 3

@@ -11,13 +11,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from cloud.core.rollout import Plan, Wave
+from simulator.alarm import quiet_programs
 from simulator.core.power import one_outcome
 from simulator.core.rng import Rng
 from simulator.device import Device
 from simulator.faults.disks import FaultyDisk
 from simulator.fuzz.draw import SMALL_BYTES, Life
 from simulator.fuzz.play import Playing
-from simulator.main import quiet_programs
 
 MAX_REPORT_BYTES = 2_000
 """What fits through a pipe at once."""

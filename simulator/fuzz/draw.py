@@ -34,6 +34,7 @@ INSTALL_OPERATIONS = 70
 SMALL_BYTES, LARGE_BYTES = 6_000, 130_000
 """Sizes of models: one chunk, or three."""
 
+
 @dataclass(frozen=True, slots=True)
 class Action:
     """What an operator does in the second act, `at_s` from its beginning."""

@@ -9,7 +9,7 @@ from simulator.durations import Duration
 from simulator.faults.kinds import AnyFault
 from simulator.scenario.expectations import AnyExpectation
 from simulator.scenario.models import Model
-from simulator.scenario.population import PROFILES, DeviceClass, Name, Population, Profile, Strict
+from simulator.scenario.population import PROFILES, Clock, DeviceClass, Name, Population, Profile, Strict
 from simulator.scenario.steps import AnyStep, RollOut
 
 
@@ -24,11 +24,12 @@ class Policy(Strict, frozen=True, kw_only=True):
 class Scenario(Strict, frozen=True, kw_only=True):
     """A fleet and its fate. The clock starts when the fleet is up: enrolled, or connected if it had enrolled before.
 
-    It ends when all steps and faults have happened and every rollout is at rest, after `lasts` at the latest.
+    It is `starts` o'clock (UTC) when the hub is switched on. The run ends when all steps and faults have happened and every rollout is at rest, after `lasts` at the latest.
     """
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=120)]
     about: str = ""
+    starts: Clock = "08:00"
     lasts: Duration = "6h"
     population: Population = Population()
     networks: tuple[Profile, ...] = ()

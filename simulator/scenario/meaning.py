@@ -145,7 +145,7 @@ def _choices(scenario: Scenario) -> Iterator[tuple[Path, Among]]:
     for number, model in enumerate(scenario.models):
         for place, version in enumerate(model.versions):
             for index, trait in enumerate(version.traits):
-                yield ("models", number, "versions", place, "traits", index, "on"), trait.on
+                yield ("models", number, "versions", place, "traits", index, "devices"), trait.devices
 
 
 def _rollouts(scenario: Scenario) -> list[str]:

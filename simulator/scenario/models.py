@@ -16,7 +16,7 @@ MEGABYTE = 1024 * 1024
 class Trait(Strict, frozen=True, kw_only=True, tag_field="kind", tag=tag_of):
     """How a version misbehaves, and on which devices."""
 
-    on: Among = EVERYBODY
+    devices: Among = EVERYBODY
 
 
 class Wrong(Trait, frozen=True, kw_only=True):

@@ -1,4 +1,7 @@
-"""YAML with its places: the values, and the line of every field, so that a mistake can be pointed at."""
+"""YAML with its places: the values, and the line of every field, so that a mistake can be pointed at.
+
+Plain words are read as YAML 1.2 does: only true and false are booleans, and 22:30 is no number.
+"""
 
 import re
 from typing import Any
@@ -11,6 +14,22 @@ Path = tuple[str | int, ...]
 """Where something stands: ("faults", 2, "at")."""
 MAX_BYTES = 1 << 20
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the core schema of YAML 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("merge", r"<<", "<"),
+):
+    letters = ["", *_first] if _tag == "null" else list(_first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), letters)
 
 
 class Places:
@@ -46,7 +65,7 @@ def load(text: bytes, name: str) -> tuple[Any, Places]:
     if len(text) > MAX_BYTES:
         raise MalformedError(f"{name}: {len(text)} bytes; a scenario has at most {MAX_BYTES}")
     try:
-        loader = yaml.SafeLoader(text)
+        loader = _Loader(text)
         node = loader.get_single_node()
         if node is None:
             raise MalformedError(f"{name}: the file is empty")

@@ -16,7 +16,7 @@ from wire.errors import MalformedError
 T = TypeVar("T")
 
 SHIPPED = resources.files("simulator") / "scenarios"
-_SAID = re.compile(r"^(?P<what>.*?)(?: - at `(?:key in )?(?P<where>\$[^`]*)`)?$", re.DOTALL)
+_SAID = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`(?P<where>\$[^`]*)`)?$", re.DOTALL)
 _FIELD = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 
 
