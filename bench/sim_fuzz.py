@@ -15,7 +15,7 @@ from bench.sim_bugs import BUGS, Bug
 from simulator.fuzz.campaign import Tally, endings, play
 from simulator.fuzz.cuts import explore, quiet_life
 
-SHORT_SEEDS, SHORT_CUT_SEEDS, SHORT_EVERY = 6, 3, 40
+SHORT_SEEDS, SHORT_CUT_SEEDS, SHORT_EVERY = 10, 3, 60
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):

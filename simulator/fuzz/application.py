@@ -16,7 +16,7 @@ from simulator.fakes.runtime import ANSWER, CLASSES
 from wire.ports import SECOND
 
 INPUT_VALUES = 8
-PAUSE_NS = 7 * SECOND
+PAUSE_NS = 3 * SECOND
 
 
 @dataclass(slots=True)

@@ -22,7 +22,7 @@ from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
 from wire.messages import Outcome
 from wire.ports import MILLISECOND, SECOND
 
-FEWEST, MOST = 2, 6
+FEWEST, USUALLY_MOST, MOST = 2, 4, 6
 """Devices of a fleet."""
 FIRST_ACT_S, SECOND_ACT_S = 30, 50
 """Within so many seconds of an act its faults begin and its operator acts."""
@@ -72,7 +72,7 @@ class Life:
 def draw(seed: int) -> Life:
     """The life of this seed."""
     rng = Rng(seed, "life")
-    devices = rng.between(FEWEST, MOST)
+    devices = rng.between(FEWEST, MOST if rng.chance(0.2) else USUALLY_MOST)
     names = [f"d{number:05}" for number in range(devices)]
     return Life(
         seed=seed,
@@ -103,7 +103,7 @@ def _plan(rng: Rng) -> Plan:
         total_timeout_s=90.0 + 60.0 * rng.below(3),
         evidence_timeout_s=60.0,
         rate=Rate(per_minute=30) if rng.chance(0.2) else None,
-        max_in_flight=1 + rng.below(2) if rng.chance(0.4) else None,
+        max_in_flight=1 + rng.below(2) if rng.chance(0.5) else None,
         retry=retry if rng.chance(0.6) else Retry(),
     )
 
@@ -212,12 +212,12 @@ def _clock(rng: Rng, at: str, some: Among) -> AnyFault:
 
 
 _STORIES: Final = (
-    ("hold", "release"), ("pause", "resume"), ("halt", "unhalt"), ("approve", "approve"), ("join", "join"),
+    ("hold", "release"), ("hold", "release"), ("pause", "resume"), ("halt", "unhalt"), ("approve", "approve"), ("join", "join"),
     ("resume", "resume"), ("abort", ""), ("revert", ""),
 )  # fmt: skip
 """What an operator does, and what may follow."""
 _KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
     _bad_network, _bad_network, _muddle, _squeeze, _partition, _connections, _power, _power, _power, _hub, _hub,
-    _hub_network, _hub_cut_off, _broker, _full, _slow, _failing, _clock,
+    _hub_network, _hub_network, _hub_cut_off, _broker, _full, _slow, _failing, _clock,
 )  # fmt: skip
 """Each is as likely as it stands here."""

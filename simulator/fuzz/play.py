@@ -16,6 +16,7 @@ from cloud.core.rollout import ACTIVE, Command, Plan, RolloutState, Wave
 from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.service import holds
 from cloud.service.effects import Effects
+from cloud.service.hub import Intervals
 from cloud.service.rollouts import NewRollout, control
 from cloud.tables import rollouts
 from edge_agent.bootstrap import AgentPolicy
@@ -43,7 +44,10 @@ FIRST_ACT_AT_S = 8
 FIRST_PLAN = Plan(waves=(Wave(percent=100),), step_timeout_s=40.0, total_timeout_s=150.0)
 ACT_LIMIT_S = 900
 PEACE_S = 2_400
-LOOK_EVERY_S = 5
+LOOK_EVERY_S = 4
+MESSAGES, MESSAGES_PER_S = 300, 2
+"""For each device, both ways: far more than an eventful life needs."""
+INTERVALS = Intervals(rollouts_s=2.0, republish_s=8.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +69,7 @@ class Playing:
     def __init__(self, life: Life, steps: Iterable[int] | None = None) -> None:
         chosen = frozenset(range(life.steps) if steps is None else steps)
         self.world = World(life.seed)
-        self.fleet = Fleet(self.world)
+        self.fleet = Fleet(self.world, INTERVALS)
         self.watches: list[DeviceWatch] = []
         self.applications: list[Application] = []
         self._life = life
@@ -131,12 +135,12 @@ class Playing:
             self._device(name).manners[release.variants[0].file.sha256] = manner
         self._latest = f"r{release.version}"
         new = NewRollout(self._latest, MODEL, release.version, SLOT, {}, None, plan)
-        for _ in range(ACT_LIMIT_S):
+        for _ in range(ACT_LIMIT_S // LOOK_EVERY_S):
             try:
                 await self.fleet.hub.roll_out(new)
             except (InvalidError, ConflictError):  # nobody has enrolled yet, or an earlier rollout is active
                 await self._give_up_halted()
-                await asyncio.sleep(1)
+                await asyncio.sleep(LOOK_EVERY_S)
             else:
                 return
         raise SimulationError(f"after {ACT_LIMIT_S} s, rollout {self._latest} still cannot begin")
@@ -215,6 +219,9 @@ class Playing:
         found += self.fleet.hub.look(hub_rules.sweep)
         for device, application in zip(self.fleet.devices, self.applications, strict=True):
             found += list(_miscounted(device, application))
+        said = self.world.broker.publishes / len(self.fleet.devices)
+        if said > MESSAGES + MESSAGES_PER_S * self.world.loop.time():
+            found.append(f"{said:.0f} messages for each device: some report goes round in circles")
         if found:
             raise SimulationError("; ".join(found[:4]))
 

@@ -1,6 +1,7 @@
 """Random lives keep every promise; a seeded bug is found, shrunk and replayed; a seed repeats itself to the digest."""
 
 import contextlib
+import dataclasses
 import json
 
 import pytest
@@ -8,6 +9,8 @@ import pytest
 from bench import sim_fuzz
 from bench.sim_bugs import BUGS
 from fleetloop.cli import main
+from simulator.faults.fault import Among
+from simulator.faults.kinds import BrokerKill, Partition
 from simulator.fuzz.campaign import Tally, endings, explain, play
 from simulator.fuzz.cuts import explore, quiet_life
 from simulator.fuzz.draw import draw
@@ -19,30 +22,35 @@ BUG = {bug.name: bug for bug in BUGS}
 def test_random_lives_keep_every_promise() -> None:
     """Each with at least three faults that did harm."""
     tally = Tally()
-    for ending in endings(range(1, 4), workers=1):
+    for ending in endings((6, 8), workers=1):
         tally.add(ending)
     assert not tally.failed
-    assert (tally.seeds, tally.converged) == (3, 3)
+    assert (tally.seeds, tally.converged) == (2, 2)
     assert tally.fewest is not None
     assert tally.fewest >= 3
 
 
-@pytest.mark.parametrize("seed", [135, 142])
-def test_what_failed_once_does_not_fail_again(seed: int) -> None:
-    """The broker of the simulator cut living connections, for a partition during which it had been killed."""
-    assert not play(seed).problem
+def test_a_broker_killed_during_a_partition_leaves_living_connections_alone() -> None:
+    """Seed 135 once: the broker's watch for a client that had vanished outlived the broker, and met its next life."""
+    faults = (
+        (1, Partition(at="1430ms", lasts="21s", devices=Among(names=("d00000",)))),
+        (1, BrokerKill(at="8950ms", down="4s")),
+    )
+    life = dataclasses.replace(quiet_life(3), devices=2, faults=faults)
+    assert not Playing(life).play().problem
 
 
 def test_a_seed_repeats_itself_whatever_was_played_before() -> None:
     """Alone and after another life in the same process, on a database that was used before."""
-    first = play(8)
-    play(2)
-    assert play(8).digest == first.digest
+    first = play(6)
+    with BUG["an outcome is counted twice"].seeded():
+        play(8)
+    assert play(6).digest == first.digest
 
 
 def test_a_seeded_bug_is_found_shrunk_and_seen_again() -> None:
     """Of all that happens in that life, only what it takes is named, and replaying that shows the bug."""
-    bug, seed = BUG["contents are not synced"], 3
+    bug, seed = BUG["contents are not synced"], 6
     with bug.seeded():
         problem = play(seed).problem
     assert problem
@@ -55,29 +63,19 @@ def test_a_seeded_bug_is_found_shrunk_and_seen_again() -> None:
     assert not Playing(draw(seed), steps).play().problem
 
 
-@pytest.mark.parametrize(
-    ("name", "seed"), [("the floor of the sequence is forgotten", 1), ("an outcome is counted twice", 1)]
-)
-def test_bugs_are_noticed_where_they_happen(name: str, seed: int) -> None:
+@pytest.mark.parametrize("name", ["the floor of the sequence is forgotten", "an outcome is counted twice"])
+def test_bugs_are_noticed_where_they_happen(name: str) -> None:
     """One on the device, one in the hub: the run ends at once, not when everything should have come to rest."""
     with BUG[name].seeded():
-        ending = play(seed)
+        ending = play(6)
     assert "BrokenPromiseError" in ending.problem
     assert ending.virtual_s < 120
-
-
-def test_power_may_fail_at_operations_of_a_devices_life() -> None:
-    """A few of them; `fleetloop bench sim-fuzz` tries all."""
-    explored = explore(quiet_life(1), seeds=2, workers=2, every=60)
-    assert explored.points >= 3
-    assert explored.states >= explored.points
-    assert not explored.problems
 
 
 def test_a_disk_that_syncs_nothing_is_found_out_at_a_cut() -> None:
     """Contents that are never made durable cost the model."""
     with BUG["contents are not synced"].seeded():
-        explored = explore(quiet_life(1), seeds=3, workers=2, every=45)
+        explored = explore(quiet_life(1), seeds=2, workers=2, every=110)
     assert explored.problems
 
 
