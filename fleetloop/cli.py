@@ -84,6 +84,7 @@ BENCHES = {
     "fuzz": _proof("fuzz", "hostile bytes for every parser of the contract"),
     "gates": _proof("gates", "false halts, missed halts and devices exposed, of our gates and of fixed thresholds"),
     "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),
+    "sim-fuzz": _proof("sim_fuzz", "random lives under random faults, every cut point of a device, bugs seeded on purpose"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
     "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),
 }
