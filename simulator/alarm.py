@@ -36,7 +36,7 @@ def listening(fail: Callable[[BaseException], None]) -> Iterator[None]:
 @contextlib.contextmanager
 def quiet_programs() -> Iterator[None]:
     """Inside, hub and agents log errors only: in a simulated storm their warnings are the weather."""
-    loggers = [logging.getLogger(name) for name in PROGRAMS]
+    loggers = [logging.getLogger(name) for name in (*PROGRAMS, "tuf")]
     levels = [logger.level for logger in loggers]
     if logging.getLogger().level > logging.DEBUG:
         for logger in loggers:
