@@ -17,6 +17,7 @@ from simulator.observer import Observer
 from simulator.operator import Operator
 from simulator.report import Expectation, Mark, Report, RolloutReport
 from simulator.scenario.document import Scenario
+from simulator.scenario.expectations import Converged
 from simulator.scenario.steps import AnyStep, RollOut, RotateKeys, Steering
 from simulator.settlers import DAY_NS, Settlers, of_day_ns
 from simulator.world import World
@@ -26,7 +27,8 @@ Progress = Callable[[str, int, int], None]
 """(what is going on, how many are done, of how many)"""
 COMING_UP_S = 1_800
 """By then a fleet is up, whatever its networks; who is not by then is left behind."""
-SETTLING_S = 7_200
+SETTLING_S = 600
+"""So long is waited for hub and devices to agree where a scenario does not expect it."""
 LASTING = ("lasts", "down", "off")
 """Fields of faults that say how long they last."""
 LOOK_SHARE = 0.01
@@ -162,7 +164,8 @@ class ScenarioRun:
         """Wait until hub and devices agree, for a while."""
         began_s = self._observer.elapsed_s()
         total = len(self.fleet.devices)
-        if await self._until("settling", lambda: (*self._judge.agreeing(), total), SETTLING_S):
+        limits = [nanoseconds(one.within) / SECOND for one in self._scenario.expect if isinstance(one, Converged)]
+        if await self._until("settling", lambda: (*self._judge.agreeing(), total), max(limits, default=SETTLING_S)):
             self._judge.settled_s = self._observer.elapsed_s() - began_s
 
     def _conclude(self) -> None:

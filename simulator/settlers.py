@@ -28,7 +28,7 @@ from wire.release import Release
 DAY_NS = 86_400 * SECOND
 HOURS = "hours"
 OUTAGE = "outage"
-MOST_SPREAD_NS = 900 * SECOND
+MOST_SPREAD_NS = 300 * SECOND
 """Devices with hours do not come and go in the same second, but within this time of each other."""
 
 
@@ -54,10 +54,11 @@ class Settlers:
     async def settle(self) -> None:
         """Announce everybody, or let them be known from an earlier life, and switch them on."""
         population, hub, number = self._scenario.population, self._fleet.hub, 0
+        sizes = population.sizes()
         for kind in population.classes:
-            names = [f"d{number + index:05}" for index in range(population.sizes()[kind.name])]
+            names = [f"d{number + index:05}" for index in range(sizes[kind.name])]
             number += len(names)
-            if population.enrolled:
+            if population.enrolled and names:
                 for claim, identity in await hub.enrol(names, dict.fromkeys(names, kind.labels)):
                     self._place(claim, kind).remember(identity)
             else:

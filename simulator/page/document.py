@@ -66,7 +66,8 @@ def _page(title: str, body: Iterable[str]) -> str:
 def _header(scenario: Scenario, passed: bool | None, verdict: str) -> str:
     look = {True: "good", False: "bad", None: "good"}[passed]
     about = f"<p>{escape(scenario.about)}</p>" if scenario.about else ""
-    return f'<header><h1>{escape(scenario.title)}</h1>{about}<span class="verdict {look}">{escape(verdict)}</span></header>'
+    badge = f'<span class="verdict {look}">{escape(verdict)}</span>'
+    return f"<header><h1>{escape(scenario.title)}</h1>{about}{badge}</header>"
 
 
 def _figures(reports: Sequence[Report]) -> str:
@@ -113,7 +114,10 @@ def _plots(reports: Sequence[Report]) -> str:
             Axis("B"),
         ),
         lines(
-            "Bytes of the hub", [_sampled(reports, "hub", lambda one, _: one.hub_bytes, until_s)], until_s, Axis("B")
+            "Bytes of the hub",
+            [_sampled(reports, "hub", lambda one, _: one.hub_bytes, until_s)],
+            until_s,
+            Axis("B"),
         ),
         bars("Outcomes by rollout", [(name, _parts(reports, name)) for name in names]),
     ]
@@ -129,9 +133,8 @@ def _expectations(reports: Sequence[Report]) -> str:
         worst = next((result for result in mine if not result.passed), one)
         look = "good" if met == len(reports) else "bad"
         told = "met" if len(reports) == 1 and met else "not met" if len(reports) == 1 else f"{met} of {len(reports)}"
-        rows.append(
-            f"<tr><td class='{look}'>{told}</td><td>{escape(one.name)}</td><td><small>{escape(worst.detail)}</small></td></tr>"
-        )
+        cells = f"<td>{escape(one.name)}</td><td><small>{escape(worst.detail)}</small></td>"
+        rows.append(f"<tr><td class='{look}'>{told}</td>{cells}</tr>")
     return (
         f"<div class='sheet'><table><tr><th>Met</th><th>Expectation</th><th>Seen</th></tr>{''.join(rows)}</table></div>"
     )
@@ -151,8 +154,7 @@ def _rollouts(reports: Sequence[Report]) -> str:
             f"<td class='number'>{_span(_middle([run.seconds for run in mine]))}</td>",
         ]
         rows.append(f"<tr>{''.join(cells)}</tr>")
-    head = "<tr><th>Rollout</th><th>Version</th><th>State</th><th class='number'>Assigned</th><th class='number'>Committed</th>"
-    head += "<th class='number'>Failed</th><th class='number'>Time</th></tr>"
+    head = _head(("Rollout", "Version", "State"), ("Assigned", "Committed", "Failed", "Time"))
     return f"<div class='sheet'><table>{head}{''.join(rows)}</table></div>"
 
 
@@ -160,11 +162,11 @@ def _seeds(reports: Sequence[Report]) -> str:
     rows = "".join(
         f"<tr><td class='{'good' if report.passed else 'bad'}'>{report.seed}</td>"
         f"<td class='number'>{_span(report.virtual_s)}</td><td class='number'>{report.wall_s:.1f} s</td>"
-        f"<td class='number'>{report.events:,}</td><td><code>{report.digest[:24]}</code></td></tr>"
+        f"<td class='number'>{report.events:,}</td><td class='number'><code>{report.digest[:24]}</code></td></tr>"
         for report in reports
     )
-    head = "<tr><th>Seed</th><th class='number'>Virtual time</th><th class='number'>Took</th><th class='number'>Events</th>"
-    table = f"<div class='sheet'><table>{head}<th>Digest</th></tr>{rows}</table></div>"
+    head = _head(("Seed",), ("Virtual time", "Took", "Events", "Digest"))
+    table = f"<div class='sheet'><table>{head}{rows}</table></div>"
     return f"<details><summary>Every run, with the digest that repeats it</summary>{table}</details>"
 
 
@@ -175,8 +177,7 @@ def _policies(comparison: Comparison) -> str:
         cells += [f"<td class='number'>{_span(one.seconds.mean)}</td>"]
         cells += [f"<td class='number'>{rate.count} of {rate.of}</td>" for rate in (one.false_halts, one.missed_halts)]
         rows.append(f"<tr><td>{escape(one.policy)}</td>{''.join(cells)}</tr>")
-    names = ("Exposed", "Harmed", "Time", "False halts", "Missed halts")
-    head = "<tr><th>Policy</th>" + "".join(f"<th class='number'>{name}</th>" for name in names) + "</tr>"
+    head = _head(("Policy",), ("Exposed", "Harmed", "Time", "False halts", "Missed halts"))
     return f"<div class='sheet'><table>{head}{''.join(rows)}</table></div>"
 
 
@@ -186,8 +187,13 @@ def _differences(comparison: Comparison) -> str:
         f"<td><small>{'' if one.sure else 'may be chance'}</small></td></tr>"
         for one in comparison.differences
     ]
-    head = "<tr><th>Policy</th><th>Figure</th><th class='number'>Difference, 95 % interval</th><th></th></tr>"
+    head = _head(("Policy", "Figure"), ("Difference, 95 % interval", ""))
     return f"<div class='sheet'><table>{head}{''.join(rows)}</table></div>"
+
+
+def _head(words: Sequence[str], numbers: Sequence[str]) -> str:
+    cells = [f"<th>{name}</th>" for name in words] + [f"<th class='number'>{name}</th>" for name in numbers]
+    return f"<tr>{''.join(cells)}</tr>"
 
 
 # From reports to curves.

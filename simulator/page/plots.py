@@ -1,4 +1,4 @@
-"""Plots as inline SVG: lines with bands over time, lanes of events, stacked bars. The page's style gives the colours."""
+"""Plots as inline SVG: lines with bands over time, lanes of events, stacked bars. Colours are the page style's."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -8,15 +8,32 @@ from html import escape
 from simulator.page.bands import Band
 from simulator.report import Mark
 
-WIDTH, HEIGHT = 640, 250
-LEFT, RIGHT, TOP, BOTTOM = 52, 14, 14, 30
-LANE = 20
+HEIGHT, TOP, BOTTOM = 250, 14, 30
+LANE, BAR = 22, 34
 HUES = 6
 """Colours of the style: what comes after the last one begins again."""
 _TIME_STEPS_S = (
     *(1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800),
     *(3600, 7200, 14_400, 21_600, 43_200, 86_400, 172_800, 604_800, 2_592_000, 8_640_000),
 )
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """Where the drawing begins and ends, from the left."""
+
+    left: float
+    right: float
+    width: float
+
+    def x(self, at_s: float, until_s: float) -> float:
+        """Where a moment is."""
+        return self.left + min(1.0, max(0.0, at_s / max(until_s, 1e-9))) * (self.right - self.left)
+
+
+PLOT = Frame(52, 626, 640)
+BARS = Frame(128, 626, 640)
+LANES = Frame(128, 1078, 1092)
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,40 +67,39 @@ def lines(title: str, shown: Sequence[Line], until_s: float, axis: Axis) -> str:
     body = [_grid(until_s, top, axis.unit)]
     for number, line in enumerate(shown):
         body.append(_band(line, until_s, top, number % HUES))
-    return _figure(title, "".join(body), HEIGHT, _legend([line.name for line in shown]) if len(shown) > 1 else "")
+    return _figure(
+        title, "".join(body), (PLOT.width, HEIGHT), _legend([line.name for line in shown]) if len(shown) > 1 else ""
+    )
 
 
 def lanes(title: str, marks: Sequence[Mark], until_s: float) -> str:
-    """A figure with a lane for each kind of event, a dot for each event."""
-    names = list(
-        dict.fromkeys((mark.kind, _lane_of(mark)) for mark in sorted(marks, key=lambda mark: mark.kind, reverse=True))
-    )
-    height = TOP + LANE * max(1, len(names)) + BOTTOM
-    body = [_times(until_s, TOP, height - BOTTOM, left=LANE_LEFT)]
-    for row, (kind, name) in enumerate(names):
-        y = TOP + LANE * row + LANE / 2
-        body.append(f'<line class="rule" x1="{LANE_LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        body.append(f'<text class="tick" x="{LANE_LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{escape(name)}</text>')
-        for mark in marks:
-            if (mark.kind, _lane_of(mark)) == (kind, name):
-                said = f"{_clock(mark.at_s)}: {mark.what}"
-                x = _x(mark.at_s, until_s, LANE_LEFT)
-                body.append(
-                    f'<circle class="dot {escape(kind)}" cx="{x:.1f}" cy="{y:.1f}" r="4"><title>{escape(said)}</title></circle>'
-                )
-    return _figure(title, "".join(body), height, "")
+    """A wide figure with a lane for each kind of event, a dot for each event."""
+    ordered = sorted(marks, key=lambda mark: mark.kind, reverse=True)
+    rows = {name: row for row, name in enumerate(dict.fromkeys(map(_lane_of, ordered)))}
+    bottom = TOP + LANE * max(1, len(rows))
+    body = [_times(LANES, until_s, TOP, bottom)]
+    for name, row in rows.items():
+        y = TOP + LANE * (row + 0.5)
+        body.append(f'<line class="rule" x1="{LANES.left}" y1="{y:.1f}" x2="{LANES.right}" y2="{y:.1f}"/>')
+        body.append(_tick(LANES.left - 10, y + 4, name, "end"))
+    for mark in marks:
+        x, y = LANES.x(mark.at_s, until_s), TOP + LANE * (rows[_lane_of(mark)] + 0.5)
+        said = escape(f"{_clock(mark.at_s)}: {mark.what}")
+        dot = f'<circle class="dot {escape(mark.kind)}" cx="{x:.1f}" cy="{y:.1f}" r="4.5">'
+        body.append(f"{dot}<title>{said}</title></circle>")
+    return _figure(title, "".join(body), (LANES.width, bottom + BOTTOM), "")
 
 
 def bars(title: str, rows: Sequence[tuple[str, Sequence[Part]]]) -> str:
     """A figure with a stacked bar for each row; all have the same length."""
-    height = TOP + 34 * len(rows) + 6
+    height = TOP + BAR * len(rows) + 6
     body, parts = [], dict[str, str]()
     for number, (name, pieces) in enumerate(rows):
-        y, x = TOP + 34 * number, float(LANE_LEFT)
+        y, x = TOP + BAR * number, BARS.left
         total = sum(piece.value for piece in pieces) or 1.0
-        body.append(f'<text class="tick" x="{LANE_LEFT - 8}" y="{y + 16}" text-anchor="end">{escape(name)}</text>')
+        body.append(_tick(BARS.left - 10, y + 16, name, "end"))
         for piece in pieces:
-            width = piece.value / total * (WIDTH - RIGHT - LANE_LEFT)
+            width = piece.value / total * (BARS.right - BARS.left)
             said = f"{piece.name}: {piece.value:.4g} of {total:.4g}"
             body.append(
                 f'<rect class="{piece.look}" x="{x:.1f}" y="{y}" width="{max(0.0, width - 1):.1f}" height="22" rx="3">'
@@ -95,15 +111,12 @@ def bars(title: str, rows: Sequence[tuple[str, Sequence[Part]]]) -> str:
             if piece.value:
                 parts[piece.name] = piece.look
     legend = "".join(f'<span><i class="{look}"></i>{escape(name)}</span>' for name, look in parts.items())
-    return _figure(title, "".join(body), height, legend)
+    return _figure(title, "".join(body), (BARS.width, height), legend)
 
 
-LANE_LEFT = 128
-
-
-def _figure(title: str, body: str, height: float, legend: str) -> str:
+def _figure(title: str, body: str, size: tuple[float, float], legend: str) -> str:
     caption = f"<figcaption><b>{escape(title)}</b><span class='legend'>{legend}</span></figcaption>"
-    drawing = f'<svg viewBox="0 0 {WIDTH} {height:.0f}" role="img" aria-label="{escape(title)}">{body}</svg>'
+    drawing = f'<svg viewBox="0 0 {size[0]:.0f} {size[1]:.0f}" role="img" aria-label="{escape(title)}">{body}</svg>'
     return f"<figure>{caption}{drawing}</figure>"
 
 
@@ -115,7 +128,7 @@ def _legend(names: Iterable[str]) -> str:
 
 def _band(line: Line, until_s: float, top: float, hue: int) -> str:
     found = line.band
-    xs = [_x(at_s, until_s) for at_s in found.at_s]
+    xs = [PLOT.x(at_s, until_s) for at_s in found.at_s]
     upper = [f"{x:.1f},{_y(value, top):.1f}" for x, value in zip(xs, found.high, strict=True)]
     lower = [f"{x:.1f},{_y(value, top):.1f}" for x, value in zip(xs, found.low, strict=True)]
     middle = [f"{x:.1f},{_y(value, top):.1f}" for x, value in zip(xs, found.middle, strict=True)]
@@ -131,27 +144,24 @@ def _band(line: Line, until_s: float, top: float, hue: int) -> str:
 def _grid(until_s: float, top: float, unit: str) -> str:
     rows = []
     for number in range(5):
-        value = top * number / 4
-        y = _y(value, top)
-        rows.append(f'<line class="rule" x1="{LEFT}" y1="{y:.1f}" x2="{WIDTH - RIGHT}" y2="{y:.1f}"/>')
-        rows.append(f'<text class="tick" x="{LEFT - 8}" y="{y + 4:.1f}" text-anchor="end">{_short(value)}{unit}</text>')
-    return "".join(rows) + _times(until_s, TOP, HEIGHT - BOTTOM)
+        y = _y(top * number / 4, top)
+        rows.append(f'<line class="rule" x1="{PLOT.left}" y1="{y:.1f}" x2="{PLOT.right}" y2="{y:.1f}"/>')
+        rows.append(_tick(PLOT.left - 8, y + 4, _short(top * number / 4, unit), "end"))
+    return "".join(rows) + _times(PLOT, until_s, TOP, HEIGHT - BOTTOM)
 
 
-def _times(until_s: float, top: float, bottom: float, left: float = LEFT) -> str:
+def _times(frame: Frame, until_s: float, top: float, bottom: float) -> str:
     step = next((one for one in _TIME_STEPS_S if until_s / one <= 8), _TIME_STEPS_S[-1])
     found = []
     for number in range(int(until_s // step) + 1):
-        x = _x(number * step, until_s, left)
+        x = frame.x(number * step, until_s)
         found.append(f'<line class="rule faint" x1="{x:.1f}" y1="{top}" x2="{x:.1f}" y2="{bottom:.1f}"/>')
-        found.append(
-            f'<text class="tick" x="{x:.1f}" y="{bottom + 18:.1f}" text-anchor="middle">{_clock(number * step)}</text>'
-        )
+        found.append(_tick(x, bottom + 18, _clock(number * step), "middle"))
     return "".join(found)
 
 
-def _x(at_s: float, until_s: float, left: float = LEFT) -> float:
-    return left + min(1.0, max(0.0, at_s / max(until_s, 1e-9))) * (WIDTH - RIGHT - left)
+def _tick(x: float, y: float, text: str, anchor: str) -> str:
+    return f'<text class="tick" x="{x:.1f}" y="{y:.1f}" text-anchor="{anchor}">{escape(text)}</text>'
 
 
 def _y(value: float, top: float) -> float:
@@ -171,11 +181,12 @@ def _clock(seconds: float) -> str:
     return f"{seconds:.3g} s"
 
 
-def _short(value: float) -> str:
-    for suffix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
+def _short(value: float, unit: str) -> str:
+    """A number on an axis: 12, 75 %, 1.5 MB."""
+    for prefix, size in (("G", 1e9), ("M", 1e6), ("k", 1e3)):
         if value >= size:
-            return f"{value / size:.3g} {suffix}"
-    return f"{value:.3g}"
+            return f"{value / size:.3g}\u202f{prefix}{unit}"
+    return f"{value:.3g}\u202f{unit}" if unit else f"{value:.3g}"
 
 
 def _round_up(value: float) -> float:

@@ -1,5 +1,7 @@
 """How the report looks."""
 
+# ruff: noqa: E501 - lines of a style sheet
+
 STYLE = """
 :root { color-scheme: light dark; --page: #fbfbfa; --card: #ffffff; --ink: #1c2330; --quiet: #66707f; --rule: #e4e6ea;
   --good: #16825d; --bad: #c2362b; --h0: #2f6bde; --h1: #d07a12; --h2: #17896a; --h3: #8b4fd0; --h4: #c43d6b; --h5: #5b6b80; }
@@ -43,7 +45,7 @@ table { border-collapse: collapse; width: 100%; font-size: 14px; }
 th, td { text-align: left; padding: 8px 14px; border-top: 1px solid var(--rule); vertical-align: top; }
 tr:first-child > th { border-top: 0; } th { color: var(--quiet); font-weight: 500; font-size: 13px; }
 td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-td.good { color: var(--good); font-weight: 600; } td.bad { color: var(--bad); font-weight: 600; } td small { color: var(--quiet); }
+td.good, td.bad { white-space: nowrap; } td.good { color: var(--good); font-weight: 600; } td.bad { color: var(--bad); font-weight: 600; } td small { color: var(--quiet); }
 code { font: 12.5px ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
 details { margin-top: 16px; } summary { cursor: pointer; color: var(--quiet); }
 footer { margin-top: 36px; color: var(--quiet); font-size: 13px; }

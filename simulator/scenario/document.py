@@ -24,7 +24,8 @@ class Policy(Strict, frozen=True, kw_only=True):
 class Scenario(Strict, frozen=True, kw_only=True):
     """A fleet and its fate. The clock starts when the fleet is up: enrolled, or connected if it had enrolled before.
 
-    It is `starts` o'clock (UTC) when the hub is switched on. The run ends when all steps and faults have happened and every rollout is at rest, after `lasts` at the latest.
+    It is `starts` o'clock (UTC) when the hub is switched on. The run ends when all steps and faults have happened and
+    every rollout is at rest, after `lasts` at the latest.
     """
 
     title: Annotated[str, msgspec.Meta(min_length=1, max_length=120)]

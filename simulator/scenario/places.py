@@ -52,7 +52,9 @@ class Places:
             for key, value in node.value:
                 name, at = str(key.value), key.start_mark.line + 1
                 if name in seen:
-                    raise MalformedError(f"line {at}: {said((*path, name))}: it is there twice")
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{said((*path, name))}: it is there twice", problem_mark=key.start_mark
+                    )
                 seen.add(name)
                 self._note((*path, name), value, at)
         elif isinstance(node, yaml.SequenceNode):
@@ -67,16 +69,15 @@ def load(text: bytes, name: str) -> tuple[Any, Places]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        if node is None:
-            raise MalformedError(f"{name}: the file is empty")
-        return loader.construct_document(node), Places(node)
+        values = None if node is None else (loader.construct_document(node), Places(node))
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise MalformedError(f"{name}:{line}: {error.problem}") from error
     except (yaml.YAMLError, RecursionError, ValueError) as error:
         raise MalformedError(f"{name}: {error}") from error
-    except MalformedError as error:
-        raise MalformedError(f"{name}: {error}".replace(f"{name}: line ", f"{name}:")) from error
+    if values is None:
+        raise MalformedError(f"{name}: the file is empty")
+    return values
 
 
 def path_of(text: str) -> Path:

@@ -101,14 +101,10 @@ class Population(Strict, frozen=True, kw_only=True):
     enrolled: bool = False
 
     def sizes(self) -> dict[str, int]:
-        """How many of each class: fixed numbers first, then by weight, the largest remainders rounded up."""
-        fixed = {one.name: one.count for one in self.classes if one.count is not None}
-        rest = max(0, self.devices - sum(fixed.values()))
+        """How many of each class: fixed numbers first; of the rest one each, as far as it goes, and then by weight."""
+        sizes = {one.name: one.count or 0 for one in self.classes}
         weighted = [one for one in self.classes if one.count is None]
-        total = sum(one.weight for one in weighted)
-        shares = {one.name: rest * one.weight / total for one in weighted}
-        sizes = {name: int(share) for name, share in shares.items()}
-        short = rest - sum(sizes.values())
-        for name in sorted(shares, key=lambda name: sizes[name] - shares[name])[: max(0, short)]:
-            sizes[name] += 1
-        return {one.name: fixed.get(one.name, sizes.get(one.name, 0)) for one in self.classes}
+        for _ in range(max(0, self.devices - sum(sizes.values()))):
+            poorest = min(weighted, key=lambda one: sizes[one.name] / one.weight)
+            sizes[poorest.name] += 1
+        return sizes
