@@ -31,6 +31,8 @@ class Size:
     """They have an identity already, as after an earlier life of the fleet."""
     policy: AgentPolicy = DEFAULT_POLICY
     boot_within_ns: int = BOOT_SPREAD_NS
+    disk_turn_every: int = 1
+    """Disk operations that are one turn of the loop: more of them make a large fleet faster, and less of a test."""
 
 
 class Fleet:
@@ -92,6 +94,7 @@ class Fleet:
         rng = self.world.rng.child(claim.device)
         network = Network(size.quality, rng.child("network"), self.world.faults)
         device = Device(self.world, claim, network, rng.child("device"), policy=size.policy)
+        device.disk.turn_every = size.disk_turn_every
         self.devices.append(device)
         self.on_device(device)
         self.later(rng.below(size.boot_within_ns), device.boot)

@@ -212,8 +212,8 @@ def _clock(rng: Rng, at: str, some: Among) -> AnyFault:
 
 
 _STORIES: Final = (
-    ("hold", "release"), ("hold", "release"), ("pause", "resume"), ("halt", "unhalt"), ("approve", "approve"), ("join", "join"),
-    ("resume", "resume"), ("abort", ""), ("revert", ""),
+    ("hold", "release"), ("hold", "release"), ("pause", "resume"), ("halt", "unhalt"), ("approve", "approve"),
+    ("join", "join"), ("resume", "resume"), ("abort", ""), ("revert", ""),
 )  # fmt: skip
 """What an operator does, and what may follow."""
 _KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
