@@ -124,7 +124,10 @@ class MemoryBroker:
             return "no broker is listening"
         if not self._knows(connection):
             return "not authorized"
+        older = self._sessions.get(connection.client, _Session()).connection
         self.detach(connection.client)
+        if older is not None and older is not connection:
+            older.broken("another connection of this client took over")
         session = self._sessions.setdefault(connection.client, _Session())
         session.connection = connection
         session.attachments += 1
