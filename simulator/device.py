@@ -181,7 +181,7 @@ class Device:
             disk=self.disk,
             trust=InlineTrust(self.claim.root),
             installer=MemoryInstaller(self.disk, clock, self.unfit, self.manners),
-            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded),
+            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash),
             captures=self.captures,
             machine=self.machine,
         )

@@ -4,6 +4,7 @@ A model is just bytes here. It passes its golden vectors unless its digest is on
 behaves well unless the device knows other manners of it.
 """
 
+import asyncio
 import io
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
@@ -27,6 +28,8 @@ CLASSES = 4
 ANSWER = 1
 """The class that every model answers."""
 RSS_BYTES = 48 * 1024 * 1024
+RAM_BYTES = 1 << 30
+"""Memory of a simulated device, as far as leaks are concerned."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +37,12 @@ class Manner:
     """How a model behaves on a device. `accuracy` (0..1): how often its answers are right."""
 
     golden_matched: int = GOLDEN_INPUTS
-    crashes: Literal["never", "when tried", "when used"] = "never"
+    crashes: Literal["never", "when tried", "when used", "with the agent"] = "never"
     predict_ns: int = PREDICT_NS
     rss_bytes: int = RSS_BYTES
     accuracy: float = 0.95
+    leak_bytes: int = 0
+    """Memory that each prediction keeps. Once all of the device's is gone, the agent's process ends."""
 
 
 GOOD: Final = Manner()
@@ -93,15 +98,22 @@ class MemoryInstaller:
 class LightSession:
     """A model that always answers the same class, after a moment of virtual time; or that fails on every input."""
 
-    def __init__(self, clock: Clock, manner: Manner) -> None:
+    def __init__(self, clock: Clock, manner: Manner = GOOD, die: Callable[[], None] = lambda: None) -> None:
         self._clock = clock
         self._manner = manner
+        self._die = die
+        self._predictions = 0
 
     async def predict(self, x: "Floats") -> "Floats":
         """Logits [N, CLASSES]: the same class every time."""
         import numpy as np
 
         await self._clock.sleep(self._manner.predict_ns)
+        self._predictions += 1
+        out_of_memory = RSS_BYTES + self._predictions * self._manner.leak_bytes > RAM_BYTES
+        if out_of_memory or self._manner.crashes == "with the agent":
+            self._die()
+            await asyncio.get_running_loop().create_future()
         if self._manner.crashes == "when used":
             raise ModelError("the runtime fails on this input")
         logits = np.zeros((len(x), CLASSES), dtype=np.float32)
@@ -110,7 +122,8 @@ class LightSession:
 
 
 class LightRuntime:
-    """The `edge_agent.ports.Runtime`. `loaded` is told the digest of the bytes of everything that is loaded."""
+    """The `edge_agent.ports.Runtime`. `loaded` is told the digest of the bytes of everything that is loaded, `die` is
+    called when a model takes the process with it."""
 
     def __init__(
         self,
@@ -118,9 +131,11 @@ class LightRuntime:
         clock: Clock,
         manners: Mapping[str, Manner] = ALL_GOOD,
         loaded: Callable[[str], None] = lambda sha256: None,
+        die: Callable[[], None] = lambda: None,
     ) -> None:
         self._disk = disk
         self._loaded = loaded
+        self._die = die
         self._clock = clock
         self._manners = manners
 
@@ -131,4 +146,4 @@ class LightRuntime:
         except DiskError as error:
             raise ModelError(str(error)) from error
         self._loaded(sha256)
-        return LightSession(self._clock, self._manners.get(sha256, GOOD))
+        return LightSession(self._clock, self._manners.get(sha256, GOOD), self._die)

@@ -9,6 +9,7 @@ import pytest
 from bench import sim_fuzz
 from bench.sim_bugs import BUGS
 from fleetloop.cli import main
+from simulator.fakes.runtime import Manner
 from simulator.faults.fault import Among
 from simulator.faults.kinds import BrokerKill, Partition
 from simulator.fuzz.campaign import Tally, endings, explain, play
@@ -93,3 +94,15 @@ def test_the_command_replays_chosen_steps(capsys: pytest.CaptureFixture[str]) ->
     with contextlib.redirect_stderr(None):
         assert main(["sim", "fuzz", "--seed", "6", "--only", "0,1", "--log-level", "error"]) == 0
     assert "every promise was kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "manner", [Manner(crashes="with the agent"), Manner(leak_bytes=1 << 28)], ids=["kills", "leaks"]
+)
+def test_a_model_that_takes_the_agent_with_it_costs_nobody_the_model_before(manner: Manner) -> None:
+    """At every prediction, or when memory is used up: on all devices, beside all that goes wrong in that life."""
+    life = draw(6)
+    bad = tuple((f"d{number:05}", manner) for number in range(life.devices))
+    playing = Playing(dataclasses.replace(life, bad=bad))
+    assert not playing.play().problem
+    assert sum(device.crashes for device in playing.fleet.devices) > 0

@@ -96,7 +96,11 @@ def test_a_stolen_director_key_installs_nothing_that_the_publisher_has_not_signe
         assert Outcome.REJECTED in {state.outcome, *(one.outcome for one in refused)}
         await fleet.world.clock.sleep(60 * SECOND)
         state = device.record().slot(SLOT)
-        assert (state.outcome, state.desired, device.record().sequence) == (Outcome.SUCCEEDED, slot, forged.sequence + 1)
+        assert (state.outcome, state.desired, device.record().sequence) == (
+            Outcome.SUCCEEDED,
+            slot,
+            forged.sequence + 1,
+        )
         assert state.current is not None
         assert state.current.installed.version == 1
 
