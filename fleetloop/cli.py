@@ -85,7 +85,7 @@ BENCHES = {
     "gates": _proof("gates", "false halts, missed halts and devices exposed, of our gates and of fixed thresholds"),
     "sim-virtual": _proof("sim_virtual", "a fleet in virtual time: how fast, and the same every time"),
     "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),
-    "sim-fuzz": _proof("sim_fuzz", "random lives under random faults, every cut point of a device, bugs seeded on purpose"),
+    "sim-fuzz": _proof("sim_fuzz", "random lives under random faults, every cut point, bugs seeded on purpose"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
     "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),
 }
