@@ -180,9 +180,7 @@ def assemble(
     def known() -> Known:
         return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
 
-    telemetry = TelemetryReporter(
-        ports, uplink, outbox, known, policy.telemetry_interval_s, policy.heartbeat_s
-    )
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s, policy.heartbeat_s)
     inference.on_answered = telemetry.changed
     freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
     membership = (

@@ -93,7 +93,7 @@ class MemoryInstaller:
 class LightSession:
     """A model that always answers the same class, after a moment of virtual time; or that fails on every input."""
 
-    def __init__(self, clock: Clock, manner: Manner) -> None:
+    def __init__(self, clock: Clock, manner: Manner = GOOD) -> None:
         self._clock = clock
         self._manner = manner
 

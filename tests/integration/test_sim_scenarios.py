@@ -1,6 +1,5 @@
 """Every scenario that ships holds on a small fleet, and fails once what it is about is taken out of it."""
 
-
 import pytest
 
 from simulator.campaign import Task, make
