@@ -1,6 +1,7 @@
 """Where the processor time of a simulated run goes, by sampling: every few milliseconds one look at the call stack.
 
-The innermost module that says whose work it is decides; libraries belong to whoever called them, but for the database's.
+The innermost module that says whose work it is decides. Libraries belong to whoever called them, but for the
+database's.
 """
 
 import signal

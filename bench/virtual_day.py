@@ -10,7 +10,7 @@ import resource
 import sys
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Final
 
 from sqlalchemy import func, select
@@ -36,23 +36,28 @@ WAVES: Final = (Wave(percent=1), Wave(percent=10), Wave(percent=50), Wave(percen
 QUALITY: Final = Quality(loss=0.01, duplication=0.01, delay_max_ns=80 * MILLISECOND)
 TELEMETRY_INTERVAL_S: Final = 5.0
 """The agent's default: the least time between two messages."""
+DISK_TURN_EVERY: Final = 8
 ROLLOUT_AFTER_S: Final = 120
 ROLLOUT_LIMIT_S: Final = 4 * 3600
+EARLIER_DEVICES: Final = 2
 LOOK_EVERY_S: Final = 5
 SWEEP_EVERY_S: Final = 3600
 MISSED_HEARTBEATS: Final = 3
 """After so many, the hub takes a device for gone: its own default, too."""
+LOOKS_PER_SILENCE: Final = 12
+"""As the hub's defaults have it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """What is run. `hours` 0: until the rollout has ended."""
+    """What is run. `hours` 0: until the rollout has ended. `before`: a seed that has a short run here first."""
 
     devices: int
     hours: float
     heartbeat_s: float
     seed: int
     collect_every: int
+    before: int | None = None
 
     @classmethod
     def parse(cls, line: str) -> "Day":
@@ -66,7 +71,8 @@ class Life:
     def __init__(self, day: Day) -> None:
         self.world = World(day.seed, collect_every=day.collect_every)
         silence_s = MISSED_HEARTBEATS * day.heartbeat_s
-        self.fleet = Fleet(self.world, Intervals(silence_s=silence_s))
+        intervals = Intervals(silence_s=silence_s, presence_s=silence_s / LOOKS_PER_SILENCE)
+        self.fleet = Fleet(self.world, intervals)
         self.rollout_s = 0.0
         self._day = day
 
@@ -74,7 +80,9 @@ class Life:
         """Start, roll out, go on until the end."""
         day, clock = self._day, self.world.clock
         policy = AgentPolicy(TELEMETRY_INTERVAL_S, heartbeat_s=day.heartbeat_s)
-        await self.fleet.start(Size(day.devices, QUALITY, enrolled=True, policy=policy))
+        await self.fleet.start(
+            Size(day.devices, QUALITY, enrolled=True, policy=policy, disk_turn_every=DISK_TURN_EVERY)
+        )
         await clock.sleep(ROLLOUT_AFTER_S * SECOND)
         await self._roll_out()
         self.fleet.check()
@@ -140,5 +148,12 @@ def live(day: Day) -> dict[str, Any]:
     }
 
 
+def main(day: Day) -> None:
+    """Run the day, after a short one of another seed if that is asked for."""
+    if day.before is not None:
+        live(replace(day, devices=EARLIER_DEVICES, hours=0.0, seed=day.before))
+    print(json.dumps(live(day)), flush=True)
+
+
 if __name__ == "__main__":
-    print(json.dumps(live(Day.parse(sys.argv[1]))), flush=True)
+    main(Day.parse(sys.argv[1]))

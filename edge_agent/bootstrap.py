@@ -140,7 +140,8 @@ async def running_agent(
 
 @dataclass(frozen=True, slots=True)
 class AgentPolicy:
-    """How often is measured, looked and shown to be there, and how much of the disk may hold what the hub has not taken yet."""
+    """How often is measured and looked, how much of the disk may hold what the hub has not taken yet, and how often a
+    device at rest says that it is there."""
 
     telemetry_interval_s: float
     outbox_bytes: int = DEFAULT_BYTES
@@ -167,7 +168,7 @@ def assemble(
     def transfer_policy() -> TransferPolicy:
         return reconciler.record.transfer
 
-    line = Line(uplink.link, uplink.clock, ports.ids, uplink.topics, asking.send, transfer_policy, bucket)
+    line = Line(uplink.link, uplink.clock, ports.ids, uplink.topics, asking.put, transfer_policy, bucket)
     downloads = Downloads(ports.disk, objects, line)
     inference = Inference(ports, objects)
     trusting = Trusting(ports, uplink.device, asking)

@@ -204,7 +204,9 @@ class SimulatedHub:
             topics=self.topics,
             outbox=outbox,
             inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
-            asks=Asks(self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
+            asks=Asks(
+                self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}, trust.looks()
+            ),
             blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),
             chunk_answers=chunk_answers,
             deltas=Deltas(leadership, self._objects, InlineDeltas(), world.clock),

@@ -35,9 +35,13 @@ def _raise_power_cut() -> None:
 
 
 class MemoryDisk:
-    """The disk. Set `cut_at` to have the power fail at that operation from now; `on_cut` is what failing means."""
+    """The disk. Set `cut_at` to have the power fail at that operation from now; `on_cut` is what failing means.
 
-    def __init__(self, capacity_bytes: int = 1 << 30) -> None:
+    `turn_every`: so many operations are one turn of the loop. Each of them is a moment at which the power may fail.
+    """
+
+    def __init__(self, capacity_bytes: int = 1 << 30, turn_every: int = 1) -> None:
+        self.turn_every = turn_every
         self.operations = 0
         self.cut_at: int | None = None
         self.on_cut: Callable[[], None] = _raise_power_cut
@@ -153,13 +157,14 @@ class MemoryDisk:
         self.hold({path: left.data for path, left in one_outcome(self.unsettled(), rng).items()})
 
     async def _step(self) -> None:
-        """One operation: a turn of the loop, in which other tasks run, and a moment at which the power may go."""
+        """One operation: a moment at which the power may go and, every so often, other tasks run."""
         self.operations += 1
         if self.cut_at is not None and self.operations >= self.cut_at:
             self.cut_at = None
             self.on_cut()
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(0)
+        if not self.operations % self.turn_every:
+            await asyncio.sleep(0)
 
     def _number(self, path: str) -> int:
         number = self._names.get(path)

@@ -47,7 +47,7 @@ class Intervals:
     trust_s: float = 60.0
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
-    prune_s: float = 60.0
+    prune_s: float = 300.0
     promotion_s: float = 30.0
     keep_telemetry_s: float = 7 * 24 * 3600.0
     """Points older than this are rolled up into hours. `stats` stay: the newest of each variant, not a history."""

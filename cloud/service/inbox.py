@@ -84,7 +84,8 @@ class Inbox:
         """A message has come: is there reason to take what waits at once?"""
         self._queue.append(one)
         topic = one[0].topic
-        if not topic.endswith(PATIENT) or topic in self._patient or len(self._queue) >= MAX_BATCH:
+        patient = topic.endswith(PATIENT) and not self._tries  # another hub may have its successor
+        if not patient or topic in self._patient or len(self._queue) >= MAX_BATCH:
             self._due.set()
             return
         self._patient.add(topic)

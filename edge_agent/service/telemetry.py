@@ -1,7 +1,7 @@
 """Measuring: cumulative counters, at most every `interval_s` and when they changed, go into the outbox as they stand.
 
-A connected device at rest says so every `heartbeat_s`, because the hub takes long silence for absence. Numbers come from
-the boot number in the record: nothing is numbered before that is durable, so none is ever given twice.
+A connected device at rest says so every `heartbeat_s`, because the hub takes long silence for absence. Numbers come
+from the boot number in the record: nothing is numbered before that is durable, so none is ever given twice.
 """
 
 import logging

@@ -20,7 +20,10 @@ class UnequalError(AssertionError):
 
 
 class Memo(Generic[K, V]):
-    """Values by key, the oldest giving way to new ones. `like` says what of a value has to be the same every time."""
+    """Values by key, those that were not used for longest giving way to new ones.
+
+    `like` says what of a value has to be the same every time.
+    """
 
     def __init__(self, most: int = MOST, like: Callable[[V], object] = lambda value: value) -> None:
         self._most = most
@@ -35,10 +38,11 @@ class Memo(Generic[K, V]):
                 del self._values[next(iter(self._values))]
             self._values[key] = compute()
             return self._values[key]
+        value = self._values[key] = self._values.pop(key)
         self._hits += 1
-        if not self._hits % SAMPLE_EVERY and self._like(compute()) != self._like(self._values[key]):
+        if not self._hits % SAMPLE_EVERY and self._like(compute()) != self._like(value):
             raise UnequalError(f"not a pure function: {compute} for {str(key)[:200]}")
-        return self._values[key]
+        return value
 
 
 _CONTENTS: Final[dict[bytes, bytes]] = {}
@@ -49,14 +53,13 @@ SHARED_FROM_BYTES: Final = 512
 
 
 def shared(data: bytes) -> bytes:
-    """The same bytes, of which a whole fleet keeps one copy as long as nothing newer crowds it out."""
+    """The same bytes, of which a whole fleet keeps one copy as long as it is used now and then."""
     if len(data) < SHARED_FROM_BYTES:
         return data
-    known = _CONTENTS.get(data)
-    if known is None:
-        if len(_CONTENTS) >= MOST_CONTENTS:
-            del _CONTENTS[next(iter(_CONTENTS))]
-        known = _CONTENTS[data] = data
+    known = _CONTENTS.pop(data, data)
+    if len(_CONTENTS) >= MOST_CONTENTS:
+        del _CONTENTS[next(iter(_CONTENTS))]
+    _CONTENTS[known] = known
     return known
 
 

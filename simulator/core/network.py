@@ -7,6 +7,7 @@ arrived, or one that arrived while its acknowledgement did not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.core.rng import Rng
 from wire.ports import MILLISECOND, SECOND
@@ -39,8 +40,7 @@ class Quality:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """What happens to one publish: does it arrive, does its acknowledgement come back, and when."""
 
     arrives: bool
