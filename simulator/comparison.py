@@ -61,10 +61,12 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `failed`: runs in which an expectation of the scenario was not met, by policy."""
+    """All of it. `rollouts` are those that the policies are about. `failed`: runs in which an expectation of the scenario
+    was not met, by policy."""
 
     scenario: str
     seeds: int
+    rollouts: tuple[str, ...]
     figures: tuple[Figures, ...]
     differences: tuple[Difference, ...]
     failed: dict[str, int]
@@ -103,6 +105,7 @@ def compare(scenario: Scenario, policies: Sequence[str], reports: Sequence[Repor
     return Comparison(
         scenario=scenario.title,
         seeds=count,
+        rollouts=tuple(sorted(judged)),
         figures=tuple(_figures(policy, runs[policy], values[policy]) for policy in policies),
         differences=differences,
         failed=failed,

@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from cloud.service.hub import Intervals
 from edge_agent.bootstrap import AgentPolicy
@@ -13,12 +12,9 @@ from simulator.fakes.broker import MemoryBroker
 from simulator.hub import HUB_INTERVALS, SimulatedHub
 from simulator.world import World
 from wire.identity import ClaimFile
-from wire.ports import MILLISECOND, SECOND
+from wire.ports import SECOND
 
 BOOT_SPREAD_NS = 20 * SECOND
-KILL_EVERY_NS = 15 * SECOND
-DOWN_MIN_NS = 100 * MILLISECOND
-DOWN_MAX_NS = 8 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,32 +54,6 @@ class Fleet:
         else:
             for name in names:
                 self._add(await self.hub.claim(name), size)
-
-    def plan_reboots(self, count: int, operations: int) -> None:
-        """Have power fail `count` times in all, on random devices, each within its next `operations` on the disk."""
-        rng = self.world.rng.child(f"reboots {self.world.clock.monotonic_ns()}")
-        for _ in range(count):
-            device = self.devices[rng.below(len(self.devices))]
-            device.cuts.append(1 + rng.below(operations))
-            device.arm()
-
-    def plan_reconnects(self, count: int, within_s: int) -> None:
-        """Break `count` connections in all, of random devices, within the next `within_s` seconds."""
-        rng = self.world.rng.child(f"reconnects {self.world.clock.monotonic_ns()}")
-        for _ in range(count):
-            device = self.devices[rng.below(len(self.devices))]
-            self.later(rng.below(within_s * SECOND), partial(self.cut_connection, device))
-
-    def plan_kills(self, count: int) -> None:
-        """Kill hub or broker `count` times in all, one after the other; each is started again some seconds later."""
-        rng = self.world.rng.child(f"kills {self.world.clock.monotonic_ns()}")
-        at_ns = 0
-        for _ in range(count):
-            at_ns += rng.between(MILLISECOND, KILL_EVERY_NS)
-            victim = self.hub if rng.chance(0.5) else self.world.broker
-            down_ns = rng.between(DOWN_MIN_NS, DOWN_MAX_NS)
-            self.later(at_ns, partial(self.kill, victim, down_ns))
-            at_ns += down_ns
 
     async def join(self, size: Size) -> Device:
         """Claim one more device, as one of those that `size` describes."""

@@ -102,6 +102,7 @@ class ScenarioRun:
         self._observer.begin()
         self._settlers.begin()
         watching = asyncio.ensure_future(self._observer.watch())
+        self.world.watch(watching)
         planning = [asyncio.ensure_future(self._plan(number)) for number in range(len(self._scenario.faults))]
         try:
             async with asyncio.timeout(nanoseconds(self._scenario.lasts) / SECOND):

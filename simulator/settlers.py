@@ -120,7 +120,7 @@ class Settlers:
             rng.child("device"),
             device_class=kind.name,
             machine=FixedMachine(dict(kind.engines), kind.max_opset, kind.ram_mb * MEGABYTE),
-            disk=FaultyDisk(int(kind.disk_mb * MEGABYTE)),
+            disk=FaultyDisk(int(kind.disk_mb * MEGABYTE), self._scenario.population.disk_turn_every),
         )
         if kind.use is not None:
             device.application = Application(

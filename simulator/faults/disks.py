@@ -15,8 +15,8 @@ class FaultyDisk(MemoryDisk):
     names became durable.
     """
 
-    def __init__(self, capacity_bytes: int = 1 << 30) -> None:
-        super().__init__(capacity_bytes)
+    def __init__(self, capacity_bytes: int = 1 << 30, turn_every: int = 1) -> None:
+        super().__init__(capacity_bytes, turn_every)
         self.delay: Callable[[], Awaitable[None]] | None = None
         self.full = False
         self._refuse_at: int | None = None

@@ -1,7 +1,8 @@
 """Puts the report together: what was expected, how the rollouts went, over all seeds, and what happened meanwhile."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from html import escape
+from itertools import accumulate
 
 from simulator.comparison import Comparison, Estimate
 from simulator.page.bands import band
@@ -35,13 +36,19 @@ def write_comparison(scenario: Scenario, comparison: Comparison, reports: Sequen
     groups = {
         one.policy: reports[number * count : (number + 1) * count] for number, one in enumerate(comparison.figures)
     }
-    until_s = max(_end(report) for report in reports)
-    exposure = [Line(name, band([_summed(run, _exposure) for run in runs], until_s)) for name, runs in groups.items()]
-    commits = [Line(name, band([_summed(run, _commits) for run in runs], until_s)) for name, runs in groups.items()]
+    judged = frozenset(comparison.rollouts)
+    exposure = {name: [_summed(run, _exposure, judged) for run in runs] for name, runs in groups.items()}
+    commits = {name: [_summed(run, _commits, judged) for run in runs] for name, runs in groups.items()}
+    curves = [curve for one in (exposure, commits) for runs in one.values() for curve in runs]
+    until_s = max((curve.at_s[-1] for curve in curves if curve.at_s), default=1.0)
     body = [
         _header(scenario, None, f"{len(groups)} policies, {count} seeds each"),
-        f'<div class="plots">{lines("Devices reached", exposure, until_s, Axis())}'
-        f"{lines('Devices that committed', commits, until_s, Axis())}</div>",
+        '<div class="plots">',
+        lines("Devices reached", [Line(one, band(runs, until_s)) for one, runs in exposure.items()], until_s, Axis()),
+        lines(
+            "Devices that committed", [Line(one, band(runs, until_s)) for one, runs in commits.items()], until_s, Axis()
+        ),
+        "</div>",
         "<h2>Figures</h2>",
         _policies(comparison),
         f"<h2>Differences from {escape(comparison.figures[0].policy)}, seed by seed</h2>",
@@ -232,18 +239,17 @@ def _sampled(
     return Line(name, band(curves, until_s))
 
 
-def _summed(report: Report, pick: Callable[[RolloutReport], Curve]) -> Curve:
-    """All rollouts of a run in one curve: each device counts once per rollout."""
+def _summed(report: Report, pick: Callable[[RolloutReport], Curve], names: Collection[str]) -> Curve:
+    """These rollouts of a run in one curve, in time from when the first of them began."""
+    rollouts = [one for one in report.rollouts if one.name in names]
+    began_s = min((one.began_s for one in rollouts), default=0.0)
     steps = sorted(
-        (at_s, value - before)
-        for curve in map(pick, report.rollouts)
+        (at_s - began_s, value - before)
+        for curve in map(pick, rollouts)
         for at_s, value, before in zip(curve.at_s, curve.values, (0.0, *curve.values), strict=False)
     )
-    total, values = 0.0, []
-    for _, more in steps:
-        total += more
-        values.append(total)
-    return Curve(at_s=tuple(at_s for at_s, _ in steps), values=tuple(values))
+    values = tuple(accumulate(more for _, more in steps))
+    return Curve(at_s=tuple(at_s for at_s, _ in steps), values=values)
 
 
 def _parts(reports: Sequence[Report], name: str) -> list[Part]:

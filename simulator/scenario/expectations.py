@@ -35,13 +35,17 @@ class Bounds(Strict, frozen=True, kw_only=True):
         return ""
 
     def __str__(self) -> str:
-        said = [
-            "" if self.at_least is None else f"at least {self.at_least}",
-            "" if self.at_most is None else f"at most {self.at_most}" if self.at_most else "nobody",
-            {None: "", 1.0: "all"}.get(self.share_at_least, f"at least {100 * (self.share_at_least or 0):.4g} %"),
-            "" if self.share_at_most is None else f"at most {100 * self.share_at_most:.4g} %",
-        ]
-        return ", ".join(one for one in said if one) or "any number"
+        if self == ALL:
+            return "all"
+        if self == NONE:
+            return "nobody"
+        limits = (
+            ("at least {}", self.at_least),
+            ("at most {}", self.at_most),
+            ("at least {:.3%}", self.share_at_least),
+            ("at most {:.3%}", self.share_at_most),
+        )
+        return ", ".join(text.format(limit) for text, limit in limits if limit is not None) or "any number"
 
 
 ALL = Bounds(share_at_least=1.0)

@@ -94,11 +94,15 @@ class DeviceClass(Strict, frozen=True, kw_only=True):
 
 
 class Population(Strict, frozen=True, kw_only=True):
-    """The fleet at the start. `enrolled`: devices have their identities already, as after an earlier life."""
+    """The fleet at the start. `enrolled`: devices have their identities already, as after an earlier life.
+
+    `disk_turn_every`: so many operations on a disk are one event; more of them make a large fleet faster.
+    """
 
     devices: Count = 50
     classes: Annotated[tuple[DeviceClass, ...], msgspec.Meta(min_length=1)] = (DeviceClass(name="device"),)
     enrolled: bool = False
+    disk_turn_every: Count = 1
 
     def sizes(self) -> dict[str, int]:
         """How many of each class: fixed numbers first; of the rest one each, as far as it goes, and then by weight."""

@@ -10,6 +10,7 @@ from simulator.scenario.reading import find, parse, shipped
 from simulator.settings import Settings
 
 SMALL = {
+    "background-noise": 6,
     "bad-canary": 3,
     "expired-metadata": 2,
     "full-disks": 5,
@@ -27,6 +28,7 @@ SMALL = {
 """Scenario -> size of the fleet here."""
 
 WITHOUT = {
+    "background-noise": [("commit_rate >= 80 %, undecided: proceed", "commit_rate >= 100 %")],
     "bad-canary": [
         ("{do: roll_out, name: second}", "{do: roll_out, name: second, plan: {waves: [{percent: 100}], gates: []}}")
     ],
