@@ -312,7 +312,7 @@ ATTACKS = (
            at_desk(_renewal_after_revocation), lambda: replaced(certificates, ENROLLED=true())),
     Attack("report after revocation, through a broker that did not notice", REVOKED,
            "the hub hears enrolled devices only", "not heard", at_desk(_report_after_revocation),
-           lambda: replaced(senders, ENROLLED=true())),
+           lambda: replaced(senders, HEARD=senders.NAMED)),
     Attack("copied disk", CLONED, "clone alarm", "the hub suspects a clone", at_desk(_second_device),
            lambda: replaced(statuses, are_clones=lambda turns: False)),
     Attack("absurd version in a report", SPOKEN, "figures are plausible", "lies outside", at_desk(_absurd_version),

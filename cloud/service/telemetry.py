@@ -6,12 +6,12 @@ message at or below the mark is a repetition; one whose predecessor is above it 
 change nothing. One receipt per device and batch tells the mark; should it be lost, what comes again asks for it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, LargeBinary, Row, bindparam, func, select, update
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.service import history
@@ -26,7 +26,33 @@ from wire.release import Release
 from wire.topics import Topics
 
 MAX_REASON = 500
+Which = tuple[str, int, str]
+"""A variant: model, version and name."""
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
+
+# Built once: a fleet at rest is little else than these.
+_POINT = upsert(telemetry_points)
+_ENTER_POINT = _POINT.on_conflict_do_update(
+    index_elements=["device", "seq"],
+    set_={name: _POINT.excluded[name] for name in ("at_ns", "received_ns", "content")},
+)
+_ROW = upsert(stats)
+_ENTER_COUNTERS = _ROW.on_conflict_do_update(
+    index_elements=["device", "model", "version", "variant"], set_={name: _ROW.excluded[name] for name in _COUNTERS}
+)
+_OF_DEVICE = update(devices).where(devices.c.name == bindparam("of"))
+_TAKE = _OF_DEVICE.values(
+    # a payload of None: all were refused, and move but the mark
+    telemetry=func.coalesce(bindparam("payload", type_=LargeBinary), devices.c.telemetry),
+    telemetry_seq=bindparam("mark"),
+    telemetry_ns=bindparam("now"),
+    seen_ns=bindparam("now"),
+    gone_ns=None,
+    online=True,
+)
+_REFUSE = _OF_DEVICE.values(
+    last_refusal=bindparam("why"), refusal_count=bindparam("count"), last_refusal_ns=bindparam("now")
+)
 
 
 class _Number(msgspec.Struct, frozen=True):
@@ -42,19 +68,19 @@ class _Sender:
 
     row: Row[Any]
     mark: int
-    newest: bytes | None
+    newest: bytes | None = None
     receipt: bool = False
     refusals: int = 0
     reason: str = ""
     early: list[bytes] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
-    counters: dict[tuple[str, int, str], ModelStats] = field(default_factory=dict)
+    counters: dict[Which, ModelStats] = field(default_factory=dict)
 
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
     """Take messages, (device, payload) in order of arrival. Never raises on what a device sent."""
     rows = heard(conn, (device for device, _ in batch))
-    senders = {name: _Sender(row, row.telemetry_seq, row.telemetry) for name, row in rows.items()}
+    senders = {name: _Sender(row, row.telemetry_seq) for name, row in rows.items()}
     for device, payload in batch:
         if device in senders:
             _one(senders[device], payload, now_ns)
@@ -75,8 +101,14 @@ def counters_of(one: ModelStats) -> dict[str, Any]:
         "feedback": one.feedback,
         "correct": one.correct,
         "confidence_sum": one.confidence_sum,
-        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
+        "latency_us": dict(sorted(one.latency_us.items())),
     }
+
+
+def known_variants(conn: Connection, told: Iterable[Which]) -> set[Which]:
+    """Those that are in the registry."""
+    of_versions = {(model, version) for model, version, _ in told}
+    return {(model, version, name) for model, version in of_versions for name in _variants(conn, model, version)}
 
 
 def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
@@ -128,39 +160,32 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     _store_points(conn, [point for sender in senders.values() for point in sender.points])
     _store_counters(conn, senders)
     marks = [
-        {"of": name, "payload": sender.newest, "mark": sender.mark}
+        {"of": name, "payload": sender.newest, "mark": sender.mark, "now": now_ns}
         for name, sender in senders.items()
         if sender.mark > sender.row.telemetry_seq
     ]
-    here = devices.c.name == bindparam("of")
     if marks:
-        taken: dict[str, Any] = {"telemetry": bindparam("payload"), "telemetry_seq": bindparam("mark")}
         for one in marks:
             history.back(conn, senders[str(one["of"])].row, now_ns)
-        heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns, "gone_ns": None}
-        conn.execute(update(devices).where(here).values(**taken, **heard_ns, online=True), marks)
+        conn.execute(_TAKE, marks)
     refused = [
-        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals}
+        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals, "now": now_ns}
         for name, sender in senders.items()
         if sender.refusals
     ]
     if refused:
-        told: dict[str, Any] = {"last_refusal": bindparam("why"), "refusal_count": bindparam("count")}
-        conn.execute(update(devices).where(here).values(**told, last_refusal_ns=now_ns), refused)
+        conn.execute(_REFUSE, refused)
 
 
 def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
     """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
     if points:
-        row = upsert(telemetry_points)
-        values = {name: row.excluded[name] for name in ("at_ns", "received_ns", "content")}
-        conn.execute(row.on_conflict_do_update(index_elements=["device", "seq"], set_=values), points)
+        conn.execute(_ENTER_POINT, points)
 
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
     """Only of variants in the registry: counters of anything else would pile up for nobody."""
-    told = {key[:2] for sender in senders.values() for key in sender.counters}
-    known = {(model, version, name) for model, version in told for name in _variants(conn, model, version)}
+    known = known_variants(conn, (key for sender in senders.values() for key in sender.counters))
     rows = [
         {"device": name, "model": one.model, "version": one.version, "variant": one.variant, **counters_of(one)}
         for name, sender in senders.items()
@@ -168,10 +193,7 @@ def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
         if key in known
     ]
     if rows:
-        row = upsert(stats)
-        values = {name: row.excluded[name] for name in _COUNTERS}
-        keys = ["device", "model", "version", "variant"]
-        conn.execute(row.on_conflict_do_update(index_elements=keys, set_=values), rows)
+        conn.execute(_ENTER_COUNTERS, rows)
 
 
 def _variants(conn: Connection, model: str, version: int) -> tuple[str, ...]:
