@@ -61,8 +61,8 @@ class Difference(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Comparison(msgspec.Struct, frozen=True, kw_only=True):
-    """All of it. `rollouts` are those that the policies are about. `failed`: runs in which an expectation of the scenario
-    was not met, by policy."""
+    """All of it. `rollouts` are those that the policies are about. `failed`: by policy, runs in which an expectation of
+    the scenario was not met."""
 
     scenario: str
     seeds: int

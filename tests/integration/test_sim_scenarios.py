@@ -20,7 +20,7 @@ SMALL = {
     "night-only": 2,
     "operators-day": 6,
     "reconnect-storm": 4,
-    "slow-broker": 4,
+    "slow-broker": 5,
     "slow-model": 6,
     "stolen-key": 2,
     "wrong-on-one-class": 5,
@@ -47,7 +47,7 @@ WITHOUT = {
         ("  - {do: release, devices: {names: [d00000, d00001]}, after: reverted}\n", ""),
     ],
     "reconnect-storm": [("within: 5s, down: 5s", "down: 4m")],
-    "slow-broker": [("step_timeout_s: 1200, total_timeout_s: 3600", "step_timeout_s: 5, total_timeout_s: 10")],
+    "slow-broker": [("step_timeout_s: 1200, total_timeout_s: 3600", "step_timeout_s: 2, total_timeout_s: 4")],
     "slow-model": [
         ("gates: [{expression: latency_ms <= 1.2 * previous(latency_ms), minimum_sample: 4}]", "gates: []"),
         ("soak_s: 60", "soak_s: 1"),
