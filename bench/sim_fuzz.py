@@ -25,7 +25,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     first: Annotated[int, msgspec.Meta(description="the first seed", ge=0)] = 1
     cut_seeds: Annotated[int, msgspec.Meta(description="crash seeds for each cut point", ge=1)] = 20
     bugs: Annotated[bool, msgspec.Meta(description="look for the seeded bugs, too")] = True
-    bug_seeds: Annotated[int, msgspec.Meta(description="lives that may be spent on each seeded bug", ge=1)] = 60
+    bug_seeds: Annotated[int, msgspec.Meta(description="lives that may be spent on each seeded bug", ge=1)] = 120
     workers: Annotated[int, msgspec.Meta(description="processes; 0: one for each core", ge=0)] = 0
     short: Annotated[bool, msgspec.Meta(description="a few lives and cut points, no bugs, for tests")] = False
     json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
