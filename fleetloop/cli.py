@@ -23,6 +23,8 @@ from wire.errors import MalformedError
 from wire.settings import describe, load
 
 EXIT_USAGE = 2
+POSITIONAL = ("action", "scenario")
+"""Settings that are said without a flag."""
 
 
 @dataclass(frozen=True)
@@ -83,6 +85,7 @@ BENCHES = {
     "gates": _proof("gates", "false halts, missed halts and devices exposed, of our gates and of fixed thresholds"),
     "sim-virtual": _proof("sim_virtual", "a fleet in virtual time: how fast, and the same every time"),
     "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),
+    "sim-fuzz": _proof("sim_fuzz", "random lives under random faults, every cut point, bugs seeded on purpose"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
     "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),
 }
@@ -149,7 +152,7 @@ def _everything() -> dict[str, Program]:
 def _run(name: str, program: Program, words: list[str]) -> int:
     kind = program.settings
     prefix = "FLEETLOOP_" + re.sub("[^A-Z]", "_", name.upper())
-    flags = vars(_program_parser(name, program, kind, prefix).parse_args(words))
+    flags = vars(_program_parser(name, program, kind, prefix).parse_intermixed_args(words))
     config = flags.pop("config") or os.environ.get(f"{prefix}_CONFIG")
     level, log_format = flags.pop("log_level"), flags.pop("log_format")
     settings = load(kind, _read_config(config), os.environ, flags, prefix)
@@ -198,9 +201,9 @@ def _program_parser(name: str, program: Program, kind: type[msgspec.Struct], pre
 
 def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text: str) -> None:
     default = _shown_default(field)
-    if field.name == "action":
+    if field.name in POSITIONAL:
         shown = "{" + ",".join(get_args(hint)) + "}" if get_origin(hint) is Literal else None
-        parser.add_argument("action", nargs="?", metavar=shown, help=f"{text}{default}")  # judged with the settings
+        parser.add_argument(field.name, nargs="?", metavar=shown, help=f"{text}{default}")  # judged with the settings
         return
     flag = "--" + field.name.replace("_", "-")
     if hint is bool:

@@ -6,22 +6,26 @@ always hold: whatever the record calls current is there, whole.
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
-from edge_agent.errors import EnrolmentError
-from edge_agent.ports import Ports
+from edge_agent.errors import DamagedRecordError, DiskError, EnrolmentError
+from edge_agent.ports import Machine, Ports
 from edge_agent.service.agent import offline_status
 from edge_agent.service.claims import CLAIM, adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.identity import IDENTITY, Identity, load_identity
+from edge_agent.service.inference import Inference
 from edge_agent.service.objects import path_of
 from edge_agent.service.tasks import Tasks
+from simulator.application import Application
+from simulator.core.clock import VirtualClock
 from simulator.core.loop import Process, SimulationError
 from simulator.core.memo import sha256 as digest
 from simulator.core.network import Network
@@ -29,9 +33,9 @@ from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.offload import InlineOffload
-from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.runtime import LightRuntime, Manner, MemoryInstaller
 from simulator.fakes.trust import InlineTrust
-from simulator.memory_disk import MemoryDisk
+from simulator.faults.disks import FaultyDisk
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
 from wire.codec import encode
@@ -42,6 +46,8 @@ from wire.topics import Topics
 ENROL_TIMEOUT_S = 600.0
 OFF_MIN_NS = 1 * SECOND
 OFF_MAX_NS = 90 * SECOND
+RESTART_NS = 5 * SECOND
+"""The service manager starts an agent that has ended again after so long."""
 DEFAULT_POLICY = AgentPolicy(telemetry_interval_s=60.0)
 
 
@@ -57,17 +63,32 @@ class Device:
     claim: ClaimFile
     network: Network
     rng: Rng
+    device_class: str = ""
+    machine: Machine = field(default_factory=FixedMachine)
     unfit: set[str] = field(default_factory=set)
     """Digests of models that fail their golden vectors here."""
+    manners: dict[str, Manner] = field(default_factory=dict)
+    """How models behave here that do not behave well, by digest."""
+    application: Application | None = None
     cuts: deque[int] = field(default_factory=deque)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
-    disk: MemoryDisk = field(default_factory=MemoryDisk)
+    crashes: int = 0
+    """How often the agent ended by itself, and was started again."""
+    on_started: Callable[["Device", Inference], None] = lambda device, inference: None
+    """Called in the agent's process when it has started: whatever uses the device begins here."""
+    on_cut: Callable[[], None] = lambda: None
+    """Called after each power cut, when it is decided what is left on the disk."""
+    on_loaded: Callable[[str], None] = lambda sha256: None
+    """Called with the digest of the bytes of every model that the agent loads."""
+    disk: FaultyDisk = field(default_factory=FaultyDisk)
     captures: MemoryCaptures = field(default_factory=MemoryCaptures)
     link: MemoryLink | None = None
+    clock: VirtualClock = field(init=False)
     process: Process = field(init=False)
 
     def __post_init__(self) -> None:
+        self.clock = VirtualClock(self.world.loop)
         self.disk.on_cut = self.power_cut
         self.process = Process(self.name)
 
@@ -83,7 +104,7 @@ class Device:
     def boot(self) -> None:
         """Power on."""
         self.process = Process(self.name)
-        self.process.run(lambda: self.world.watch(asyncio.ensure_future(self._run())))
+        self.process.run(lambda: asyncio.ensure_future(self._run()).add_done_callback(self._run_ended))
 
     def power_cut(self, off_ns: int | None = None) -> None:
         """Power off at this very instant; on again after `off_ns`, or after a while that the seed decides."""
@@ -93,9 +114,25 @@ class Device:
         if self.link is not None:
             self.world.broker.vanish(self.link.client)
         self.disk.crash(self.rng)
-        self.check()
+        self._look()
         pause_ns = self.rng.between(OFF_MIN_NS, OFF_MAX_NS) if off_ns is None else off_ns
         self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
+
+    def crash(self) -> None:
+        """The agent's process ends, and its connection with it; the service manager starts it again."""
+        self.crashes += 1
+        self.world.trace.note(self.world.clock.monotonic_ns(), "crash", self.name)
+        self.world.loop.kill(self.process)
+        if self.link is not None:
+            self.world.broker.process.run(self.world.broker.detach, self.link.client)
+        self.world.process.run(self.world.clock.call_later, RESTART_NS, self.boot)
+
+    def isolate(self, key: str) -> None:
+        """No network from now on, until `network.admit` is called with the same key."""
+        self.network.bar(key)
+        if self.link is not None and self.link.connected:
+            self.world.broker.vanish(self.link.client)
+            self.link.broken("the network is gone")
 
     def arm(self) -> None:
         """Have the power fail at the next of the planned operations."""
@@ -111,6 +148,14 @@ class Device:
         """What is committed in `slot`."""
         return self.record().slot(slot).current
 
+    def _look(self) -> None:
+        """A task of the dead process may run this, so nobody would hear of what it raised."""
+        try:
+            self.check()
+            self.on_cut()
+        except (BrokenPromiseError, DamagedRecordError) as error:
+            self.world.fail(error)
+
     def check(self) -> None:
         """Raises BrokenPromiseError unless every current model is on the disk, whole."""
         for slot, state in self.record().slots.items():
@@ -125,7 +170,7 @@ class Device:
     async def _run(self) -> None:
         self.arm()
         identity = await self._identify()
-        topics, clock = Topics(self.claim.topic_root), self.world.clock
+        topics, clock = Topics(self.claim.topic_root), self.clock
         will = Will(topics.up(self.name, "status"), offline_status())
         credentials = Credentials(identity.username, identity.password)
         self.link = MemoryLink(self.world.broker, clock, credentials, network=self.network, will=will)
@@ -135,14 +180,29 @@ class Device:
             ids=SeededIds(self.rng),
             disk=self.disk,
             trust=InlineTrust(self.claim.root),
-            installer=MemoryInstaller(self.disk, clock, self.unfit),
-            runtime=LightRuntime(self.disk, clock),
+            installer=MemoryInstaller(self.disk, clock, self.unfit, self.manners),
+            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash),
             captures=self.captures,
-            machine=FixedMachine(),
+            machine=self.machine,
         )
-        uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self.world.fail))
-        agent, _ = assemble(ports, uplink, str, InlineOffload(), self.policy)
+        uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self._ended))
+        agent, api = assemble(ports, uplink, str, InlineOffload(), self.policy)
         await agent.start()
+        self.on_started(self, api.inference)
+        if self.application is not None:
+            await self.application.run(api.inference, clock)
+
+    def _run_ended(self, task: "asyncio.Future[None]") -> None:
+        error = None if task.cancelled() else task.exception()
+        if error is not None:
+            self._ended(error)
+
+    def _ended(self, error: BaseException) -> None:
+        """A task of the agent failed. Where its disk fails by a fault, it ends with that and is started again."""
+        if isinstance(error, DiskError) and self.disk.fails:
+            self.crash()
+        else:
+            self.world.fail(error)
 
     async def _identify(self) -> Identity:
         """Go by the stored identity, or enrol; like a service manager, try again when that failed."""

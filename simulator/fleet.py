@@ -3,7 +3,6 @@
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 
 from cloud.service.hub import Intervals
 from edge_agent.bootstrap import AgentPolicy
@@ -13,12 +12,9 @@ from simulator.fakes.broker import MemoryBroker
 from simulator.hub import HUB_INTERVALS, SimulatedHub
 from simulator.world import World
 from wire.identity import ClaimFile
-from wire.ports import MILLISECOND, SECOND
+from wire.ports import SECOND
 
 BOOT_SPREAD_NS = 20 * SECOND
-KILL_EVERY_NS = 15 * SECOND
-DOWN_MIN_NS = 100 * MILLISECOND
-DOWN_MAX_NS = 8 * SECOND
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +26,7 @@ class Size:
     enrolled: bool = False
     """They have an identity already, as after an earlier life of the fleet."""
     policy: AgentPolicy = DEFAULT_POLICY
+    boot_within_ns: int = BOOT_SPREAD_NS
     disk_turn_every: int = 1
     """Disk operations that are one turn of the loop: more of them make a large fleet faster, and less of a test."""
 
@@ -41,6 +38,8 @@ class Fleet:
         self.world = world
         self.hub = SimulatedHub(world, intervals)
         self.devices: list[Device] = []
+        self.on_device: Callable[[Device], None] = lambda device: None
+        """Called with every new device before it is switched on."""
         self.reconnects = 0
         self.kills = 0
 
@@ -56,31 +55,9 @@ class Fleet:
             for name in names:
                 self._add(await self.hub.claim(name), size)
 
-    def plan_reboots(self, count: int, operations: int) -> None:
-        """Have power fail `count` times in all, on random devices, each within its next `operations` on the disk."""
-        rng = self.world.rng.child(f"reboots {self.world.clock.monotonic_ns()}")
-        for _ in range(count):
-            device = self.devices[rng.below(len(self.devices))]
-            device.cuts.append(1 + rng.below(operations))
-            device.arm()
-
-    def plan_reconnects(self, count: int, within_s: int) -> None:
-        """Break `count` connections in all, of random devices, within the next `within_s` seconds."""
-        rng = self.world.rng.child(f"reconnects {self.world.clock.monotonic_ns()}")
-        for _ in range(count):
-            device = self.devices[rng.below(len(self.devices))]
-            self._later(rng.below(within_s * SECOND), partial(self._cut, device))
-
-    def plan_kills(self, count: int) -> None:
-        """Kill hub or broker `count` times in all, one after the other; each is started again some seconds later."""
-        rng = self.world.rng.child(f"kills {self.world.clock.monotonic_ns()}")
-        at_ns = 0
-        for _ in range(count):
-            at_ns += rng.between(MILLISECOND, KILL_EVERY_NS)
-            victim = self.hub if rng.chance(0.5) else self.world.broker
-            self._later(at_ns, partial(self._kill, victim))
-            at_ns += rng.between(DOWN_MIN_NS, DOWN_MAX_NS)
-            self._later(at_ns, victim.start)
+    async def join(self, size: Size) -> Device:
+        """Claim one more device, as one of those that `size` describes."""
+        return self._add(await self.hub.claim(f"d{len(self.devices):05}"), size)
 
     def _add(self, claim: ClaimFile, size: Size) -> Device:
         """One device more, which is switched on soon."""
@@ -89,7 +66,8 @@ class Fleet:
         device = Device(self.world, claim, network, rng.child("device"), policy=size.policy)
         device.disk.turn_every = size.disk_turn_every
         self.devices.append(device)
-        self._later(rng.below(BOOT_SPREAD_NS), device.boot)
+        self.on_device(device)
+        self.later(rng.below(size.boot_within_ns), device.boot)
         return device
 
     @property
@@ -102,14 +80,19 @@ class Fleet:
         for device in self.devices:
             device.check()
 
-    def _kill(self, victim: SimulatedHub | MemoryBroker) -> None:
-        self.kills += 1
-        victim.kill()
+    def kill(self, victim: SimulatedHub | MemoryBroker, down_ns: int) -> None:
+        """Kill it now, unless it is down; it is started again after `down_ns`."""
+        if victim.running:
+            self.kills += 1
+            victim.kill()
+            self.later(down_ns, victim.start)
 
-    def _cut(self, device: Device) -> None:
+    def cut_connection(self, device: Device) -> None:
+        """Reset its connection, if it has one."""
         if device.link is not None and device.link.connected:
             self.reconnects += 1
             device.link.cut()
 
-    def _later(self, delay_ns: int, call: Callable[[], None]) -> None:
+    def later(self, delay_ns: int, call: Callable[[], None]) -> None:
+        """Call after `delay_ns`, whatever else is killed meanwhile."""
         self.world.process.run(self.world.clock.call_later, delay_ns, call)

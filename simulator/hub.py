@@ -2,7 +2,8 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
@@ -37,7 +38,7 @@ from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
 from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
 from simulator.publisher import SimulatedPublisher
-from simulator.version import Files, build
+from simulator.version import NEEDS, Files, build
 from simulator.world import World
 from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials
@@ -45,12 +46,15 @@ from wire.asks import AskChunks
 from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND
-from wire.release import Release
+from wire.release import Release, RuntimeNeeds
 from wire.topics import DEFAULT_ROOT, Topics
 
 T = TypeVar("T")
 
 OPERATOR = "operator"
+KEYS = ("director", "online", "publisher", "root 1", "root 2", "root 3")
+NO_LABELS: Mapping[str, str] = MappingProxyType({})
+NOBODYS_LABELS: Mapping[str, Mapping[str, str]] = MappingProxyType({})
 LOCAL_NETWORK = Quality(delay_min_ns=MILLISECOND // 5, delay_max_ns=MILLISECOND)
 
 
@@ -67,53 +71,57 @@ class SimulatedHub:
         self._world = world
         self._objects = MemoryObjects()
         self._ids = SeededIds(world.rng.child("hub ids"))
-        keys = {name: _key(world, name) for name in ("director", "online", "publisher", "root 1", "root 2", "root 3")}
+        keys = {name: first_key(world, name) for name in KEYS}
         self._notary = TufNotary(lambda: [keys["online"]], lambda: [keys["director"]])
         self._publisher = SimulatedPublisher(
             keys, keys["online"].public_hex, keys["director"].public_hex, world.clock.now_ns
         )
+        self._keys = keys
         self._found()
         self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
-        self._network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
+        self.network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
+        self.link: MemoryLink | None = None
         self._process = Process("hub")
         self._outbox: Outbox | None = None
-        self._running = False
+        self.running = False
 
     def start(self) -> None:
         """Start the services on what the database holds, unless they run."""
-        if self._running:
+        if self.running:
             return
-        self._running = True
+        self.running = True
         self._process = Process("hub")
         self._process.run(lambda: self._world.watch(asyncio.ensure_future(self._run())))
 
     def kill(self) -> None:
         """The process is gone; what was committed is not."""
-        self._running = False
+        self.running = False
         self._world.loop.kill(self._process)
         self._world.broker.detach("hub")
 
-    async def claim(self, device: str) -> ClaimFile:
+    async def claim(self, device: str, labels: Mapping[str, str] = NO_LABELS) -> ClaimFile:
         """Announce a device; its claim file."""
         token = self._ids.secret()
-        new = NewClaim(device=device, labels={}, federated=False, token=token)
+        new = NewClaim(device=device, labels=labels, federated=False, token=token)
         now_ns = self._world.clock.now_ns()
         await self.store.write(lambda conn: enrolment.claim(conn, new, OPERATOR, now_ns))
         return self._claim_file(device, token, self.look(current_root))
 
-    async def enrol(self, names: Sequence[str]) -> list[tuple[ClaimFile, Identity]]:
+    async def enrol(
+        self, names: Sequence[str], labels: Mapping[str, Mapping[str, str]] = NOBODYS_LABELS
+    ) -> list[tuple[ClaimFile, Identity]]:
         """Devices as enrolment leaves them, without the exchange: for a fleet that has been there for long."""
         root, now_ns = self.look(current_root), self._world.clock.now_ns()
         found = [(self._claim_file(name, self._ids.secret(), root), self._ids.secret()) for name in names]
-        rows = [
+        rows: list[dict[str, Any]] = [
             {
+                **enrolment.FRESH,
                 "name": claim.device,
-                "labels": {},
+                "labels": dict(labels.get(claim.device, NO_LABELS)),
                 "federated": False,
                 "claimed_ns": now_ns,
                 "enrolled_ns": now_ns,
                 "verifier": hashlib.sha256(password.encode()).hexdigest(),
-                **enrolment.FRESH,
             }
             for claim, password in found
         ]
@@ -121,12 +129,12 @@ class SimulatedHub:
         await self._outbox.change(lambda conn: _enter(conn, rows))
         return [(claim, _identity(claim, password)) for claim, password in found]
 
-    async def publish_version(self, model: str, files: Files) -> Release:
+    async def publish_version(self, model: str, files: Files, needs: RuntimeNeeds = NEEDS) -> Release:
         """Enter the next version of `model` and have the publisher sign it."""
         now_ns = self._world.clock.now_ns()
         await self.store.write(lambda conn: registry.add_model(conn, model, "simulated", now_ns))
         numbers = await self.store.read(lambda conn: registry.next_numbers(conn, model))
-        built = build(model, numbers, files, self._ids.new())
+        built = build(model, numbers, files, self._ids.new(), needs)
         for data in (*files.all(), encode(built.card)):
             await self._objects.put(data)
         await self.store.write(lambda conn: registry.enter(conn, built, now_ns))
@@ -140,8 +148,35 @@ class SimulatedHub:
     async def roll_out(self, new: NewRollout) -> None:
         """Start a rollout."""
         now_ns = self._world.clock.now_ns()
+        await self.change(lambda conn: rollouts.create(conn, new, OPERATOR, now_ns))
+
+    async def change(self, call: Callable[[Connection], Effects]) -> None:
+        """What an operator changes, through the services of the hub as it runs. Raises what they raise."""
         assert self._outbox is not None
-        await self._outbox.change(lambda conn: rollouts.create(conn, new, OPERATOR, now_ns))
+        await self._outbox.change(call)
+
+    @property
+    def open(self) -> bool:
+        """Can an operator use it?"""
+        return self.running and self._outbox is not None
+
+    @property
+    def traffic_bytes(self) -> int:
+        """What went between it and the broker, both ways."""
+        return self.network.up_bytes + self.network.down_bytes
+
+    async def rotate(self, names: Iterable[str]) -> None:
+        """A next root names new keys in place of these; the publisher signs under it, and the hub follows."""
+        self._keys.update({name: first_key(self._world, f"next {name}") for name in names})
+        root = self._publisher.rotate(self._keys, self._keys["online"].public_hex, self._keys["director"].public_hex)
+        now_ns = self._world.clock.now_ns()
+        await self.store.write(lambda conn: deliveries.adopt_root(conn, self._notary, root, OPERATOR, now_ns))
+        await self.renew()
+
+    async def renew(self) -> None:
+        """The publisher signs again what is due, and hands it in."""
+        signed, now_ns = self._publisher.renewed(), self._world.clock.now_ns()
+        await self.store.write(lambda conn: deliveries.deliver(conn, self._notary, signed, "publisher", now_ns))
 
     def look(self, query: Callable[[Connection], T]) -> T:
         """What the database says now."""
@@ -149,8 +184,8 @@ class SimulatedHub:
 
     async def _run(self) -> None:
         world = self._world
-        link = MemoryLink(
-            world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self._network
+        link = self.link = MemoryLink(
+            world.broker, world.clock, Credentials("hub", self._passwords["hub"]), network=self.network
         )  # fmt: skip
         outbox = Outbox(self.store, link, world.broker, self.topics, world.clock)
         outbox.own_users = {
@@ -215,5 +250,6 @@ def _identity(claim: ClaimFile, password: str) -> Identity:
     return Identity(username=claim.device, claim=claim_digest(claim), password=password, enrolled=True)
 
 
-def _key(world: World, name: str) -> SigningKey:
+def first_key(world: World, name: str) -> SigningKey:
+    """The key that has this name in a world until it is replaced: whoever steals it holds this one."""
     return SigningKey(Ed25519PrivateKey.from_private_bytes(world.rng.child(f"{name} key").bytes(32)))

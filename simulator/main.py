@@ -1,71 +1,113 @@
-"""`fleetloop sim`: plays the story with progress on stderr and prints the report; the exit code says how it went."""
+"""`fleetloop sim`: plays scenarios with progress on stderr and prints what came out; the exit code says how it went."""
 
-import contextlib
-import logging
 import sys
-import time
-from collections.abc import Iterator
+from pathlib import Path
 
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
-from simulator.alarm import PROGRAMS
-from simulator.report import Report, as_json, as_lines
-from simulator.scenario import Conditions, Story
+from simulator.alarm import quiet_programs
+from simulator.campaign import Task, make, make_all
+from simulator.comparison import as_comparison_json, as_comparison_lines, compare
+from simulator.fuzz.command import Order, fuzz
+from simulator.options import adjusted
+from simulator.page.document import write_comparison, write_report
+from simulator.report import Report, as_json, as_lines, as_table
+from simulator.scenario.document import Policy
+from simulator.scenario.reading import find, parse_policy, shipped
+from simulator.scenario.schema import schema
 from simulator.settings import Settings
+from wire.errors import MalformedError
 
 EXIT_FAILED = 1
 
+__all__ = ["quiet_programs", "run"]
+
 
 def run(settings: Settings) -> int:
-    """Play the story. Returns 0 when every expectation was met, else 1. Debug level shows what the programs log."""
-    with quiet_programs():
-        report = simulate(conditions(settings))
-    print(as_json(report) if settings.json else "\n".join(as_lines(report)))
-    return 0 if report.passed else EXIT_FAILED
+    """0 when every expectation was met in every run, else 1. Raises MalformedError with file, line and field."""
+    match settings.action:
+        case "list":
+            return _list()
+        case "schema":
+            print(schema(), end="")
+            return 0
+        case "check":
+            scenario = find(settings.scenario)
+            print(f"{settings.scenario}: {scenario.title}: {len(scenario.expect)} expectations")
+            return 0
+        case "compare":
+            return _compare(settings)
+        case "fuzz":
+            order = Order(settings.seeds, settings.seed, settings.processes, settings.only, settings.json)
+            return fuzz(order)
+        case "run":
+            return _run(settings)
 
 
-@contextlib.contextmanager
-def quiet_programs() -> Iterator[None]:
-    """Inside, hub and agents log errors only: in a simulated storm their warnings are the weather."""
-    loggers = [logging.getLogger(name) for name in PROGRAMS]
-    levels = [logger.level for logger in loggers]
-    if logging.getLogger().level > logging.DEBUG:
-        for logger in loggers:
-            logger.setLevel(logging.ERROR)
+def _list() -> int:
+    width = max(len(name) for name in shipped())
+    for name in shipped():
+        scenario = find(name)
+        print(f"{name:<{width}}  {scenario.title} ({scenario.population.devices:,} devices)")
+    return 0
+
+
+def _run(settings: Settings) -> int:
+    scenario = adjusted(find(settings.scenario), settings)
+    tasks = [Task(scenario, settings.seed + number) for number in range(settings.seeds)]
+    reports = [_watched(tasks[0])] if len(tasks) == 1 else _made(tasks, settings.processes)
+    if settings.html:
+        Path(settings.html).write_text(write_report(scenario, reports), encoding="utf-8")
+    if settings.json:
+        print(as_json(reports))
+    else:
+        print("\n".join(as_lines(reports[0]) if len(reports) == 1 else as_table(reports)))
+    return 0 if all(report.passed for report in reports) else EXIT_FAILED
+
+
+def _compare(settings: Settings) -> int:
+    """Figures, not a verdict: the exit code is 0 however the policies did."""
+    scenario = adjusted(find(settings.scenario), settings)
+    policies = (*scenario.policies, *(_policy(name) for name in settings.policies))
+    if len(policies) < 2:
+        raise MalformedError(f"{settings.scenario}: a comparison needs two policies: in the file, or with --policies")
+    seeds = range(settings.seed, settings.seed + settings.seeds)
+    reports = _made([Task(scenario, seed, policy) for policy in policies for seed in seeds], settings.processes)
+    comparison = compare(scenario, [policy.name for policy in policies], reports)
+    if settings.html:
+        Path(settings.html).write_text(write_comparison(scenario, comparison, reports), encoding="utf-8")
+    print(as_comparison_json(comparison) if settings.json else "\n".join(as_comparison_lines(comparison)))
+    return 0
+
+
+def _policy(name: str) -> Policy:
     try:
-        yield
-    finally:
-        for logger, level in zip(loggers, levels, strict=True):
-            logger.setLevel(level)
+        return parse_policy(Path(name).read_bytes(), name)
+    except OSError as error:
+        raise MalformedError(f"{name}: {error.strerror}") from error
 
 
-def conditions(settings: Settings) -> Conditions:
-    """The conditions that the settings ask for."""
-    return Conditions(
-        devices=settings.devices,
-        seed=settings.seed,
-        loss=settings.loss,
-        duplication=settings.duplication,
-        reboots=settings.reboots,
-        reconnects=settings.reconnects,
-        kills=settings.kills,
-        bad_share=settings.bad_share,
-    )
+def _bars() -> Progress:
+    columns = (TextColumn("{task.description:<14}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=Console(file=sys.stderr))
 
 
-def simulate(under: Conditions) -> Report:
-    """Play the story with progress bars on stderr."""
-    columns = (TextColumn("{task.description:<12}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=Console(file=sys.stderr)) as bars:
+def _watched(task: Task) -> Report:
+    """One run with a bar for each of its stages."""
+    with _bars() as bars:
         stages: dict[str, TaskID] = {}
 
         def show(stage: str, done: int, total: int) -> None:
             if stage not in stages:
                 stages[stage] = bars.add_task(stage, total=total)
-            bars.update(stages[stage], completed=done)
+            bars.update(stages[stage], completed=done, total=total)
 
-        story = Story(under, show)
-        began = time.perf_counter()
-        story.play()
-        return story.report(time.perf_counter() - began)
+        return make(task, show)
+
+
+def _made(tasks: list[Task], processes: int) -> list[Report]:
+    """Many runs with one bar."""
+    with _bars() as bars:
+        bar = bars.add_task("runs", total=len(tasks))
+        return make_all(tasks, processes, lambda done: bars.update(bar, completed=done))

@@ -135,6 +135,11 @@ class MemoryDisk:
         """All files, sorted: for checks from outside, as is `peek`."""
         return tuple(sorted(self._names))
 
+    @property
+    def used_bytes(self) -> int:
+        """What all files take."""
+        return self._capacity_bytes - self._free()
+
     def peek(self, path: str) -> bytes | None:
         """What a read would give now, without being an operation: for checks from outside."""
         number = self._names.get(path)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 
 from cloud.publisher.book import ROOT, Book
 from wire.adapters.keys import SigningKey
-from wire.adapters.tuf_root import make_root, sign_root
+from wire.adapters.tuf_root import make_root, sign_root, standing_of_root
 from wire.codec import encode
 from wire.ports import SECOND
 from wire.release import Release
@@ -31,11 +31,32 @@ class SimulatedPublisher:
     """Signs whatever it is shown. `keys`: "publisher" and "root 1" to "root 3"; `online`, `director`: the hub's."""
 
     def __init__(self, keys: Mapping[str, SigningKey], online: str, director: str, now: Callable[[], int]) -> None:
+        self._keys = dict(keys)
+        self._now = now
         self.root = found_root(keys, online, director, now())
-        shelf = MemoryShelf()
-        shelf.write(ROOT, self.root)
-        self._book = Book(shelf, lambda: [keys["publisher"]], now)
+        self._shelf = MemoryShelf()
+        self._shelf.write(ROOT, self.root)
+        self._book = Book(self._shelf, lambda: [self._keys["publisher"]], now)
         self._book.renew()
+
+    def rotate(self, keys: Mapping[str, SigningKey], online: str, director: str) -> bytes:
+        """The next root, which names these keys; two holders of the root before it and two of its own sign it."""
+        version = standing_of_root(self.root).version + 1
+        root = make_root(version, self._now() + ROOT_LIFE_S * SECOND, named(keys, online, director))
+        holders = {
+            holder[name].public_hex: holder[name] for holder in (self._keys, keys) for name in ("root 1", "root 2")
+        }
+        for holder in holders.values():
+            root = sign_root(root, holder)
+        self._keys = dict(keys)
+        self.root = root
+        self._shelf.write(ROOT, root)
+        return root
+
+    def renewed(self) -> Mapping[str, bytes]:
+        """Everything, signed again where it was due."""
+        self._book.renew()
+        return self._book.documents()
 
     def documents(self) -> Mapping[str, bytes]:
         """Targets and all bins."""
@@ -50,13 +71,16 @@ class SimulatedPublisher:
 
 def found_root(keys: Mapping[str, SigningKey], online: str, director: str, now_ns: int) -> bytes:
     """Root version 1: three root keys, of which two have signed."""
-    holders = [keys[f"root {number}"] for number in (1, 2, 3)]
-    named = RootKeys(
-        root=tuple(key.public_hex for key in holders),
+    root = make_root(1, now_ns + ROOT_LIFE_S * SECOND, named(keys, online, director))
+    return sign_root(sign_root(root, keys["root 1"]), keys["root 2"])
+
+
+def named(keys: Mapping[str, SigningKey], online: str, director: str) -> RootKeys:
+    """Who holds what: three root keys, of which two have to sign."""
+    return RootKeys(
+        root=tuple(keys[f"root {number}"].public_hex for number in (1, 2, 3)),
         threshold=2,
         targets=(keys["publisher"].public_hex,),
         online=(online,),
         director=(director,),
     )
-    root = make_root(1, now_ns + ROOT_LIFE_S * SECOND, named)
-    return sign_root(sign_root(root, holders[0]), holders[1])

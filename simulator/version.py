@@ -18,6 +18,7 @@ from wire.release import (
 )
 
 VARIANT = "int8"
+NEEDS = RuntimeNeeds(opset=17, operators=("Conv", "Gemm"))
 CLASSES = ("walk", "run", "sit", "stand")
 
 
@@ -40,7 +41,7 @@ def random_files(rng: Rng, model_bytes: int) -> Files:
     return Files(*(rng.bytes(size) for size in (model_bytes, model_bytes, 2_048, 1_024)))
 
 
-def build(model: str, numbers: Numbers, files: Files, request: str) -> Built:
+def build(model: str, numbers: Numbers, files: Files, request: str, needs: RuntimeNeeds = NEEDS) -> Built:
     """The documents that the hub enters, with the id of their signing request."""
     digest = object_ref(files.parent).sha256
     lineage = Lineage(workload="simulated", data_sha256=digest, job=request)
@@ -59,7 +60,7 @@ def build(model: str, numbers: Numbers, files: Files, request: str) -> Built:
         name=VARIANT,
         precision="int8",
         file=object_ref(files.model),
-        needs=RuntimeNeeds(opset=17, operators=("Conv", "Gemm")),
+        needs=needs,
         golden=Golden(logits=f"logits/{VARIANT}", tolerance=0.05),
     )
     release = Release(

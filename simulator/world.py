@@ -1,6 +1,7 @@
 """What all programs of one simulated run share: the loop, its clock, the broker, the trace, and where failures go."""
 
 import asyncio
+from collections import Counter
 
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import COLLECT_EVERY, Process, VirtualLoop
@@ -19,6 +20,8 @@ class World:
         self.clock = VirtualClock(self.loop)
         self.trace = Trace()
         self.faults = Faults()
+        self.fired: Counter[str] = Counter()
+        """Kind of fault -> how often it did harm, beside what `faults` counts."""
         self.process = Process("world")
         self.broker = MemoryBroker(self.clock, self.trace)
 

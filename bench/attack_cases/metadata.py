@@ -292,7 +292,7 @@ async def _clock_back_while_running(scene: Scene) -> Outcome:
     await scene.wait(2 * SHORT_LIFE_S)
     scene.cloud.tell = lambda ask: None
     clock = scene.device.clock
-    clock._skew_ns = -2 * SHORT_LIFE_S * SECOND
+    clock.skew_ns = -2 * SHORT_LIFE_S * SECOND
     await scene.cloud.assign(NEXT)
     await scene.settle()
     return scene.judged(NEXT)

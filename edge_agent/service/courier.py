@@ -74,6 +74,7 @@ class Courier:
             self._outstanding = False
             self._disarm()
             self._on_taken()
+            self._kick()  # what changed meanwhile, where sending it failed: the timer for that is gone
         elif self._seq < seq < SEQ_LIMIT:
             self._seq = seq
             self.changed()

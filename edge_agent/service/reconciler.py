@@ -188,8 +188,9 @@ class Reconciler:
 
     def on_outcomes_taken(self, executions: frozenset[str]) -> None:
         """The hub has receipted how these executions ended."""
-        if executions:
-            self._put(OutcomesTaken(executions))
+        taken = OutcomesTaken(executions)
+        if executions and taken not in self._mailbox:  # told again while it cannot be written down
+            self._put(taken)
 
     def stop(self) -> None:
         """No more timers; the owner of the tasks ends the tasks."""
@@ -207,7 +208,8 @@ class Reconciler:
         self._kick()
 
     def _kick(self) -> None:
-        if not self._draining and self._mailbox:
+        """Begin, unless that is under way or waits for a disk that refuses to be written."""
+        if not self._draining and self._retry is None and self._mailbox:
             self._draining = True
             self._tasks.spawn(self._drain(), "reconcile")
 
@@ -224,12 +226,19 @@ class Reconciler:
             self._draining = False
 
     def _write_later(self, error: DiskError) -> None:
-        self._unwritten = f"the state cannot be written: {error}"[:MAX_REASON]
-        log.warning("%s", self._unwritten)
-        self.on_changed()
+        """Nothing is tried before the pause is over, and a reason is told once: a report brings a receipt, and that
+        something to be written, so that device and hub would go on for ever as fast as messages travel."""
+        before, self._unwritten = self._unwritten, f"the state cannot be written: {error}"[:MAX_REASON]
         if self._retry is not None:
             self._retry.cancel()
-        self._retry = self._ports.clock.call_later(WRITE_AGAIN_NS, self._kick)
+        self._retry = self._ports.clock.call_later(WRITE_AGAIN_NS, self._try_again)
+        if self._unwritten != before:
+            log.warning("%s", self._unwritten)
+            self.on_changed()
+
+    def _try_again(self) -> None:
+        self._retry = None
+        self._kick()
 
     async def _handle(self, item: Item) -> None:
         match item:
@@ -243,10 +252,13 @@ class Reconciler:
                 await self._learn(item)
             case OutcomesTaken():
                 await self._apply(self.record.without_finished(item.executions), [])
-            case Lasted():  # nobody need be told
+            case Lasted():  # nobody need be told, unless this is what could not be written before
                 lasting = self.record.lasting()
                 await self._journal.save(lasting)
                 self.record = lasting
+                if self._unwritten:
+                    self._unwritten = ""
+                    self.on_changed()
                 await self._serve_what_was_left_out()
             case _:
                 assert_never(item)

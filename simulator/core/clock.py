@@ -12,15 +12,15 @@ EPOCH_NS: Final = 1_800_000_000 * SECOND
 
 
 class VirtualClock:
-    """The clock of one program: the loop's time, with its wall clock off by `skew_ns`."""
+    """The clock of one program: the loop's time, with its wall clock off by `skew_ns`, which may change at any time."""
 
     def __init__(self, loop: VirtualLoop, skew_ns: int = 0) -> None:
         self._loop = loop
-        self._skew_ns = skew_ns
+        self.skew_ns = skew_ns
 
     def now_ns(self) -> int:
         """Wall clock."""
-        return EPOCH_NS + self._loop.now_ns + self._skew_ns
+        return EPOCH_NS + self._loop.now_ns + self.skew_ns
 
     def monotonic_ns(self) -> int:
         """Nanoseconds since the start of the run."""

@@ -1,24 +1,43 @@
-"""What a network does to messages: loses, repeats and delays them. Decisions only; the broker carries them out.
+"""What a network does to messages: loses, repeats, delays, squeezes and bars them. Decisions only; links and broker
+carry them out.
 
 Loss means what is worst in practice: a message that the broker acknowledged and never delivered, a publish that never
 arrived, or one that arrived while its acknowledgement did not.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 from simulator.core.rng import Rng
-from wire.ports import MILLISECOND
+from wire.ports import MILLISECOND, SECOND
 
 
 @dataclass(frozen=True, slots=True)
 class Quality:
-    """How good one client's network is. Shares are 0..1; delays are one way."""
+    """How good one client's network is. Shares are 0..1; delays are one way.
+
+    `reordering`: of the messages to the client, how many are overtaken by later ones. `bandwidth`: bytes per second,
+    each way; 0: no limit.
+    """
 
     loss: float = 0.0
     duplication: float = 0.0
     delay_min_ns: int = 1 * MILLISECOND
     delay_max_ns: int = 40 * MILLISECOND
+    reordering: float = 0.0
+    bandwidth: int = 0
+
+    def worsened(self, by: "Quality") -> "Quality":
+        """What is left of it under a fault: shares and delays add up, the smaller bandwidth counts."""
+        return Quality(
+            min(1.0, self.loss + by.loss),
+            min(1.0, self.duplication + by.duplication),
+            self.delay_min_ns + by.delay_min_ns,
+            self.delay_max_ns + by.delay_max_ns,
+            min(1.0, self.reordering + by.reordering),
+            min(self.bandwidth or by.bandwidth, by.bandwidth or self.bandwidth),
+        )
 
 
 class Passage(NamedTuple):
@@ -38,15 +57,86 @@ class Faults:
     lost_acks: int = 0
     lost_deliveries: int = 0
     duplicates: int = 0
+    reordered: int = 0
+
+
+@dataclass(slots=True)
+class Line:
+    """What takes one thing after the other."""
+
+    free_ns: int = 0
+
+    def wait_ns(self, now_ns: int, takes_ns: int) -> int:
+        """How long from now until something that takes so long is through."""
+        self.free_ns = max(self.free_ns, now_ns) + takes_ns
+        return self.free_ns - now_ns
 
 
 class Network:
-    """The fate of the messages of one client. `quality` may be replaced at any time."""
+    """The fate of the messages of one client. `quality` may be replaced at any time; faults lie on top of it."""
 
     def __init__(self, quality: Quality, rng: Rng, faults: Faults | None = None) -> None:
         self.faults = faults if faults is not None else Faults()
-        self.quality = quality
+        self.up_bytes = 0
+        self.down_bytes = 0
+        self._own = quality
+        self._now = quality
+        self._worse: dict[str, Quality] = {}
+        self._barriers: set[str] = set()
+        self._waiting: list[Callable[[], None]] = []
+        self._up, self._down = Line(), Line()
         self._rng = rng
+
+    @property
+    def quality(self) -> Quality:
+        """How good it is now, with all that lies on top."""
+        return self._now
+
+    @quality.setter
+    def quality(self, quality: Quality) -> None:
+        self._own = quality
+        self._weigh()
+
+    def worsen(self, key: str, by: Quality) -> None:
+        """It is so much worse until `recover` is called with the same key."""
+        self._worse[key] = by
+        self._weigh()
+
+    def recover(self, key: str) -> None:
+        """The fault is over."""
+        self._worse.pop(key, None)
+        self._weigh()
+
+    @property
+    def reachable(self) -> bool:
+        """Can the client and the broker reach each other at all?"""
+        return not self._barriers
+
+    def bar(self, key: str) -> None:
+        """They cannot, until `admit` is called with the same key."""
+        self._barriers.add(key)
+
+    def admit(self, key: str) -> None:
+        """This barrier is gone; if it was the last one, whoever waits is called."""
+        self._barriers.discard(key)
+        if self.reachable:
+            waiting, self._waiting = self._waiting, []
+            for call in waiting:
+                call()
+
+    def when_reachable(self, call: Callable[[], None]) -> None:
+        """Call once the last barrier is gone."""
+        self._waiting.append(call)
+
+    def send_ns(self, now_ns: int, size: int) -> int:
+        """Count bytes from the client, and how long they take for want of bandwidth."""
+        self.up_bytes += size
+        return self._squeeze(self._up, now_ns, size)
+
+    def receive_ns(self, now_ns: int, size: int) -> int:
+        """Count bytes to the client, and how long they take for want of bandwidth."""
+        self.down_bytes += size
+        return self._squeeze(self._down, now_ns, size)
 
     def publish(self) -> Passage:
         """Decide over one publish. Half of the losses hit the message, half its acknowledgement."""
@@ -68,6 +158,12 @@ class Network:
             return self.delay_ns(), self.delay_ns()
         return (self.delay_ns(),)
 
+    def overtaken(self) -> bool:
+        """Do later messages overtake this one on its way to the client?"""
+        overtaken = self.quality.reordering > 0 and self._rng.chance(self.quality.reordering)
+        self.faults.reordered += overtaken
+        return overtaken
+
     def jitter_ns(self, pause_ns: int) -> int:
         """Half to one and a half of a pause, so that a fleet does not come back all at once."""
         return self._rng.between(pause_ns // 2, pause_ns * 3 // 2)
@@ -75,3 +171,12 @@ class Network:
     def delay_ns(self) -> int:
         """How long one way takes now."""
         return self._rng.between(self.quality.delay_min_ns, self.quality.delay_max_ns)
+
+    def _squeeze(self, line: Line, now_ns: int, size: int) -> int:
+        bandwidth = self._now.bandwidth
+        return line.wait_ns(now_ns, size * SECOND // bandwidth) if bandwidth else 0
+
+    def _weigh(self) -> None:
+        self._now = self._own
+        for worse in self._worse.values():
+            self._now = self._now.worsened(worse)

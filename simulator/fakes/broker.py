@@ -13,6 +13,7 @@ from typing import Final, Literal, NamedTuple, Protocol
 from cloud.core.access import permitted
 from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
+from simulator.core.network import Line
 from simulator.core.topic_tree import Topics, TopicTree
 from simulator.core.trace import Trace
 from wire.adapters.mqtt_link import Credentials, Will
@@ -53,6 +54,7 @@ class _Session:
     filters: dict[str, None] = field(default_factory=dict)
     unacknowledged: dict[int, Message] = field(default_factory=dict)
     last_number: int = 0
+    attachments: int = 0
 
 
 class MemoryBroker:
@@ -67,6 +69,9 @@ class MemoryBroker:
         self.deliveries = 0
         self.publishes = 0
         self.refused: list[str] = []
+        self.message_ns = 0
+        """How long it takes to hand one message out; 0: no time."""
+        self._line = Line()
         self._clock = clock
         self._trace = trace or Trace()
         self._sessions: dict[str, _Session] = {}
@@ -119,9 +124,13 @@ class MemoryBroker:
             return "no broker is listening"
         if not self._knows(connection):
             return "not authorized"
+        older = self._sessions.get(connection.client, _Session()).connection
         self.detach(connection.client)
+        if older is not None and older is not connection:
+            older.broken("another connection of this client took over")
         session = self._sessions.setdefault(connection.client, _Session())
         session.connection = connection
+        session.attachments += 1
         session.username = connection.credentials.username
         self._note("connect", connection.client)
         for message in tuple(session.unacknowledged.values()):
@@ -144,14 +153,14 @@ class MemoryBroker:
             self.take(client, connection.will.topic, connection.will.payload, retain=True)
 
     def vanish(self, client: str) -> None:
-        """The client lost power: nobody closes its connection, so the broker notices after the keep-alive time."""
+        """The client lost power or its network: nobody closes the connection, the broker notices by keep-alive."""
         session = self._sessions.get(client)
         if session is None or session.connection is None:
             return
-        silent = session.connection
+        silent, attachment = session.connection, session.attachments
 
         def notice() -> None:
-            if self.holds(silent):
+            if self._sessions.get(client) is session and self.holds(silent) and session.attachments == attachment:
                 self.detach(client)
 
         self.process.run(self._clock.call_later, KEEPALIVE_NS * 3 // 2, notice)
@@ -187,6 +196,10 @@ class MemoryBroker:
         for one in filters:
             self._sessions[client].filters.pop(one, None)
             self._tree.remove(one, client)
+
+    def queue_ns(self) -> int:
+        """How long the next message waits for the ones before it, to whomever they go."""
+        return self._line.wait_ns(self._clock.monotonic_ns(), self.message_ns) if self.message_ns else 0
 
     def acknowledge(self, client: str, number: int) -> None:
         """The client has taken the message, or the network has lost it for good."""

@@ -24,6 +24,11 @@ class MemoryCaptures:
         self._kept: OrderedDict[str, tuple[Prediction, int | None]] = OrderedDict()
         self._tallies: dict[Variant, Tally] = {}
 
+    @property
+    def tallies(self) -> tuple[Tally, ...]:
+        """What was counted, for checks from outside."""
+        return tuple(self._tallies.values())
+
     async def set_policy(self, policy: CapturePolicy) -> None:
         """Bounds from now on."""
         await asyncio.sleep(0)
@@ -82,16 +87,21 @@ class MemoryCaptures:
 
 
 class FixedMachine:
-    """The `edge_agent.ports.Machine` of a device class."""
+    """The `edge_agent.ports.Machine` of a device class; by default a small computer with a recent runtime."""
+
+    def __init__(self, engines: dict[str, str] | None = None, max_opset: int = 21, ram_bytes: int = 1 << 30) -> None:
+        self._engines = {"onnxruntime": "1.20.0"} if engines is None else engines
+        self._max_opset = max_opset
+        self._ram_bytes = ram_bytes
 
     def capabilities(self, free_bytes: int) -> Capabilities:
-        """A small computer with a recent runtime."""
+        """What its class can run."""
         return Capabilities(
-            engines={"onnxruntime": "1.20.0"},
-            max_opset=21,
+            engines=self._engines,
+            max_opset=self._max_opset,
             machine="simulated",
             python="3.11",
-            ram_bytes=1 << 30,
+            ram_bytes=self._ram_bytes,
             disk_free_bytes=free_bytes,
             modules={"flwr": False, "torch": False},
         )

@@ -17,6 +17,8 @@ from wire.ports import MILLISECOND, SECOND, Clock, Inbound, LinkError
 ACK_TIMEOUT_NS = 30 * SECOND
 FIRST_RETRY_NS = 250 * MILLISECOND
 LAST_RETRY_NS = 20 * SECOND
+OVERTAKEN_NS = 500 * MILLISECOND
+"""About how much later a message comes that others overtake."""
 
 
 class MemoryLink:
@@ -76,9 +78,10 @@ class MemoryLink:
         passage = self._network.publish()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._publishing[done] = None
+        there_ns = passage.there_ns + self._network.send_ns(self._clock.monotonic_ns(), len(topic) + len(payload))
         if passage.arrives:
             back_ns = passage.back_ns if passage.acknowledged else None
-            self._upwards(passage.there_ns, lambda: self._arrive_at_broker(topic, payload, retain, (done, back_ns)))
+            self._upwards(there_ns, lambda: self._arrive_at_broker(topic, payload, retain, (done, back_ns)))
         if not (passage.arrives and passage.acknowledged):
             error = LinkError(f"publish to {topic} was not acknowledged within {ACK_TIMEOUT_NS // SECOND} s")
             self._later(ACK_TIMEOUT_NS, lambda: _settle(done, error))
@@ -109,14 +112,25 @@ class MemoryLink:
     # What the broker calls.
 
     def deliver(self, message: Message) -> None:
-        """Bring a message to the client, in order; further copies may come later than their successors."""
+        """Bring a message to the client, in order; further copies may come later than their successors.
+
+        A connection of which the broker does not know yet that it is gone takes nothing: the session keeps the message.
+        """
+        if not self._connected:
+            return
         delays = self._network.deliver()
         if not delays:
             self._broker.acknowledge(self.client, message.number)
             return
         connection, now_ns = self._connection, self._clock.monotonic_ns()
-        self._down_free_ns = max(self._down_free_ns + 1, now_ns + delays[0])
-        for delay_ns in (self._down_free_ns - now_ns, *delays[1:]):
+        size = len(message.topic) + len(message.payload)
+        first_ns = delays[0] + self._broker.queue_ns() + self._network.receive_ns(now_ns, size)
+        if self._network.overtaken():
+            first_ns += self._network.jitter_ns(OVERTAKEN_NS)
+        else:
+            self._down_free_ns = max(self._down_free_ns + 1, now_ns + first_ns)
+            first_ns = self._down_free_ns - now_ns
+        for delay_ns in (first_ns, *delays[1:]):
             self._later(delay_ns, lambda: self._arrive(connection, message))
 
     def broken(self, reason: str) -> None:
@@ -129,11 +143,15 @@ class MemoryLink:
     def _connect(self) -> None:
         if not self._wanted or self._connected:
             return
+        if not self._network.reachable:
+            self._network.when_reachable(self._retry)
+            return
         self._connection += 1
+        self._connected = True
         if self._broker.process.run(self._broker.attach, self):
+            self._connected = False
             self._retry()
             return
-        self._connected = True
         self._pause_ns = FIRST_RETRY_NS
         if self._filters:
             filters = tuple(self._filters)

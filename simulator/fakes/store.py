@@ -13,9 +13,8 @@ from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
-from cloud.adapters.sql_store import make_engine
 from cloud.ports import ObjectMissingError, Staged
-from cloud.tables import metadata
+from simulator.fakes import databases
 from wire.adapters.zstd_delta import pack
 from wire.ports import MILLISECOND, Clock
 
@@ -33,9 +32,8 @@ class MemoryStore:
         self.transactions = 0
         self._clock = clock
         self._free_ns = 0
-        self._engine = make_engine(Path(":memory:"))
-        metadata.create_all(self._engine)
-        self._connection = self._engine.connect()
+        self.engine = databases.take()
+        self._connection = self.engine.connect()
         self._database: Any = self._connection.connection.dbapi_connection
 
     async def write(self, call: Callable[[Connection], T]) -> T:
@@ -74,7 +72,7 @@ class MemoryStore:
     def close(self) -> None:
         """Give the memory back."""
         self._connection.close()
-        self._engine.dispose()
+        databases.give_back(self.engine)
 
 
 class MemoryObjects:

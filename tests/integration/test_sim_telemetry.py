@@ -13,6 +13,9 @@ from edge_agent.service.agent import Agent
 from edge_agent.service.outbox import SPOOL_NS, Outbox
 from simulator.core.network import Quality
 from simulator.device import Device
+from simulator.faults.fault import Among
+from simulator.faults.inject import Injector
+from simulator.faults.kinds import BrokerKill, CutConnections, HubKill
 from simulator.fleet import Fleet, Size
 from simulator.world import World
 from wire.codec import decode
@@ -68,11 +71,13 @@ def play(patch: pytest.MonkeyPatch, seed: int, power_cuts: int) -> tuple[Watched
 
     async def whole() -> None:
         await fleet.start(Size(3, BAD))
-        fleet.plan_kills(8)
-        fleet.plan_reconnects(30, BUSY_S)
+        injector = Injector(fleet)
+        injector.plan(HubKill(times=4, within=f"{BUSY_S // 2}s"))
+        injector.plan(BrokerKill(times=4, within=f"{BUSY_S // 2}s"))
+        injector.plan(CutConnections(times=30, within=f"{BUSY_S}s", devices=Among(count=1)))
         for number in range(power_cuts):
             device = fleet.devices[number % len(fleet.devices)]
-            fleet._later((60 + 40 * number) * SECOND, device.power_cut)
+            fleet.later((60 + 40 * number) * SECOND, device.power_cut)
         await world.clock.sleep(BUSY_S * SECOND)
         watched.busy = False
         for device in fleet.devices:

@@ -1,0 +1,87 @@
+"""Random lives of small fleets under random faults, every cut point of a device's writes, and bugs seeded on purpose.
+
+Each life has its promises watched from the first moment and has to come to rest once its faults are over. Each seeded
+bug has to be found; how many lives that took is told.
+"""
+
+import os
+import time
+from typing import Annotated, Any
+
+import msgspec
+
+from bench.result import Outcome, finish
+from bench.sim_bugs import BUGS, Bug
+from simulator.fuzz.campaign import Tally, endings, play
+from simulator.fuzz.cuts import explore, quiet_life
+
+SHORT_SEEDS, SHORT_CUT_SEEDS, SHORT_EVERY = 10, 3, 60
+
+
+class Settings(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be asked of this proof."""
+
+    seeds: Annotated[int, msgspec.Meta(description="random lives", ge=1)] = 2_000
+    first: Annotated[int, msgspec.Meta(description="the first seed", ge=0)] = 1
+    cut_seeds: Annotated[int, msgspec.Meta(description="crash seeds for each cut point", ge=1)] = 20
+    bugs: Annotated[bool, msgspec.Meta(description="look for the seeded bugs, too")] = True
+    bug_seeds: Annotated[int, msgspec.Meta(description="lives that may be spent on each seeded bug", ge=1)] = 120
+    workers: Annotated[int, msgspec.Meta(description="processes; 0: one for each core", ge=0)] = 0
+    short: Annotated[bool, msgspec.Meta(description="a few lives and cut points, no bugs, for tests")] = False
+    json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
+
+
+def run(settings: Settings) -> int:
+    """1 when a promise was broken, a life had fewer than three faults, or a seeded bug stayed hidden."""
+    workers = settings.workers or os.cpu_count() or 1
+    lives = _lives(settings, workers)
+    cuts = _cuts(settings, workers)
+    bugs = _bugs(settings) if settings.bugs and not settings.short else {}
+    whole = lives["violations"] == cuts["cut_violations"] == 0 and lives["fewest_faults"] >= 3
+    passed = whole and lives["converged"] == lives["seeds"] and all(bugs.values())
+    figures = {**lives, **cuts, "bugs": len(bugs), "bugs_found": sum(map(bool, bugs.values())), "seeds_needed": bugs}
+    return finish(Outcome(figures, passed), as_json=settings.json)
+
+
+def _lives(settings: Settings, workers: int) -> dict[str, Any]:
+    count = min(settings.seeds, SHORT_SEEDS) if settings.short else settings.seeds
+    began, tally = time.perf_counter(), Tally()
+    for ending in endings(range(settings.first, settings.first + count), 1 if settings.short else workers):
+        tally.add(ending)
+    return {
+        "seeds": tally.seeds,
+        "violations": len(tally.failed),
+        "converged": tally.converged,
+        "faults_fired": sum(tally.fired.values()),
+        "fewest_faults": tally.fewest,
+        "by_kind": dict(sorted(tally.fired.items())),
+        "failed": sorted(f"{one.seed}: {one.problem}" for one in tally.failed)[:10],
+        "seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _cuts(settings: Settings, workers: int) -> dict[str, Any]:
+    began = time.perf_counter()
+    seeds, every = (SHORT_CUT_SEEDS, SHORT_EVERY) if settings.short else (settings.cut_seeds, 1)
+    explored = explore(quiet_life(settings.first), seeds, workers, every=every)
+    return {
+        "cut_points": explored.points,
+        "cut_runs": explored.runs,
+        "cut_states": explored.states,
+        "cut_violations": len(explored.problems),
+        "cut_problems": explored.problems[:10],
+        "cut_seconds": round(time.perf_counter() - began, 1),
+    }
+
+
+def _bugs(settings: Settings) -> dict[str, int]:
+    """Bug -> lives that it took to find it; 0: it was not found."""
+    return {bug.name: _needed(bug, settings) for bug in BUGS}
+
+
+def _needed(bug: Bug, settings: Settings) -> int:
+    with bug.seeded():
+        for number in range(settings.bug_seeds):
+            if play(settings.first + number).problem:
+                return number + 1
+    return 0

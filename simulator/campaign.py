@@ -1,0 +1,55 @@
+"""Many runs of a scenario, each under its own seed and policy, in as many processes as there are cores."""
+
+import multiprocessing
+import os
+import time
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import dataclass
+
+from simulator.alarm import quiet_programs
+from simulator.report import Report
+from simulator.run import Progress, ScenarioRun
+from simulator.scenario.document import Policy, Scenario
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One run to be made. `policy` None: the plans of the scenario itself."""
+
+    scenario: Scenario
+    seed: int
+    policy: Policy | None = None
+
+
+def make(task: Task, progress: Progress | None = None) -> Report:
+    """Make the run, here and now."""
+    scenario = task.scenario if task.policy is None else task.scenario.under(task.policy)
+    policy = "" if task.policy is None else task.policy.name
+    began = time.perf_counter()
+    with quiet_programs():
+        run = ScenarioRun(scenario, task.seed, progress, policy)
+        run.play()
+    return run.report(time.perf_counter() - began)
+
+
+def make_all(tasks: Sequence[Task], processes: int, done: Callable[[int], None]) -> list[Report]:
+    """Make all runs; their reports in the order of the tasks. `done` hears how many are."""
+    workers = min(len(tasks), processes or os.cpu_count() or 1)
+    found: dict[int, Report] = {}
+    for number, report in _here(tasks) if workers == 1 else _spread(tasks, workers):
+        found[number] = report
+        done(len(found))
+    return [found[number] for number in range(len(tasks))]
+
+
+def _here(tasks: Sequence[Task]) -> Iterator[tuple[int, Report]]:
+    return ((number, make(task)) for number, task in enumerate(tasks))
+
+
+def _spread(tasks: Iterable[Task], workers: int) -> Iterator[tuple[int, Report]]:
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+        numbers = {pool.submit(make, task): number for number, task in enumerate(tasks)}
+        for future in as_completed(numbers):
+            yield numbers[future], future.result()

@@ -1,0 +1,54 @@
+"""The application of a device under test: it asks all the time, and notices when it gets no answer.
+
+It starts with the agent and dies with it; its counters do not.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from edge_agent.errors import NoModelError, RequestError
+from edge_agent.service.inference import Inference
+from simulator.core.rng import Rng
+from simulator.device import Device
+from simulator.fakes.runtime import ANSWER, CLASSES
+from wire.ports import SECOND
+
+INPUT_VALUES = 8
+PAUSE_NS = 3 * SECOND
+
+
+@dataclass(slots=True)
+class Application:
+    """Half of its answers get feedback, `noise` of which is wrong. `stopped`: it has asked enough."""
+
+    rng: Rng
+    noise: float = 0.0
+    stopped: bool = False
+    answers: Counter[int] = field(default_factory=Counter)
+    """Version -> answers that it got."""
+    failures: int = 0
+    on_unanswered: Callable[[], None] = lambda: None
+    """Called when there is no model at all."""
+
+    def start(self, device: Device, inference: Inference) -> None:
+        """Begin, in the process that calls this."""
+        device.world.watch(asyncio.ensure_future(self._run(device, inference)))
+
+    async def _run(self, device: Device, inference: Inference) -> None:
+        import numpy as np
+
+        window = np.zeros(INPUT_VALUES, dtype=np.float32)
+        while not self.stopped:
+            try:
+                answer = await inference.predict(window)
+                self.answers[answer.version] += 1
+                if self.rng.chance(0.5):
+                    wrong = self.rng.chance(self.noise)
+                    await inference.feedback(answer.id, (ANSWER + wrong) % CLASSES)
+            except NoModelError:
+                self.on_unanswered()
+            except RequestError:
+                self.failures += 1
+            await device.world.clock.sleep(self.rng.between(PAUSE_NS // 2, PAUSE_NS))

@@ -1,0 +1,92 @@
+"""Many lives over several processes, and what is left of those that failed once every needless step is gone."""
+
+import contextlib
+import multiprocessing
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+
+import msgspec
+
+from simulator.alarm import quiet_programs
+from simulator.fuzz.draw import Life, draw
+from simulator.fuzz.play import Ending, Playing
+from simulator.fuzz.shrink import shrink
+
+CHUNK = 4
+"""Seeds that a worker takes at a time."""
+REPLAY = "fleetloop sim fuzz --seed {seed} --only {steps}"
+
+Play = Callable[[int], Ending]
+
+
+@dataclass(frozen=True, slots=True)
+class Violation:
+    """A seed that broke a promise, the steps that it takes, and how to see it again."""
+
+    seed: int
+    problem: str
+    steps: tuple[str, ...]
+    replay: str
+
+
+@dataclass(slots=True)
+class Tally:
+    """What a campaign has come to so far. `fewest`: the least number of faults that fired in one life."""
+
+    seeds: int = 0
+    converged: int = 0
+    fewest: int | None = None
+    fired: Counter[str] = field(default_factory=Counter)
+    failed: list[Ending] = field(default_factory=list)
+    virtual_s: float = 0.0
+    events: int = 0
+
+    def add(self, ending: Ending) -> None:
+        """One more life."""
+        self.seeds += 1
+        self.converged += not ending.problem
+        fired = sum(ending.fired.values())
+        self.fewest = fired if self.fewest is None else min(self.fewest, fired)
+        self.fired += ending.fired
+        self.virtual_s += ending.virtual_s
+        self.events += ending.events
+        if ending.problem:
+            self.failed.append(ending)
+
+
+def play(seed: int) -> Ending:
+    """The life of this seed, with all its faults."""
+    with quiet_programs():
+        return Playing(draw(seed)).play()
+
+
+def endings(seeds: Sequence[int], workers: int, play: Play = play) -> Iterator[Ending]:
+    """How these lives end, in whatever order they do. `play` must be importable where there are several workers."""
+    if workers <= 1:
+        yield from map(play, seeds)
+        return
+    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+        yield from pool.imap_unordered(play, seeds, CHUNK)
+
+
+def explain(seed: int, problem: str, replaced: Callable[[], contextlib.AbstractContextManager[None]]) -> Violation:
+    """Shrink what happens in the life of `seed`. `replaced` seeds the bug in question, if there is one."""
+    life = draw(seed)
+
+    def fails(steps: Iterable[int]) -> bool:
+        with replaced(), quiet_programs():
+            return bool(Playing(life, steps).play().problem)
+
+    steps = shrink(range(life.steps), fails)
+    named = tuple(described(life, step) for step in steps)
+    return Violation(seed, problem, named, REPLAY.format(seed=seed, steps=",".join(map(str, steps)) or "none"))
+
+
+def described(life: Life, step: int) -> str:
+    """A step for people, with its number."""
+    if step < len(life.faults):
+        act, fault = life.faults[step]
+        return f"{step}: act {act + 1}: {msgspec.json.encode(fault).decode()}"
+    action = life.actions[step - len(life.faults)]
+    return f"{step}: act 2: at {action.at_s:g} s the operator says {action.what} {action.device}"

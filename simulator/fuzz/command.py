@@ -1,0 +1,90 @@
+"""`fleetloop sim fuzz`: plays many random lives, shows how it goes, and for each that fails how to see it again.
+
+With `--only`, the life of one seed with some of its steps: what the report of a failure says to run.
+"""
+
+import contextlib
+import os
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import msgspec
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from simulator.alarm import quiet_programs
+from simulator.fuzz.campaign import Tally, Violation, described, endings, explain
+from simulator.fuzz.draw import draw
+from simulator.fuzz.play import Playing
+
+EXIT_FAILED = 1
+MOST_EXPLAINED = 3
+"""Failures that are shrunk; of further ones only the problem is told."""
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What to play. `workers`: processes, 0 = one for each core. `only`: steps of the life of seed `first`."""
+
+    seeds: int
+    first: int = 1
+    workers: int = 0
+    only: str = ""
+    json: bool = False
+
+
+def fuzz(order: Order) -> int:
+    """0 when every promise was kept, else 1."""
+    if order.only:
+        return _replay(order)
+    began, tally = time.perf_counter(), Tally()
+    with Progress(
+        TextColumn("lives"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(file=sys.stderr)
+    ) as bars:
+        task = bars.add_task("lives", total=order.seeds)
+        for ending in endings(range(order.first, order.first + order.seeds), order.workers or os.cpu_count() or 1):
+            tally.add(ending)
+            bars.advance(task)
+    tally.failed.sort(key=lambda ending: ending.seed)
+    shown = [explain(one.seed, one.problem, contextlib.nullcontext) for one in tally.failed[:MOST_EXPLAINED]]
+    print(_as_json(tally, shown) if order.json else _as_text(tally, shown, time.perf_counter() - began))
+    return EXIT_FAILED if tally.failed else 0
+
+
+def _replay(order: Order) -> int:
+    life = draw(order.first)
+    steps = [] if order.only == "none" else [int(step) for step in order.only.split(",")]
+    with quiet_programs():
+        ending = Playing(life, steps).play()
+    for step in steps:
+        print(described(life, step))
+    print(ending.problem or f"every promise was kept ({ending.virtual_s:.0f} s of virtual time)")
+    return EXIT_FAILED if ending.problem else 0
+
+
+def _as_json(tally: Tally, shown: Sequence[Violation]) -> str:
+    figures = {
+        "seeds": tally.seeds,
+        "violations": len(tally.failed),
+        "converged": tally.converged,
+        "faults_fired": dict(sorted(tally.fired.items())),
+        "fewest_faults": tally.fewest,
+        "failed": [{"seed": one.seed, "problem": one.problem} for one in tally.failed],
+        "shrunk": shown,
+    }
+    return msgspec.json.encode(figures).decode()
+
+
+def _as_text(tally: Tally, shown: Sequence[Violation], wall_s: float) -> str:
+    fired = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in sorted(tally.fired.items()))
+    lines = [
+        f"{tally.seeds} lives, {tally.virtual_s / 3600:.1f} h of virtual time in {wall_s:.0f} s, {tally.events} events",
+        f"faults that did harm: {fired}; at least {tally.fewest} in each life",
+    ]
+    for one in shown:
+        lines += [f"seed {one.seed}: {one.problem}", *(f"    {step}" for step in one.steps), f"    again: {one.replay}"]
+    lines += [f"seed {one.seed}: {one.problem}" for one in tally.failed[len(shown) :]]
+    lines.append(f"{len(tally.failed)} lives broke a promise" if tally.failed else "every promise was kept")
+    return "\n".join(lines)

@@ -1,0 +1,269 @@
+"""Plays one life to its end and says what was broken: the fleet enrols, two acts pass under faults, then peace.
+
+Every promise is watched from the first moment. When the last fault is over, everything has to come to rest within
+PEACE_S; then the whole is swept once.
+"""
+
+import asyncio
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+
+from sqlalchemy import Connection, select
+
+from cloud.core.rollout import ACTIVE, Command, Plan, RolloutState, Wave
+from cloud.errors import ConflictError, InvalidError, UnknownError
+from cloud.service import holds
+from cloud.service.effects import Effects
+from cloud.service.hub import Intervals
+from cloud.service.rollouts import NewRollout, control
+from cloud.tables import rollouts
+from edge_agent.bootstrap import AgentPolicy
+from edge_agent.service.inference import Inference
+from simulator.alarm import listening
+from simulator.core.loop import SimulationError
+from simulator.core.network import Quality
+from simulator.device import Device
+from simulator.faults.inject import Injector
+from simulator.fleet import Fleet, Size
+from simulator.fuzz.application import Application
+from simulator.fuzz.draw import Action, Life
+from simulator.invariants import hub as hub_rules
+from simulator.invariants.devices import DeviceWatch, Signed
+from simulator.invariants.hub import HubWatch
+from simulator.invariants.rest import outstanding, wrong_at_rest
+from simulator.version import random_files
+from simulator.world import World
+from wire.ports import MILLISECOND, SECOND
+
+MODEL, SLOT, OPERATOR = "simulated", "main", "operator"
+POLICY = AgentPolicy(telemetry_interval_s=20.0)
+SIZE = Size(1, Quality(0.01, 0.02, delay_max_ns=60 * MILLISECOND), policy=POLICY, boot_within_ns=3 * SECOND)
+FIRST_ACT_AT_S = 8
+FIRST_PLAN = Plan(waves=(Wave(percent=100),), step_timeout_s=40.0, total_timeout_s=150.0)
+ACT_LIMIT_S = 900
+PEACE_S = 2_400
+LOOK_EVERY_S = 4
+MESSAGES, MESSAGES_PER_S = 300, 2
+"""For each device, both ways: far more than an eventful life needs."""
+INTERVALS = Intervals(rollouts_s=2.0, republish_s=8.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a life ended. `problem` is empty when every promise was kept; `fired` counts faults that did harm."""
+
+    seed: int
+    problem: str
+    fired: Counter[str]
+    virtual_s: float
+    events: int
+    transactions: int
+    digest: str
+
+
+class Playing:
+    """One run. `steps`: numbers of the faults and actions that happen; None: all."""
+
+    def __init__(self, life: Life, steps: Iterable[int] | None = None) -> None:
+        chosen = frozenset(range(life.steps) if steps is None else steps)
+        self.world = World(life.seed)
+        self.fleet = Fleet(self.world, INTERVALS)
+        self.watches: list[DeviceWatch] = []
+        self.applications: list[Application] = []
+        self._life = life
+        self._faults = [one for number, one in enumerate(life.faults) if number in chosen]
+        self._actions = [one for number, one in enumerate(life.actions, len(life.faults)) if number in chosen]
+        self._injector = Injector(self.fleet)
+        self._signed = Signed()
+        self._rng = self.world.rng.child("playing")
+        self._hub_watch = HubWatch(self.fleet.hub.store, self.world.fail)
+        self._latest = ""
+
+    def play(self) -> Ending:
+        """To the end."""
+        problem = ""
+        try:
+            with listening(self.world.fail):
+                self.world.loop.run(self._play())
+        except SimulationError as error:
+            problem = f"at {self.world.loop.time():.3f} s: {error}"
+        finally:
+            self._hub_watch.close()
+            self.fleet.hub.store.close()
+        world = self.world
+        return Ending(
+            seed=self._life.seed,
+            problem=problem,
+            fired=harm_done(self.fleet),
+            virtual_s=world.loop.time(),
+            events=world.loop.events,
+            transactions=self._hub_watch.checked,
+            digest=world.trace.digest,
+        )
+
+    async def _play(self) -> None:
+        fleet = self.fleet
+        fleet.on_device = self._watch
+        fleet.hub.start()
+        await asyncio.sleep(1)
+        self._begin_faults(0)
+        for _ in range(self._life.devices):
+            await fleet.join(SIZE)
+        await asyncio.sleep(FIRST_ACT_AT_S)
+        await self._act(0, FIRST_PLAN)
+        if self._goes_on():
+            await self._act(1, self._life.plan)
+        self._begin_faults(1)
+        self._operate()
+        await asyncio.sleep(self._life.trouble_s)
+        await self._peace()
+
+    def _goes_on(self) -> bool:
+        """Is there a second act?"""
+        return True
+
+    # The acts.
+
+    async def _act(self, act: int, plan: Plan) -> None:
+        """Publish the next version and begin its rollout once nothing stands against that."""
+        files = random_files(self._rng.child(f"version {act}"), self._life.model_bytes)
+        release = await self.fleet.hub.publish_version(MODEL, files)
+        self._signed.add(release)
+        for name, manner in self._life.bad if act else ():
+            self._device(name).manners[release.variants[0].file.sha256] = manner
+        self._latest = f"r{release.version}"
+        new = NewRollout(self._latest, MODEL, release.version, SLOT, {}, None, plan)
+        for _ in range(ACT_LIMIT_S // LOOK_EVERY_S):
+            try:
+                await self.fleet.hub.roll_out(new)
+            except (InvalidError, ConflictError):  # nobody has enrolled yet, or an earlier rollout is active
+                await self._give_up_halted()
+                await asyncio.sleep(LOOK_EVERY_S)
+            else:
+                return
+        raise SimulationError(f"after {ACT_LIMIT_S} s, rollout {self._latest} still cannot begin")
+
+    async def _give_up_halted(self) -> None:
+        """An operator looks after what stands in the way."""
+        stuck = select(rollouts.c.id).where(rollouts.c.state.in_(sorted(ACTIVE - {RolloutState.RUNNING})))
+        for name in self.fleet.hub.look(lambda conn: list(conn.execute(stuck).scalars())):
+            await self._command(name, Command.ABORT)
+
+    def _begin_faults(self, act: int) -> None:
+        for when, fault in self._faults:
+            if when == act:
+                self._injector.plan(fault)
+
+    def _operate(self) -> None:
+        for action in self._actions:
+            self.fleet.later(int(action.at_s * SECOND), partial(self._begin, action))
+
+    def _begin(self, action: Action) -> None:
+        self.world.watch(asyncio.ensure_future(self._carry_out(action)))
+
+    async def _carry_out(self, action: Action) -> None:
+        """What is impossible at the moment is refused, and that is all."""
+        if action.what == "join":
+            await self.fleet.join(SIZE)
+            return
+        calls: dict[str, Callable[[Connection, int], Effects]] = {
+            "hold": lambda conn, now_ns: holds.hold(conn, action.device, "a test", OPERATOR, now_ns),
+            "release": lambda conn, now_ns: holds.release(conn, action.device, OPERATOR, now_ns),
+            "halt": lambda conn, now_ns: holds.halt(conn, "a test", OPERATOR, now_ns),
+            "unhalt": lambda conn, now_ns: holds.resume(conn, OPERATOR, now_ns),
+        }
+        if action.what in calls:
+            await self._do(calls[action.what])
+        else:
+            await self._command(self._latest, Command(action.what))
+
+    async def _command(self, rollout: str, command: Command) -> None:
+        await self._do(lambda conn, now_ns: control(conn, rollout, command, OPERATOR, now_ns))
+
+    async def _do(self, call: Callable[[Connection, int], Effects]) -> None:
+        now_ns = self.world.clock.now_ns()
+        try:
+            await self.fleet.hub.change(lambda conn: call(conn, now_ns))
+        except (ConflictError, UnknownError):
+            self.world.trace.note(self.world.clock.monotonic_ns(), "refused", OPERATOR)
+
+    # Peace.
+
+    async def _peace(self) -> None:
+        """No fault is left: everything comes to rest."""
+        for device, application in zip(self.fleet.devices, self.applications, strict=True):
+            device.cuts.clear()
+            device.disk.cut_at = None
+            device.network.quality = Quality()
+            application.stopped = True
+        await self._lift()
+        left: list[str] = []
+        for _ in range(PEACE_S // LOOK_EVERY_S):
+            await asyncio.sleep(LOOK_EVERY_S)
+            left = outstanding(self.fleet)
+            if not left:
+                break
+        else:
+            raise SimulationError(f"{PEACE_S} s after the last fault: {'; '.join(left[:4])}")
+        self._sweep()
+
+    async def _lift(self) -> None:
+        """A fleet that people have halted would wait for them for ever, and so it should: here they let it go on."""
+        await self._do(lambda conn, now_ns: holds.resume(conn, OPERATOR, now_ns))
+
+    def _sweep(self) -> None:
+        found = [f"{watch.device.name}: {problem}" for watch in self.watches for problem in watch.at_rest()]
+        found += self.fleet.hub.look(lambda conn: list(wrong_at_rest(conn, self.fleet.devices)))
+        found += self.fleet.hub.look(hub_rules.sweep)
+        for device, application in zip(self.fleet.devices, self.applications, strict=True):
+            found += list(_miscounted(device, application))
+        said = self.world.broker.publishes / len(self.fleet.devices)
+        if said > MESSAGES + MESSAGES_PER_S * self.world.loop.time():
+            found.append(f"{said:.0f} messages for each device: some report goes round in circles")
+        if found:
+            raise SimulationError("; ".join(found[:4]))
+
+    # Who is there.
+
+    def _watch(self, device: Device) -> None:
+        watch = DeviceWatch(device, self._signed, self.world.fail)
+        application = Application(self._rng.child(f"application of {device.name}"))
+        application.on_unanswered = watch.unanswered
+
+        def started(device: Device, inference: Inference) -> None:
+            watch.start()
+            application.start(device, inference)
+
+        device.on_started = started
+        self.watches.append(watch)
+        self.applications.append(application)
+
+    def _device(self, name: str) -> Device:
+        return next(device for device in self.fleet.devices if device.name == name)
+
+
+def _miscounted(device: Device, application: Application) -> list[str]:
+    """Each answer is counted once. One that was on its way when the agent ended may be counted or not."""
+    counted = Counter({tally.variant.version: tally.predictions for tally in device.captures.tallies})
+    ended = device.reboots + device.crashes
+    return [
+        f"{device.name} counts {counted[version]} predictions of version {version}, its application got {answers}"
+        for version, answers in application.answers.items()
+        if not answers <= counted[version] <= answers + ended
+    ]
+
+
+def harm_done(fleet: Fleet) -> Counter[str]:
+    """Faults that did harm, by kind: messages and operations, not spans of time."""
+    faults = fleet.world.faults
+    network = Counter(
+        lost_messages=faults.lost_publishes + faults.lost_acks + faults.lost_deliveries,
+        duplicates=faults.duplicates,
+        reordered=faults.reordered,
+        reconnects=fleet.reconnects,
+        power_cuts=fleet.reboots,
+        kills=fleet.kills,
+    )
+    return +(network + fleet.world.fired)

@@ -1,0 +1,120 @@
+"""What must come true once faults have stopped, and what must be so then.
+
+The twin converges: what the hub wants is what the device has accepted, what the device is is what the hub knows, every
+execution has ended, and every rollout is over or waits for something that has a name. Then counters agree exactly: each
+message was taken once, each prediction counted once.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any
+
+from sqlalchemy import Connection, Row, select
+
+from cloud.core.rollout import RolloutState
+from cloud.core.rollout.members import Status
+from cloud.tables import ENROLLED, desired, devices, members, rollouts, slots, stats, telemetry_points
+from edge_agent.core.slot import AT_REST
+from edge_agent.core.stats import Tally
+from edge_agent.service.courier import BOOT_SHIFT
+from simulator.device import Device
+from simulator.fleet import Fleet
+from wire.assignment import Assignment
+from wire.codec import decode
+from wire.messages import Outcome
+
+
+def outstanding(fleet: Fleet) -> list[str]:
+    """What has not come to rest yet; empty: everything has."""
+    return [*fleet.hub.look(_unsettled), *fleet.hub.look(lambda conn: list(_disagreements(conn, fleet.devices)))]
+
+
+def _unsettled(conn: Connection) -> list[str]:
+    running = select(rollouts.c.id).where(rollouts.c.state == RolloutState.RUNNING).order_by(rollouts.c.id)
+    found = [f"rollout {name} is running" for name in conn.execute(running).scalars()]
+    flying = select(members.c.rollout, members.c.device).where(members.c.status == Status.IN_FLIGHT)
+    found += [f"{row.device} is under way in {row.rollout}" for row in conn.execute(flying)]
+    return found
+
+
+def _disagreements(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
+    known = {row.name: row for row in conn.execute(select(devices).where(ENROLLED))}
+    wanted = {row.device: decode(row.assignment, Assignment) for row in conn.execute(select(desired))}
+    told: dict[str, dict[str, Row[Any]]] = defaultdict(dict)
+    for row in conn.execute(select(slots)):
+        told[row.device][row.slot] = row
+    counted: dict[str, dict[tuple[str, int, str], Row[Any]]] = defaultdict(dict)
+    for row in conn.execute(select(stats)):
+        counted[row.device][row.model, row.version, row.variant] = row
+    for device in fleet:
+        if device.name not in known:
+            yield f"{device.name} has not enrolled"
+            continue
+        if not known[device.name].online:
+            yield f"{device.name} is offline"
+        yield from _twin(device, known[device.name], wanted.get(device.name), told[device.name])
+        yield from _counters(device, counted[device.name])
+
+
+def _twin(device: Device, row: Row[Any], wanted: Assignment | None, told: Mapping[str, Row[Any]]) -> Iterator[str]:
+    record, sequence = device.record(), wanted.sequence if wanted else 0
+    for slot in wanted.slots if wanted else ():
+        if record.slot(slot.slot).desired != slot:
+            yield f"{device.name}: slot {slot.slot} works on another order than the hub's"
+    if not sequence == record.sequence == row.reported_sequence:
+        yield f"{device.name} accepted {record.sequence} of {sequence}, the hub knows of {row.reported_sequence}"
+    for name, state in record.slots.items():
+        if state.phase not in AT_REST:
+            yield f"{device.name}: slot {name} is {state.phase}"
+            continue
+        here, version = told.get(name), state.current.installed.version if state.current else None
+        if here is None or (here.phase, here.version, here.outcome) != (state.phase, version, state.outcome):
+            yield f"{device.name}: slot {name} is {state.phase} with version {version}, and the hub does not know"
+
+
+def _counters(device: Device, counted: Mapping[tuple[str, int, str], Row[Any]]) -> Iterator[str]:
+    for tally in device.captures.tallies:
+        variant = tally.variant
+        row = counted.get((variant.model, variant.version, variant.variant))
+        if row is None or _numbers(row) != _numbers(tally):
+            yield f"{device.name}: the hub's counters of version {variant.version} are not the device's"
+
+
+def _numbers(counts: "Row[Any] | Tally") -> tuple[int, int, int]:
+    return counts.predictions, counts.feedback, counts.correct
+
+
+def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
+    """What must not be found at rest: outcomes that the devices do not bear out, holes in what was measured."""
+    seqs: dict[str, list[int]] = defaultdict(list)
+    query = select(telemetry_points.c.device, telemetry_points.c.seq).order_by(telemetry_points.c.seq)
+    for row in conn.execute(query):
+        seqs[row.device].append(row.seq)
+    for device in fleet:
+        yield from _holes(device, seqs[device.name])
+    for row in conn.execute(select(rollouts).order_by(rollouts.c.created_ns)):
+        repeated = conn.execute(select(members.c.attempt).where(members.c.rollout == row.id)).scalars().all()
+        if sum(attempt - 1 for attempt in repeated) > row.retries:
+            yield f"rollout {row.id} counts {row.retries} repetitions, its members {sum(repeated) - len(repeated)}"
+    yield from _untrue_outcomes(conn, {device.name: device for device in fleet})
+
+
+def _holes(device: Device, seqs: list[int]) -> Iterator[str]:
+    """Numbers of one start follow one another: what is missing in between was lost on the way."""
+    by_start: dict[int, list[int]] = defaultdict(list)
+    for seq in seqs:
+        by_start[seq >> BOOT_SHIFT].append(seq & (1 << BOOT_SHIFT) - 1)
+    for start, numbers in by_start.items():
+        if numbers != list(range(1, len(numbers) + 1)):
+            yield f"{device.name}: of start {start} only the messages {numbers[:10]} arrived"
+
+
+def _untrue_outcomes(conn: Connection, fleet: Mapping[str, Device]) -> Iterator[str]:
+    """The newest execution of a slot: did it end on the device as the hub says?"""
+    query = select(members, rollouts.c.slot, rollouts.c.version).join(rollouts, rollouts.c.id == members.c.rollout)
+    for row in conn.execute(query.where(members.c.execution != "", members.c.status == Status.ENDED)):
+        state = fleet[row.device].record().slot(row.slot)
+        if state.desired is None or state.desired.execution.id != row.execution or row.outcome == Outcome.CANCELLED:
+            continue
+        if state.outcome != row.outcome:
+            yield f"{row.device} ended {row.rollout} {state.outcome}, the hub says {row.outcome}"

@@ -1,0 +1,92 @@
+"""YAML with its places: the values, and the line of every field, so that a mistake can be pointed at.
+
+Plain words are read as YAML 1.2 does: only true and false are booleans, and 22:30 is no number.
+"""
+
+import re
+from typing import Any
+
+import yaml
+
+from wire.errors import MalformedError
+
+Path = tuple[str | int, ...]
+"""Where something stands: ("faults", 2, "at")."""
+MAX_BYTES = 1 << 20
+_STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+
+
+class _Loader(yaml.SafeLoader):
+    """The safe loader with the core schema of YAML 1.2."""
+
+
+_Loader.yaml_implicit_resolvers = {}
+for _tag, _pattern, _first in (
+    ("bool", r"true|True|TRUE|false|False|FALSE", "tTfF"),
+    ("null", r"~|null|Null|NULL|", "~nN"),
+    ("int", r"[-+]?[0-9]+", "-+0123456789"),
+    ("float", r"[-+]?(?:[0-9]+\.[0-9]*|\.[0-9]+|[0-9]+(?=[eE]))(?:[eE][-+]?[0-9]+)?", "-+0123456789."),
+    ("merge", r"<<", "<"),
+):
+    letters = ["", *_first] if _tag == "null" else list(_first)
+    _Loader.add_implicit_resolver(f"tag:yaml.org,2002:{_tag}", re.compile(f"^(?:{_pattern})$"), letters)
+
+
+class Places:
+    """The lines of a document. Aliases and merges keep the line of what they stand for."""
+
+    def __init__(self, root: yaml.Node) -> None:
+        self._lines: dict[Path, int] = {}
+        self._note((), root, root.start_mark.line + 1)
+
+    def line(self, path: Path) -> int:
+        """The line of the field, or of what it would be in."""
+        while path and path not in self._lines:
+            path = path[:-1]
+        return self._lines[path]
+
+    def _note(self, path: Path, node: yaml.Node, line: int) -> None:
+        self._lines[path] = line
+        if isinstance(node, yaml.MappingNode):
+            seen: set[str] = set()
+            for key, value in node.value:
+                name, at = str(key.value), key.start_mark.line + 1
+                if name in seen:
+                    raise yaml.MarkedYAMLError(
+                        problem=f"{said((*path, name))}: it is there twice", problem_mark=key.start_mark
+                    )
+                seen.add(name)
+                self._note((*path, name), value, at)
+        elif isinstance(node, yaml.SequenceNode):
+            for index, item in enumerate(node.value):
+                self._note((*path, index), item, item.start_mark.line + 1)
+
+
+def load(text: bytes, name: str) -> tuple[Any, Places]:
+    """Plain values and their places. Raises MalformedError with file and line."""
+    if len(text) > MAX_BYTES:
+        raise MalformedError(f"{name}: {len(text)} bytes; a scenario has at most {MAX_BYTES}")
+    try:
+        loader = _Loader(text)
+        node = loader.get_single_node()
+        values = None if node is None else (loader.construct_document(node), Places(node))
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else 1
+        raise MalformedError(f"{name}:{line}: {error.problem}") from error
+    except (yaml.YAMLError, RecursionError, ValueError) as error:
+        raise MalformedError(f"{name}: {error}") from error
+    if values is None:
+        raise MalformedError(f"{name}: the file is empty")
+    return values
+
+
+def path_of(text: str) -> Path:
+    """`$.faults[2].at` as a path; what stands for "any entry" ends it."""
+    steps = _STEP.finditer(text.removeprefix("$").partition("[...]")[0])
+    return tuple(step[1] if step[1] is not None else int(step[2]) for step in steps)
+
+
+def said(path: Path) -> str:
+    """A path for people: faults[2].at."""
+    text = "".join(f"[{one}]" if isinstance(one, int) else f".{one}" for one in path)
+    return text.removeprefix(".") or "the file"

@@ -1,0 +1,108 @@
+"""Random lives keep every promise; a seeded bug is found, shrunk and replayed; a seed repeats itself to the digest."""
+
+import contextlib
+import dataclasses
+import json
+
+import pytest
+
+from bench import sim_fuzz
+from bench.sim_bugs import BUGS
+from fleetloop.cli import main
+from simulator.fakes.runtime import Manner
+from simulator.faults.fault import Among
+from simulator.faults.kinds import BrokerKill, Partition
+from simulator.fuzz.campaign import Tally, endings, explain, play
+from simulator.fuzz.cuts import explore, quiet_life
+from simulator.fuzz.draw import draw
+from simulator.fuzz.play import Playing
+
+BUG = {bug.name: bug for bug in BUGS}
+
+
+def test_random_lives_keep_every_promise() -> None:
+    """Each with at least three faults that did harm."""
+    tally = Tally()
+    for ending in endings((6, 8), workers=1):
+        tally.add(ending)
+    assert not tally.failed
+    assert (tally.seeds, tally.converged) == (2, 2)
+    assert tally.fewest is not None
+    assert tally.fewest >= 3
+
+
+def test_a_broker_killed_during_a_partition_leaves_living_connections_alone() -> None:
+    """Seed 135 once: the broker's watch for a client that had vanished outlived the broker, and met its next life."""
+    faults = (
+        (1, Partition(at="1430ms", lasts="21s", devices=Among(names=("d00000",)))),
+        (1, BrokerKill(at="8950ms", down="4s")),
+    )
+    life = dataclasses.replace(quiet_life(3), devices=2, faults=faults)
+    assert not Playing(life).play().problem
+
+
+def test_a_seed_repeats_itself_whatever_was_played_before() -> None:
+    """Alone and after another life in the same process, on a database that was used before."""
+    first = play(6)
+    with BUG["an outcome is counted twice"].seeded():
+        play(8)
+    assert play(6).digest == first.digest
+
+
+def test_a_seeded_bug_is_found_shrunk_and_seen_again() -> None:
+    """Of all that happens in that life, only what it takes is named, and replaying that shows the bug."""
+    bug, seed = BUG["contents are not synced"], 6
+    with bug.seeded():
+        problem = play(seed).problem
+    assert problem
+    violation = explain(seed, problem, bug.seeded)
+    steps = [int(step.partition(":")[0]) for step in violation.steps]
+    assert 0 < len(steps) < draw(seed).steps
+    assert violation.replay.endswith(",".join(map(str, steps)))
+    with bug.seeded():
+        assert Playing(draw(seed), steps).play().problem
+    assert not Playing(draw(seed), steps).play().problem
+
+
+@pytest.mark.parametrize("name", ["the floor of the sequence is forgotten", "an outcome is counted twice"])
+def test_bugs_are_noticed_where_they_happen(name: str) -> None:
+    """One on the device, one in the hub: the run ends at once, not when everything should have come to rest."""
+    with BUG[name].seeded():
+        ending = play(6)
+    assert "BrokenPromiseError" in ending.problem
+    assert ending.virtual_s < 120
+
+
+def test_a_disk_that_syncs_nothing_is_found_out_at_a_cut() -> None:
+    """Contents that are never made durable cost the model."""
+    with BUG["contents are not synced"].seeded():
+        explored = explore(quiet_life(1), seeds=2, workers=2, every=110)
+    assert explored.problems
+
+
+def test_the_bench_says_what_it_found(capsys: pytest.CaptureFixture[str]) -> None:
+    """In its short version, without seeded bugs."""
+    code = sim_fuzz.run(sim_fuzz.Settings(seeds=1, first=6, short=True, json=True))
+    figures = json.loads(capsys.readouterr().out.splitlines()[-1])
+    assert code == 0
+    assert (figures["violations"], figures["converged"], figures["cut_violations"]) == (0, 1, 0)
+    assert figures["fewest_faults"] >= 3
+
+
+def test_the_command_replays_chosen_steps(capsys: pytest.CaptureFixture[str]) -> None:
+    """As the report of a failure says."""
+    with contextlib.redirect_stderr(None):
+        assert main(["sim", "fuzz", "--seed", "6", "--only", "0,1", "--log-level", "error"]) == 0
+    assert "every promise was kept" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    "manner", [Manner(crashes="with the agent"), Manner(leak_bytes=1 << 28)], ids=["kills", "leaks"]
+)
+def test_a_model_that_takes_the_agent_with_it_costs_nobody_the_model_before(manner: Manner) -> None:
+    """At every prediction, or when memory is used up: on all devices, beside all that goes wrong in that life."""
+    life = draw(6)
+    bad = tuple((f"d{number:05}", manner) for number in range(life.devices))
+    playing = Playing(dataclasses.replace(life, bad=bad))
+    assert not playing.play().problem
+    assert sum(device.crashes for device in playing.fleet.devices) > 0
