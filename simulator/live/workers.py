@@ -5,7 +5,7 @@ import contextlib
 import resource
 import sys
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import dataclass
+from itertools import pairwise
 
 import msgspec
 
@@ -25,22 +25,10 @@ class LimitError(Exception):
     """So many devices do not fit; says which limit and what to do."""
 
 
-@dataclass(frozen=True, slots=True)
-class Shares:
-    """How the devices are divided."""
-
-    devices: int
-    processes: int
-    addresses: tuple[str, ...]
-
-    def __iter__(self) -> "Iterator[tuple[int, int]]":
-        """(first, count) of each process."""
-        per, more = divmod(self.devices, self.processes)
-        first = 0
-        for number in range(self.processes):
-            count = per + (number < more)
-            yield first, count
-            first += count
+def shares(devices: int, processes: int) -> list[tuple[int, int]]:
+    """(first device, count) of each process."""
+    bounds = [devices * number // processes for number in range(processes + 1)]
+    return [(first, end - first) for first, end in pairwise(bounds) if end > first]
 
 
 def raise_file_limit(sessions: int, who: str) -> None:
