@@ -1,4 +1,4 @@
-"""Bare clients in a process of their own: `python -m bench.bare_fetch`, a `Fetch` on its input, seconds on its output."""
+"""Bare clients in a process of their own: `python -m bench.bare_fetch` reads a `Fetch` and writes a `Fetched`."""
 
 import asyncio
 import logging

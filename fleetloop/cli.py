@@ -65,7 +65,9 @@ PROGRAMS = {
     "keys": _package("fleetloop.keys", "the root of trust: makes, rotates and revokes keys; works offline", "hub"),
     "agent": _package("edge_agent", "the edge agent daemon, and what it says of itself", ""),
     "sim": _package("simulator", "the fleet simulator: the real hub and agent code in virtual time", "hub"),
-    "sim live": _package("simulator.live", "real MQTT sessions by the thousand against a real broker and hub", "hub,fl"),
+    "sim live": _package(
+        "simulator.live", "real MQTT sessions by the thousand against a real broker and hub", "hub,fl"
+    ),
     "demo": _package("fleetloop.demo", "the whole loop on this machine with real data", "hub,fl,train,watch"),
 }
 

@@ -1,12 +1,13 @@
 """What devices ask (`wire.asks`): taken in turn, answered to the device that asked, remembered by nobody.
 
 A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender only.
+One that is asked again while it waits is the same question.
 What is asked is looked up by the kind of the question: each handler belongs to the service that knows the answer.
 """
 
 import asyncio
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
@@ -23,7 +24,7 @@ from wire.topics import Topics, Upward
 log = logging.getLogger(__name__)
 
 MAX_ASK_BYTES = 16 * 1024
-MAX_WAITING = 2_000
+MAX_WAITING_BYTES = 32 * 1024 * 1024
 WORKERS = 16
 MAX_WAITING_PER_DEVICE = 16
 
@@ -41,7 +42,8 @@ class Asks:
         self._topics = topics
         self._handlers = handlers
         self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
-        self._waiting: Counter[str] = Counter()
+        self._waiting: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._waiting_bytes = 0
 
     def filters(self) -> tuple[str, ...]:
         """What the hub subscribes to for this."""
@@ -50,9 +52,14 @@ class Asks:
     def take(self, device: str, message: Inbound) -> None:
         """A question arrived from `device`."""
         message.ack()
-        if self._queue.qsize() < MAX_WAITING and self._waiting[device] < MAX_WAITING_PER_DEVICE:
-            self._waiting[device] += 1
-            self._queue.put_nowait((device, message.payload))
+        question, waiting = message.payload, self._waiting[device]
+        room = self._waiting_bytes + len(question) <= MAX_WAITING_BYTES and len(waiting) < MAX_WAITING_PER_DEVICE
+        if room and question not in waiting:
+            waiting.add(question)
+            self._waiting_bytes += len(question)
+            self._queue.put_nowait((device, question))
+        elif not waiting:
+            del self._waiting[device]
 
     async def run(self) -> None:
         """Answer for ever."""
@@ -63,7 +70,8 @@ class Asks:
     async def _work(self) -> None:
         while True:
             device, payload = await self._queue.get()
-            self._waiting[device] -= 1
+            self._waiting[device].discard(payload)
+            self._waiting_bytes -= len(payload)
             if not self._waiting[device]:
                 del self._waiting[device]
             try:

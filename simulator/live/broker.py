@@ -19,7 +19,8 @@ from cloud.adapters.mosquitto_broker import find
 from cloud.adapters.mosquitto_files import access_rules, enrolment_rules, general, password_line
 from cloud.bootstrap import OpenBroker
 from cloud.brokers import BrokerAccess
-from cloud.ports import BrokerError, Roster
+from cloud.ports import Roster
+from simulator.live.hub import until
 from wire.adapters.mqtt_link import Credentials
 from wire.identity import Broker
 from wire.topics import DEFAULT_ROOT
@@ -27,7 +28,6 @@ from wire.topics import DEFAULT_ROOT
 LOOPBACK = "127.0.0.1"
 CERTIFICATE_LIFE = datetime.timedelta(days=14)
 START_TIMEOUT_S = 10.0
-LOOK_EVERY_S = 0.02
 RESTART_AFTER_S = 0.2
 
 _LISTENERS = """\
@@ -73,15 +73,11 @@ class PlainMosquitto:
         self._keeper: asyncio.Task[None] | None = None
 
     async def start(self) -> None:
-        """Return when it listens. Raises BrokerError."""
+        """Return when it listens. Raises BrokerError: it is not installed. OverdueError: it does not come up."""
         self._write()
         self._keeper = asyncio.create_task(self._keep(find("")), name="mosquitto")
-        try:
-            async with asyncio.timeout(START_TIMEOUT_S):
-                while not _listens(self.enrolment):  # it opens this one last
-                    await asyncio.sleep(LOOK_EVERY_S)
-        except TimeoutError as error:
-            raise BrokerError(f"mosquitto does not start: see {self._directory / 'mosquitto.log'}") from error
+        listens = lambda: _listens(self.enrolment)  # noqa: E731 - it opens this one last
+        await until(f"mosquitto listens, see {self._directory / 'mosquitto.log'}", listens, START_TIMEOUT_S)
 
     async def stop(self) -> None:
         """End it."""

@@ -35,7 +35,8 @@ class _File:
         for number, inner, piece in _on_grid(offset, data):
             blocks.extend(b"" for _ in range(number + 1 - len(blocks)))
             before = blocks[number]
-            whole = before[:inner].ljust(inner, b"\0") + piece + before[inner + len(piece) :]
+            end = inner + len(piece)
+            whole = before[:inner].ljust(inner, b"\0") + piece + before[end:] if inner or end < len(before) else piece
             blocks[number] = pool.share(whole) if pool else whole
         self.blocks = tuple(blocks)
         self.size = max(self.size, offset + len(data))

@@ -29,7 +29,8 @@ from wire.identity import Broker, ClaimFile
 
 PREFIX = "live"
 HUB_TIMEOUT_S = 30.0
-EVERYBODY = ({"percent": 100},)
+PATIENT = {"waves": [{"percent": 100}], "step_timeout_s": 900.0, "total_timeout_s": 7200.0}
+"""A rollout to everybody that gives up on nobody because one machine plays them all."""
 Show = Callable[[str, int, int], None]
 """(what, how many, of how many)."""
 
@@ -59,7 +60,7 @@ class Fleet:
         assert self.hub is not None
         version = await self.hub.publish_version(number, self.settings.model_bytes)
         began = time.monotonic()
-        rollout = await self.hub.roll_out(version, {}, EVERYBODY)
+        rollout = await self.hub.roll_out(version, {}, **PATIENT, max_in_flight=self.settings.in_flight)
         await self._until(f"version {version}", lambda: self.workers.now.running.get(f"{MODEL} {version}", 0))
         await until("the hub knows", functools.partial(self.hub.settled, rollout), self.settings.limit_s)
         return version, time.monotonic() - began
@@ -88,7 +89,7 @@ class Fleet:
             return self.settings.devices - now.connected
         query = select(func.count()).where(slots.c.model == MODEL, slots.c.version == version)
         known = await self.hub.look(lambda conn: conn.execute(query).scalar_one())
-        return self.settings.devices - min(known, now.running.get(f"{MODEL} {version}", 0))
+        return self.settings.devices - min(int(known), now.running.get(f"{MODEL} {version}", 0))
 
     async def _until(self, what: str, count: Callable[[], Any]) -> None:
         async def all_of_them() -> bool:

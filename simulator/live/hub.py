@@ -5,7 +5,7 @@ import contextlib
 import os
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -31,7 +31,6 @@ from wire.identity import ClaimFile
 from wire.ports import Inbound
 
 MODEL = "proof"
-WAVES: tuple[dict[str, Any], ...] = ({"count": 1}, {"percent": 50}, {"percent": 100})
 LOOK_EVERY_S = 0.05
 
 
@@ -99,14 +98,15 @@ class RealHub:
         await hub.store.write(lambda conn: registry.accept(conn, notary, built.request, signed, "publisher", now_ns))
         return built.release.version
 
-    async def roll_out(self, version: int, selector: dict[str, str], waves: Sequence[dict[str, Any]] = WAVES) -> str:
-        """Start a rollout; its id."""
+    async def roll_out(self, version: int, selector: dict[str, str], **others: Any) -> str:
+        """Start a rollout, with `others` of what the API takes; its id."""
         body = {
             "model": MODEL,
             "version": version,
             "selector": selector,
-            "waves": list(waves),
+            "waves": [{"count": 1}, {"percent": 50}, {"percent": 100}],
             "health_window_s": 0.5,
+            **others,
         }
         rollout: str = (await self.api("POST", "/rollouts", body))["id"]
         return rollout

@@ -1,4 +1,4 @@
-"""`fleetloop sim live`: real sessions against a real broker and hub, with progress on stderr and a report at the end."""
+"""`fleetloop sim live`: real sessions against a real broker and hub; progress on stderr, a report at the end."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ def run(settings: Settings) -> int:
     with quiet_programs(), _directory(settings) as directory, _progress() as show:
         try:
             report = asyncio.run(_Run(settings, show).play(directory))
-        except (LimitError, ClaimsError, BrokerError) as error:
+        except (LimitError, ClaimsError, BrokerError, OverdueError) as error:
             print(f"fleetloop sim live: {error}", file=sys.stderr)
             return EXIT_USAGE
     print(as_json(report) if settings.json else "\n".join(as_lines(report)))

@@ -36,6 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rollouts: Annotated[
         int, msgspec.Meta(description="versions that its own hub rolls out, one after the other", ge=0)
     ] = 1
+    in_flight: Annotated[int, msgspec.Meta(description="devices that install at the same time", ge=1)] = 1000
     model_bytes: Annotated[int, msgspec.Meta(description="length of each version's model", ge=1)] = 1024 * 1024
     storm_after_s: Annotated[
         float,
@@ -50,9 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     predict_every_s: Annotated[
         float, msgspec.Meta(description="pause between two predictions of each device (0 = none)", ge=0)
     ] = 0.0
-    telemetry_interval_s: Annotated[
-        float, msgspec.Meta(description="least time between two measurements", ge=0.1)
-    ] = 60.0
+    telemetry_interval_s: Annotated[float, msgspec.Meta(description="least time between two measurements", ge=0.1)] = (
+        60.0
+    )
     keepalive_s: Annotated[int, msgspec.Meta(description="keep-alive of the sessions", ge=5, le=3600)] = 60
     state: Annotated[str, _doc("directory for the hub's data and the claims (empty = a temporary one)")] = ""
     json: Annotated[bool, _doc("print the report as one JSON object")] = False

@@ -1,6 +1,6 @@
 """How a live fleet stands at a moment, as its processes tell it once a second."""
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
@@ -44,7 +44,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 def together(snapshots: Iterable[Snapshot]) -> Snapshot:
     """All of them as one."""
-    total: dict[str, int | float] = Counter()
+    total: defaultdict[str, float] = defaultdict(float)
     running: Counter[str] = Counter()
     failed: Counter[str] = Counter()
     crashes: tuple[str, ...] = ()
@@ -54,7 +54,7 @@ def together(snapshots: Iterable[Snapshot]) -> Snapshot:
         crashes += one.crashes
         for name, value in msgspec.structs.asdict(one).items():
             if isinstance(value, int | float):
-                total[name] += value
+                total[name] += value  # whole numbers stay whole: 0.0 + 3 is taken for 3
     return msgspec.convert({**total, "running": running, "failed": failed, "crashes": crashes}, Snapshot)
 
 
