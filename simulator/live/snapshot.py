@@ -1,8 +1,9 @@
 """How a live fleet stands at a moment, as its processes tell it once a second."""
 
-from collections import Counter, defaultdict
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -44,18 +45,16 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
 
 def together(snapshots: Iterable[Snapshot]) -> Snapshot:
     """All of them as one."""
-    total: defaultdict[str, float] = defaultdict(float)
-    running: Counter[str] = Counter()
-    failed: Counter[str] = Counter()
-    crashes: tuple[str, ...] = ()
+    total = Snapshot()
     for one in snapshots:
-        running.update(one.running)
-        failed.update(one.failed)
-        crashes += one.crashes
-        for name, value in msgspec.structs.asdict(one).items():
-            if isinstance(value, int | float):
-                total[name] += value  # whole numbers stay whole: 0.0 + 3 is taken for 3
-    return msgspec.convert({**total, "running": running, "failed": failed, "crashes": crashes}, Snapshot)
+        added = {name: _sum(getattr(total, name), value) for name, value in msgspec.structs.asdict(one).items()}
+        total = Snapshot(**added)
+    return total
+
+
+def _sum(one: Any, other: Any) -> Any:
+    """Of counts, of tallies, of tuples."""
+    return Counter(one) + Counter(other) if isinstance(other, Mapping) else one + other
 
 
 def pss_kib() -> int:
