@@ -23,7 +23,7 @@ class Pool:
         """Digests that were known from another device."""
         self._alike: defaultdict[tuple[int, bytes, bytes], list[bytes]] = defaultdict(list)
         self._shared: set[int] = set()
-        self._digests: dict[tuple[int, ...], str] = {}
+        self._digests: dict[tuple[int | bytes, ...], str] = {}
 
     def share(self, data: bytes) -> bytes:
         """The one object with this content. Short contents stay as they are: they are the device's own."""
@@ -39,8 +39,8 @@ class Pool:
         return data
 
     def digest(self, parts: Sequence[bytes]) -> str:
-        """SHA-256 (hex) of all parts in order; of shared ones it is computed once."""
-        key = tuple(map(id, parts))
+        """SHA-256 (hex) of all parts in order; where parts are shared it is computed once."""
+        key = tuple(id(part) if id(part) in self._shared else part for part in parts)
         if key in self._digests:
             self.remembered += 1
             return self._digests[key]
@@ -48,6 +48,6 @@ class Pool:
         found = hashlib.sha256()
         for part in parts:
             found.update(part)
-        if self._shared.issuperset(key):  # these ids are nobody else's for ever
+        if not self._shared.isdisjoint(key):  # the ids of shared parts are nobody else's for ever
             self._digests[key] = found.hexdigest()
         return found.hexdigest()
