@@ -1,11 +1,12 @@
 """Questions of devices under load: asked again ever more rarely, answered once however often they were asked."""
 
 import asyncio
-from typing import Any
 
 import pytest
+from sqlalchemy import insert
 
 from cloud.service.asks import Asks
+from cloud.tables import devices
 from edge_agent.errors import UnansweredError
 from edge_agent.service.asking import ASK_AGAIN_NS, LAST_ASK_AGAIN_NS, Asking
 from edge_agent.service.courier import Uplink
@@ -13,6 +14,7 @@ from edge_agent.service.tasks import Tasks
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng, SeededIds
+from simulator.fakes.store import MemoryStore
 from wire.adapters.bell import Bell
 from wire.asks import Answer, Ask, AskTime, TimeTold
 from wire.codec import encode
@@ -72,15 +74,12 @@ def test_a_device_that_gets_no_answer_asks_ever_more_rarely() -> None:
     assert max(pauses) <= LAST_ASK_AGAIN_NS + SECOND
 
 
-class OpenStore:
-    """A store in which every device is enrolled."""
-
-    async def read(self, call: Any) -> bool:
-        """Yes."""
-        return True
-
-    async def write(self, call: Any) -> None:
-        """Nothing is written."""
+def enrolled(names: set[str]) -> MemoryStore:
+    """A database with these devices."""
+    store = MemoryStore()
+    rows = [{"name": name, "labels": {}, "federated": False, "claimed_ns": 1, "enrolled_ns": 2} for name in names]
+    store.now(lambda conn: conn.execute(insert(devices), rows))
+    return store
 
 
 async def tell_time(device: str, ask: AskTime) -> TimeTold:
@@ -88,49 +87,39 @@ async def tell_time(device: str, ask: AskTime) -> TimeTold:
     return TimeTold(envelope=b"now")
 
 
-def answered(questions: list[tuple[str, Ask]]) -> list[bytes]:
-    """What the hub answers when all these questions wait before it looks at the first."""
-    link = SilentLink()
-    asks = Asks(OpenStore(), link, Topics(), {AskTime: tell_time})  # type: ignore[arg-type]
+def answered(questions: list[tuple[str, Ask]], count: int) -> SilentLink:
+    """Have the hub take all these questions before it looks at the first; returns when it has told `count` answers."""
+    link, store = SilentLink(), enrolled({device for device, _ in questions})
+    asks = Asks(store, link, Topics(), {AskTime: tell_time})
 
     async def scene() -> None:
         for device, ask in questions:
             asks.take(device, Inbound("", encode(ask), retained=False, ack=lambda: None))
         work = asyncio.create_task(asks.run())
-        for _ in range(20):
+        while len(link.sent) < count:
+            await asyncio.sleep(0)
+        for _ in range(20):  # there may be more
             await asyncio.sleep(0)
         work.cancel()
         await asyncio.gather(work, return_exceptions=True)
 
-    asyncio.run(scene())
-    return [payload for _, payload in link.sent]
+    asyncio.run(asyncio.wait_for(scene(), 30))
+    return link
 
 
 def test_a_question_that_is_asked_again_while_it_waits_is_answered_once() -> None:
     """And another one of the same device, or the same of another device, by itself."""
     one, other = Ask(id="1", what=QUESTION), Ask(id="2", what=QUESTION)
-    told = answered([("d1", one), ("d1", one), ("d1", other), ("d2", one), ("d1", one)])
+    link = answered([("d1", one), ("d1", one), ("d1", other), ("d2", one), ("d1", one)], 3)
+    told = [payload for _, payload in link.sent]
     answer = TimeTold(envelope=b"now")
     assert sorted(told) == sorted(encode(Answer(id=name, what=answer)) for name in ("1", "1", "2"))
 
 
-def test_ten_thousand_questions_wait_their_turn() -> None:
-    """Each costs a hundred bytes; none is dropped."""
-    questions = [(f"d{number}", Ask(id="1", what=QUESTION)) for number in range(10_000)]
-    link = SilentLink()
-    asks = Asks(OpenStore(), link, Topics(), {AskTime: tell_time})  # type: ignore[arg-type]
-
-    async def scene() -> None:
-        for device, ask in questions:
-            asks.take(device, Inbound("", encode(ask), retained=False, ack=lambda: None))
-        work = asyncio.create_task(asks.run())
-        while len(link.sent) < len(questions):
-            await asyncio.sleep(0)
-        work.cancel()
-        await asyncio.gather(work, return_exceptions=True)
-
-    asyncio.run(asyncio.wait_for(scene(), 20))
-    assert len({topic for topic, _ in link.sent}) == len(questions)
+def test_the_questions_of_three_thousand_devices_wait_their_turn() -> None:
+    """Each takes a hundred bytes; none is dropped."""
+    link = answered([(f"d{number}", Ask(id="1", what=QUESTION)) for number in range(3_000)], 3_000)
+    assert len({topic for topic, _ in link.sent}) == 3_000
 
 
 def test_a_bell_lets_its_waiter_go_and_rings_until_it_is_silenced() -> None:
