@@ -50,17 +50,14 @@ class _File:
 class SharedDisk:
     """The data directory of one device."""
 
-    __slots__ = ("_capacity_bytes", "_files", "_pool")
+    __slots__ = ("_capacity_bytes", "_files", "_pool", "used_bytes")
 
     def __init__(self, pool: Pool, capacity_bytes: int = 1 << 30) -> None:
         self._pool = pool
         self._capacity_bytes = capacity_bytes
         self._files: dict[str, _File] = {}
-
-    @property
-    def used_bytes(self) -> int:
+        self.used_bytes = 0
         """Length of all files: what they would take if nothing were shared."""
-        return sum(file.size for file in self._files.values())
 
     async def read(self, path: str) -> bytes:
         """The whole file."""
@@ -84,13 +81,13 @@ class SharedDisk:
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes."""
         replaced = self._files.get(path)
-        self._refuse_above(path, size - (replaced.size if replaced else 0))
+        self._grow(path, size - (replaced.size if replaced else 0))
         self._files[path] = _File(size)
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
         file = self._file(path)
-        self._refuse_above(path, offset + len(data) - file.size)
+        self._grow(path, max(0, offset + len(data) - file.size))
         file.write(offset, data, self._pool if path.startswith(SHARED) else None)
 
     async def fsync(self, path: str) -> None:
@@ -99,12 +96,14 @@ class SharedDisk:
 
     async def rename(self, source: str, target: str) -> None:
         """Rename, replacing `target`."""
-        self._files[target] = self._file(source)
+        moved, replaced = self._file(source), self._files.get(target)
+        self._grow(target, -replaced.size if replaced else 0)
         del self._files[source]
+        self._files[target] = moved
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""
-        self._file(path)
+        self._grow(path, -self._file(path).size)
         del self._files[path]
 
     async def fsync_dir(self, path: str) -> None:
@@ -125,9 +124,10 @@ class SharedDisk:
             raise FileMissingError(f"no file {path}")
         return file
 
-    def _refuse_above(self, path: str, growth: int) -> None:
-        if growth > 0 and growth > self._capacity_bytes - self.used_bytes:
-            raise DiskFullError(f"{path}: no room for {growth} bytes")
+    def _grow(self, path: str, by: int) -> None:
+        if by > self._capacity_bytes - self.used_bytes:
+            raise DiskFullError(f"{path}: no room for {by} bytes")
+        self.used_bytes += by
 
 
 def _on_grid(offset: int, data: bytes) -> Iterator[tuple[int, int, bytes]]:

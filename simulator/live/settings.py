@@ -36,7 +36,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     rollouts: Annotated[
         int, msgspec.Meta(description="versions that its own hub rolls out, one after the other", ge=0)
     ] = 1
-    in_flight: Annotated[int, msgspec.Meta(description="devices that install at the same time", ge=1)] = 1000
+    in_flight: Annotated[int, msgspec.Meta(description="devices that install at the same time", ge=1)] = 500
     model_bytes: Annotated[int, msgspec.Meta(description="length of each version's model", ge=1)] = 1024 * 1024
     storm_after_s: Annotated[
         float,

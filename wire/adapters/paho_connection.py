@@ -68,6 +68,7 @@ class PahoConnection:
             self._watch(sock)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connack
+            self._connack = None
         except TimeoutError as error:
             raise LinkError("broker did not answer in time") from error
         except (OSError, ValueError) as error:
