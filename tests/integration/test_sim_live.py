@@ -1,6 +1,7 @@
 """Live mode: the agent's real services over a real mosquitto, in processes of their own, in an operator's hands."""
 
 import asyncio
+import functools
 import json
 import os
 import shutil
@@ -10,9 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from simulator.live.fleet import ClaimsError, fleet
+from simulator.live import main
+from simulator.live.fleet import ClaimsError, fleet, own_hub
+from simulator.live.hub import RealHub, until
 from simulator.live.settings import Settings
 from simulator.live.workers import LimitError, addresses, raise_file_limit, shares
+from wire.codec import encode
 
 needs_mosquitto = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")
 
@@ -25,18 +29,43 @@ def sim_live(*options: str) -> "subprocess.CompletedProcess[str]":
 
 @needs_mosquitto
 def test_a_storm_in_the_middle_of_a_rollout_leaves_nobody_behind() -> None:
-    """Forty devices in two processes; the broker is killed while they install."""
+    """Twenty devices in two processes; the broker is killed while they install."""
     done = sim_live(
-        *("--devices", "40", "--processes", "2", "--model-bytes", "200000", "--storm-after-s", "0.5"),
+        *("--devices", "20", "--processes", "2", "--model-bytes", "200000", "--storm-after-s", "0.5"),
         *("--predict-every-s", "1", "--json"),
     )
     report = json.loads(done.stdout.splitlines()[-1])
     assert done.returncode == 0, report
     assert (report["lost"], report["fleet"]["crashes"]) == (0, [])
-    assert report["fleet"]["running"] == {"proof 1": 40}
+    assert report["fleet"]["running"] == {"proof 1": 20}
     assert report["storm_s"] is not None
-    assert report["fleet"]["connects"] >= 80
+    assert report["fleet"]["connects"] >= 40
     assert report["fleet"]["shared_bytes"] < report["fleet"]["disk_bytes"] / 10
+
+
+@needs_mosquitto
+def test_claims_of_a_hub_that_runs_bring_devices_that_stay_and_leave_in_order(tmp_path: Path) -> None:
+    """Its operator sees them come, lose their connections, come back, and say goodbye."""
+    path, settings = tmp_path / "claims.jsonl", Settings(devices=6)
+
+    async def scene() -> None:
+        async with own_hub(settings, tmp_path) as hub:
+            claims = await hub.claims("guest", 6)
+            path.write_bytes(b"".join(encode(claim) + b"\n" for claim in claims))
+            guests = Settings(devices=6, claims=str(path), telemetry_interval_s=0.5)
+            async with fleet(guests, tmp_path, None, lambda *_: None) as one:
+                await one.joined()
+                assert await one.storm() > 0
+                assert one.workers.now.connects == 12
+                assert await one.lost(0) == 0
+            await until("all have said goodbye", functools.partial(nobody_online, hub), 20)
+
+    asyncio.run(scene())
+
+
+async def nobody_online(hub: RealHub) -> bool:
+    """Does the hub know that all are gone?"""
+    return await hub.online() == 0
 
 
 @needs_mosquitto
@@ -82,8 +111,7 @@ def test_claims_that_are_too_few_are_named(tmp_path: Path) -> None:
         asyncio.run(scene())
 
 
-def test_a_missing_claims_file_is_a_wrong_call() -> None:
+def test_a_missing_claims_file_is_a_wrong_call(capsys: pytest.CaptureFixture[str]) -> None:
     """Exit code 2 and a sentence."""
-    done = sim_live("--claims", os.devnull + "/none")
-    assert done.returncode == 2
-    assert "--claims" in done.stderr
+    assert main.run(Settings(claims=os.devnull + "/none")) == 2
+    assert "--claims" in capsys.readouterr().err
