@@ -1,6 +1,5 @@
 """A share of the exploration, as a task for another process: names in, plain findings out."""
 
-import gc
 import logging
 from collections import Counter
 from dataclasses import dataclass, field, replace
@@ -43,10 +42,8 @@ class Findings:
 
 
 def prepare() -> None:
-    """Once in each process: what was loaded by now is no garbage, and thousands of devices need not log."""
+    """Once in each process: thousands of devices need not log."""
     logging.disable(logging.CRITICAL)
-    gc.collect()
-    gc.freeze()
 
 
 def work(task: Task) -> Findings:
@@ -68,8 +65,6 @@ def _recorded(name: str) -> tuple[Scenario, Start, list[State], list[str]]:
     scenario = next(one for one in SCENARIOS if one.name == name)
     start = begin(scenario)
     states, broken = record(scenario, start)
-    gc.collect()
-    gc.freeze()
     return scenario, start, states, broken
 
 

@@ -24,7 +24,10 @@ T = TypeVar("T")
 COMPACT_AFTER = 1_000
 """Cancelled timers that are left in the heap before it is rebuilt without them."""
 COLLECT_EVERY = 500_000
-"""Events between garbage collections: at fixed points, because finalizers must not run at a random moment."""
+"""Events between garbage collections: at fixed points, because finalizers must not run at a random moment.
+
+What was there before the run is frozen meanwhile: it is none of the run's business, and looking at all of it takes
+longer than a short run (with torch loaded, it is a million objects)."""
 
 MAX_CLOSES = 10
 
@@ -104,7 +107,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
             SimulationError: a callback or task failed and nobody retrieved its exception; that is the cause.
         """
         was_enabled = gc.isenabled()
-        gc.collect()
+        gc.freeze()
         gc.disable()
         try:
             result = self.run_until_complete(main)
@@ -114,6 +117,7 @@ class VirtualLoop(asyncio.BaseEventLoop):
         finally:
             self._bury()
             self.close()
+            gc.unfreeze()
             if was_enabled:
                 gc.enable()
 

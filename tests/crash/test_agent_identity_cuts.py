@@ -20,8 +20,8 @@ from wire.identity import ClaimFile
 from wire.ports import SECOND
 
 SEEDS = 1
-STRIDE = 8
-"""Every eighth operation here; `bench crash` cuts at each of them, and inside the recoveries."""
+STRIDE = 2
+"""Every second operation here; `bench crash` cuts at each of them, and inside the recoveries."""
 TYPICAL = 40
 
 

@@ -1,8 +1,6 @@
 """Power cuts at every operation of the outbox: what was on the disk is there again, or counted as dropped."""
 
 import asyncio
-import gc
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 import pytest
@@ -29,15 +27,6 @@ class Story:
     dropped: int = 0
     """As of the last time that everything was on the disk."""
     last: int = 0
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
-    """Every life ends with a full garbage collection; what was there before the lives need not be looked at."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
 
 
 def payload(seq: int) -> bytes:

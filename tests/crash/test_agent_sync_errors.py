@@ -4,8 +4,6 @@ A second sync of the same bytes would succeed and prove nothing; they have to be
 """
 
 import copy
-import gc
-from collections.abc import Iterator
 
 import numpy as np
 import pytest
@@ -82,17 +80,8 @@ def update(disk: LyingDisk) -> None:
     loop.run(live())
 
 
-@pytest.fixture(autouse=True, scope="module")
-def _quick_collections() -> Iterator[None]:
-    """Every life ends with a full garbage collection; what was there before the lives need not be looked at."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
 @pytest.fixture(scope="module")
-def version_one(_quick_collections: None) -> LyingDisk:
+def version_one() -> LyingDisk:
     """The disk of a device that committed version 1."""
     disk, loop = LyingDisk(), VirtualLoop(Rng(7))
     clock = VirtualClock(loop)
