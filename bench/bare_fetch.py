@@ -3,6 +3,7 @@
 import asyncio
 import logging
 import sys
+import time
 from pathlib import Path
 
 import msgspec
@@ -25,6 +26,7 @@ class Fetched(msgspec.Struct, frozen=True, kw_only=True):
     """What it took."""
 
     seconds: float
+    cpu_s: float
     chunks: int
 
 
@@ -43,8 +45,10 @@ def main() -> None:
     fetch = msgspec.json.decode(sys.stdin.buffer.read(), type=Fetch)
     pull = Pull(fetch.ref, Topics(), fetch.port, fetch.clients, 0.0, fetch.at_once, Path())
     costs = Costs()
+    before_s = time.process_time()
     seconds = asyncio.run(bare_round(pull, costs))
-    sys.stdout.buffer.write(msgspec.json.encode(Fetched(seconds=seconds, chunks=costs.delivered)))
+    cpu_s = time.process_time() - before_s
+    sys.stdout.buffer.write(msgspec.json.encode(Fetched(seconds=seconds, cpu_s=cpu_s, chunks=costs.delivered)))
 
 
 if __name__ == "__main__":

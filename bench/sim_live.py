@@ -5,10 +5,10 @@ nothing. Plain TCP; verdicts and digests that are the same for all are computed 
 """
 
 import asyncio
+import logging
 import os
 import random
 import shutil
-import sys
 import tempfile
 import time
 from pathlib import Path
@@ -29,9 +29,12 @@ from wire.release import ObjectRef, object_ref
 from wire.topics import Topics
 from wire.transfer.chunks import count, frames
 
+log = logging.getLogger(__name__)
+
 MAX_KB_PER_DEVICE = 40.0
 MAX_RATIO = 3.0
 BARE_AT_ONCE = 200
+LOG_EVERY_S = 10.0
 REST_S, SHORT_REST_S = 10.0, 1.0
 """After which what a rollout needed has been given back."""
 
@@ -88,7 +91,7 @@ class _Proof:
         """Bare clients, then devices: the broker has files for one such crowd at a time."""
         async with own_hub(self._live, directory) as hub:
             bare = await self._bare(hub)
-            async with fleet(self._live, directory, hub, _show_nothing) as one:
+            async with fleet(self._live, directory, hub, _Log()) as one:
                 figures = await self._devices(one, hub, bare)
         return figures
 
@@ -125,6 +128,7 @@ class _Proof:
             "rollout_s": round(rollout_s, 1),
             "bare_s": round(bare.seconds, 1),
             "ratio_to_broker": round(rollout_s / bare.seconds, 2),
+            "ratio_of_cpu": round((after.cpu_s - at_rest.cpu_s) / bare.cpu_s, 2),
             "storm_s": round(storm_s, 1),
             "lost": await one.lost(version),
             "crashes": list(last.crashes),
@@ -135,6 +139,7 @@ class _Proof:
             "judged": last.judged,
             "hashed": last.hashed,
             "processes": self._settings.processes,
+            "bare_cpu_s": round(bare.cpu_s, 1),
             "devices_cpu_s": round(after.cpu_s - at_rest.cpu_s, 1),
             "hub_cpu_s": round(hub_cpu_s, 1),
             "broker_rss_mb": round(broker_rss_mb, 1),
@@ -155,6 +160,14 @@ def _pid(hub: RealHub) -> int:
     return pid
 
 
-def _show_nothing(what: str, done: int, total: int) -> None:
-    if sys.stderr.isatty():
-        print(f"\r{what}: {done} of {total}   ", end="", file=sys.stderr)
+class _Log:
+    """Says now and then how far it is: ten thousand take their time."""
+
+    def __init__(self) -> None:
+        self._said = time.monotonic()
+
+    def __call__(self, what: str, done: int, total: int) -> None:
+        """A `Show`."""
+        if time.monotonic() - self._said >= LOG_EVERY_S:
+            self._said = time.monotonic()
+            log.info("%s: %d of %d", what, done, total)
