@@ -19,7 +19,7 @@ from cloud.settings import Settings as HubSettings
 from cloud.tables import slots
 from simulator.live import broker
 from simulator.live.device import Habits
-from simulator.live.hub import MODEL, RealHub, free_port, operated, until
+from simulator.live.hub import MODEL, OverdueError, RealHub, free_port, operated, until
 from simulator.live.settings import Settings
 from simulator.live.worker import Command, Order
 from simulator.live.workers import LimitError, Workers, addresses, raise_file_limit, shares, working
@@ -94,7 +94,7 @@ class Fleet:
     async def _until(self, what: str, count: Callable[[], Any]) -> None:
         async def all_of_them() -> bool:
             if self.workers.lost:
-                raise LimitError(self.workers.lost)
+                raise OverdueError(self.workers.lost)
             seen = count()
             done = await seen if asyncio.iscoroutine(seen) else seen
             self.show(what, done, self.settings.devices)

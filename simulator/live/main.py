@@ -71,9 +71,12 @@ class _Run:
             last = settings.rollouts - 1 if one.hub else -1
             for number in range(last):
                 await self._roll_out(one, number)
-            await asyncio.gather(self._storm(one), self._roll_out(one, last) if last >= 0 else _nothing())
-        except OverdueError as error:
-            self._trouble = str(error)
+            async with asyncio.TaskGroup() as group:
+                group.create_task(self._storm(one), name="storm")
+                if last >= 0:
+                    group.create_task(self._roll_out(one, last), name="last rollout")
+        except* OverdueError as late:
+            self._trouble = "; ".join(str(error) for error in late.exceptions)
         await asyncio.sleep(settings.stay_s)
 
     async def _roll_out(self, one: Fleet, number: int) -> None:
@@ -98,10 +101,6 @@ class _Run:
             fleet=now,
             kib_per_device=round(now.kib_per_device, 1),
         )
-
-
-async def _nothing() -> None:
-    """No version is rolled out."""
 
 
 @contextlib.contextmanager
