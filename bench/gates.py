@@ -35,7 +35,7 @@ Drawn = list[tuple[Fleet, Timeline]]
 
 
 def run(settings: Settings) -> int:
-    """1 when a rate is above 5 %, or a fixed rule has a lower median of devices exposed, or a lower mean over all."""
+    """1 when a rate is above 5 %, or a fixed rule that keeps 5 % false halts exposed fewer devices (median or mean)."""
     fleets = 20 if settings.short else settings.fleets
     good = _draw(settings, GOOD, settings.seed, fleets)
     bad = {truth.name: _draw(settings, truth, settings.seed, fleets) for truth in REGRESSIONS}
@@ -47,13 +47,14 @@ def run(settings: Settings) -> int:
         for truth in REGRESSIONS
     }
     kept = figures["false_halt_rate"] <= MOST and figures["missed_halt_rate"] <= MOST
-    compared = figures["compared"].values()
-    fewer = all(
-        all(one["ours"]["median_exposed"] <= one[name]["median_exposed"] for one in compared)
-        and sum(one["ours"]["mean_exposed"] for one in compared) < sum(one[name]["mean_exposed"] for one in compared)
-        for name in ("hawkbit", "aws")
-    )
+    fewer = all(_fewer(one) for one in figures["compared"].values())
     return finish(Outcome(figures, passed=kept and fewer), as_json=settings.json)
+
+
+def _fewer(one: dict[str, Any]) -> bool:
+    """For one kind of regression. A rule that halts more good versions than it may is quick for a bad reason."""
+    kept = [one[name] for name in ("hawkbit", "aws") if one[name]["false_halt_rate"] <= MOST]
+    return all(one["ours"][exposed] <= rule[exposed] for rule in kept for exposed in ("median_exposed", "mean_exposed"))
 
 
 def _draw(settings: Settings, truth: Truth, first: int, fleets: int) -> Drawn:

@@ -1,5 +1,6 @@
 """Puts the hub together: the only module that knows the concrete classes behind the ports."""
 
+import asyncio
 import contextlib
 import fcntl
 import functools
@@ -64,7 +65,6 @@ log = logging.getLogger(__name__)
 
 DAY_S = 24 * 3600
 ADMIN_KEY_FILE = "admin.key"
-VIEW_TOKEN_FILE = "view.token"  # noqa: S105 - the name of the file, not the token
 
 
 class SettingsError(Exception):
@@ -79,6 +79,8 @@ class Running:
     app: FastAPI
     page: str
     """Path of the live page; empty when the page is not installed."""
+    closing: asyncio.Event
+    """To be set when the hub ends: streams of events end then."""
 
 
 @dataclass(frozen=True)
@@ -185,7 +187,7 @@ async def _wire(
     await outbox.users()
     objects = _objects(settings, base)
     staging = UploadFiles(base.directory / "uploads", base.offload)
-    artefacts = Artefacts(store, objects, staging, InspectionChild(), clock)
+    artefacts = Artefacts(store, objects, staging, InspectionChild())
     launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
     aggregator = AggregatorAccess(lambda: broker.endpoint, lambda: _aggregator_login(access), topics)
     optimizing = OptimizeJobs(leadership, objects, launcher, clock, ids)
@@ -193,6 +195,7 @@ async def _wire(
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
     trust = Trust(leadership, _notary(base), clock)
     wakeups = Wakeups()
+    keys_in_use = keys.KeysInUse()
     packing = ThreadOffload(1, "deltas")
     stack.callback(packing.close)
     renewals = Renewals(store, clock, access.authority)
@@ -214,15 +217,17 @@ async def _wire(
         jobs=Jobs(leadership, outbox, launcher, clock, kinds),
         trust=trust,
         leadership=leadership,
+        keys_in_use=keys_in_use,
         group=HUB_USER if settings.replica else "",
     )
     hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
-    imports = Imports(store, objects, clock, ids)
+    imports = Imports(store, objects, ids)
     fleet = FleetIdentity(ENROL_USER, access.enrol_password)
-    context = Context(store, objects, outbox, broker, link, clock, ids, topics, fleet, trust, artefacts, imports)
-    return Running(hub, *_app(base, context))
+    ports = (store, objects, outbox, broker, link, clock, ids, topics)
+    context = Context(*ports, fleet, trust, artefacts, imports, keys_in_use=keys_in_use)
+    return Running(hub, *_app(base, context), context.closing)
 
 
 def _objects(settings: Settings, base: _Base) -> FsspecObjects:
@@ -245,19 +250,25 @@ def intervals(settings: Settings) -> Intervals:
 def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
     app = FastAPI(title="Fleetloop hub", version="1", docs_url=None, redoc_url=None)
     app.state.context = context
-    problems.install(app)
+    page = _page(app, base, context)
+    problems.install(app)  # last, so that its bounds hold for the page, too
     app.include_router(routes.router())
+    return app, page
+
+
+def _page(app: FastAPI, base: _Base, context: Context) -> str:
+    """Serve the live page, if it is installed; its path."""
     if importlib.util.find_spec("nicegui") is None:
-        return app, ""
+        return ""
+    from cloud.api.door import PageDoor
     from cloud.web.pages import PATH, mount
 
     async def read_overview() -> Any:
         now_ns = context.clock.now_ns()
         return await context.read(lambda conn: overview(conn, now_ns))
 
-    token = _secret_file(base, VIEW_TOKEN_FILE)
-    mount(app, read_overview, token, _secret_file(base, "keys/cookies.secret"))
-    return app, f"{PATH}/"
+    mount(app, read_overview, PageDoor(context), _secret_file(base, "keys/cookies.secret"))
+    return f"{PATH}/"
 
 
 def _first_start(conn: Connection, base: _Base) -> None:

@@ -45,5 +45,13 @@ class TooManyError(HubError):
         self.retry_after_s = retry_after_s
 
 
+class BusyError(HubError):
+    """The hub has as much to do as it can (503); after `retry_after_s` seconds there may be room."""
+
+    def __init__(self, message: str, retry_after_s: float) -> None:
+        super().__init__(message)
+        self.retry_after_s = retry_after_s
+
+
 class StoreError(HubError):
     """The database cannot be opened or reached now. What was to be changed has to be tried again (503)."""

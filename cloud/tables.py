@@ -267,6 +267,7 @@ models = Table(
     Column("last_counter", BigInteger, nullable=False, default=0),
     Column("promotion", JSON(none_as_null=True)),  # core.promotion.Rule; NULL = the default one
     Column("production", Integer),  # the version in production; NULL = none yet
+    Column("furthest", Integer, nullable=False, default=0),  # the highest version that was ever in production
     Column("created_ns", BigInteger, nullable=False),
 )
 
@@ -353,6 +354,8 @@ rollouts = Table(
     Column("evidence", JSON, nullable=False),  # newest verdict of each gate of each wave: core.gates.judge.Verdict
     Column("approved", Integer, nullable=False, default=0),  # the last wave that a person has let open
     Column("retries", Integer, nullable=False, default=0),  # attempts repeated so far, of the plan's budget
+    Column("asked", JSON, nullable=False, default=[]),  # [[at_ns, devices], ...]: assignments of the last minute
+    Column("measured_to", String(63), nullable=False, default=""),  # the device that figures were last looked for at
     Column("ticked_ns", BigInteger, nullable=False, default=0),  # when it was last looked after
     Column("reverts", String(64)),  # the rollout that it undoes; its devices are fixed
     Column("created_ns", BigInteger, nullable=False),
@@ -379,15 +382,14 @@ members = Table(  # one device in one rollout: its wave, its execution and how t
     Column("reason", String(500), nullable=False, default=""),
     Column("golden_matched", Integer, nullable=False, default=0),
     Column("golden_total", Integer, nullable=False, default=0),
-    Column("acknowledged", Boolean, nullable=False, default=False),  # a person has seen the failure
+    Column("acknowledged", Boolean, nullable=False, default=False),  # a person has seen its end and its evidence
     Column("assigned_ns", BigInteger),
     Column("finished_ns", BigInteger),
     Index("ix_members_device", "device"),
     Index("ix_members_execution", "execution"),
     Index("ix_members_next", "rollout", "status", "wave", "place"),
     Index("ix_members_due", "rollout", "status", "due_ns"),
-    Index("ix_members_assigned", "rollout", "assigned_ns"),
-    Index("ix_members_outcome", "rollout", "outcome", "measured"),
+    Index("ix_members_outcome", "rollout", "outcome", "measured", "device"),
 )
 
 rollout_waves = Table(  # the counts of each wave, kept up to date with every change of a member: core.rollout.members
@@ -401,6 +403,7 @@ rollout_waves = Table(  # the counts of each wave, kept up to date with every ch
     Column("committed", Integer, nullable=False),
     Column("failed", Integer, nullable=False),
     Column("acknowledged", Integer, nullable=False),
+    Column("accepted", Integer, nullable=False, default=0),
     Column("samples", JSON, nullable=False),  # per rule of the gates: [n, total, squares]
     Column("controls", JSON, nullable=False),
     Column("ended_ns", BigInteger, nullable=False, default=0),  # when its last execution ended

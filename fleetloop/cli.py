@@ -93,14 +93,17 @@ BENCHES = {
 
 
 NOUNS = {
-    "devices": "see devices, announce, label, hold and revoke them",
+    "devices": "see devices, announce, label, hold, pin and revoke them",
     "groups": "selectors under a name",
+    "fleet": "the whole fleet: who is there, and its halt",
     "models": "models and their versions",
+    "artefacts": "model files: upload, see and download them",
     "rollouts": "start, steer and watch rollouts",
     "access": "API keys: who may do what, where, and until when",
     "audit": "who changed what",
     "plan": "how the fleet differs from a file",
     "apply": "bring the fleet to what a file says",
+    "export": "write the fleet as it is as such a file",
 }
 """What operators do; each has its own commands, in `fleetloop.console`."""
 COMPLETION = "_FLEETLOOP_COMPLETE"

@@ -19,9 +19,11 @@ ROLES = ("viewer", "operator", "publisher", "admin")
 class Api:
     """A client with one key per role."""
 
-    def __init__(self, world: World, http: httpx.AsyncClient) -> None:
+    def __init__(self, world: World, http: httpx.AsyncClient, limits: Limits | None = None) -> None:
         self.world = world
         self.http = http
+        self.limits = limits or Limits()
+        """Those of the app."""
 
     async def __call__(self, role: str, method: str, path: str, body: Any = None, status: int = 200) -> Any:
         """Call as `role`; the answer must have `status`."""
@@ -62,15 +64,22 @@ def app_of(world: World, limits: Limits | None = None) -> FastAPI:
     return app
 
 
-def api(tmp_path: Path, scenario: Callable[[Api], Coroutine[Any, Any, None]], *, rooted: bool = True) -> None:
-    """Run a scenario against the app of a fresh hub."""
+def api(
+    tmp_path: Path,
+    scenario: Callable[[Api], Coroutine[Any, Any, None]],
+    *,
+    rooted: bool = True,
+    database: str = "",
+) -> None:
+    """Run a scenario against the app of a fresh hub. `database`: a PostgreSQL URL, or SQLite."""
 
     async def run() -> None:
-        async with World(tmp_path, rooted=rooted) as world:
+        async with World(tmp_path, rooted=rooted, database=database) as world:
             for role in ROLES:
                 await add_key(world, f"flk_{role}", role)
-            transport = httpx.ASGITransport(app=app_of(world), raise_app_exceptions=False)
+            limits = Limits()
+            transport = httpx.ASGITransport(app=app_of(world, limits), raise_app_exceptions=False)
             async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
-                await scenario(Api(world, http))
+                await scenario(Api(world, http, limits))
 
     asyncio.run(run())

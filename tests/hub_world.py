@@ -239,8 +239,8 @@ class World:
         self.director = self.keys["director"]
         self.notary = TufNotary(lambda: [self.keys["online"]], lambda: [self.keys["director"]])
         staging = UploadFiles(directory / "uploads", self.offload)
-        self.artefacts = Artefacts(self.store, self.objects, staging, InspectionChild(), self.clock)
-        self.imports = Imports(self.store, self.objects, self.clock, self.ids)
+        self.artefacts = Artefacts(self.store, self.objects, staging, InspectionChild())
+        self.imports = Imports(self.store, self.objects, self.ids)
         self.trust = Trust(self.store, self.notary, self.clock)
         hub = (self.keys["online"].public_hex, self.director.public_hex)
         self.publisher = SimulatedPublisher(self.keys, *hub, self.clock.now_ns)

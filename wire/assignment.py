@@ -9,16 +9,35 @@ from wire.release import Name, ObjectRef, Sha256
 
 MAX_SLOTS: Final = 16
 """Slots of one device; a report has room for as many."""
+MAX_OPENINGS: Final = 4
+
+
+class Opening(Document, frozen=True, kw_only=True):
+    """A time in which something may begin: from `from_ns` to before `until_ns`, since 1970 by the director's clock."""
+
+    from_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    until_ns: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+
+
+class Windows(Document, frozen=True, kw_only=True):
+    """When the device may begin to download, and to install what it has downloaded; empty = whenever. An execution
+    whose openings are all over ends as timed out."""
+
+    download: Annotated[tuple[Opening, ...], msgspec.Meta(max_length=MAX_OPENINGS)] = ()
+    install: Annotated[tuple[Opening, ...], msgspec.Meta(max_length=MAX_OPENINGS)] = ()
 
 
 class Execution(Document, frozen=True, kw_only=True):
-    """One attempt to bring a device to a slot's desired release. Timers are in seconds."""
+    """One attempt to bring a device to a slot's desired release. Timers are in seconds, and stand still while the
+    device waits for a window."""
 
     id: str
     attempt: Annotated[int, msgspec.Meta(ge=1)] = 1
     step_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
     total_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     health_window_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
+    windows: Windows | msgspec.UnsetType = msgspec.UNSET
+    """Left out where there are none: agents that do not know the field take every other assignment."""
 
 
 class Delta(Document, frozen=True, kw_only=True):

@@ -14,13 +14,18 @@ from wire.release import Name, Sha256
 
 
 class Phase(StrEnum):
-    """How far a device is with what it was assigned. The strings are persisted on devices and never change."""
+    """How far a device is with what it was assigned. The strings are persisted on devices and never change.
+
+    It waits (for a window) only where an assignment says so.
+    """
 
     IDLE = "idle"
     FETCHING_RELEASE = "fetching_release"
     FETCHING = "fetching"
     VERIFYING = "verifying"
     TRIAL = "trial"
+    WAITING_TO_FETCH = "waiting_to_fetch"
+    WAITING_TO_INSTALL = "waiting_to_install"
     COMMITTED = "committed"
     FAILED = "failed"
 

@@ -85,7 +85,13 @@ def revise(version: int, base: Shipped) -> tuple[Shipped, bytes]:
 def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_window_s: float = 1.0) -> SlotAssignment:
     """What an assignment says of a slot."""
     variant = shipped.release.variants[0]
-    timing = {"step_timeout_s": 30.0, "total_timeout_s": 300.0, "health_window_s": health_window_s}
+    execution = Execution(
+        id=f"{slot}-{shipped.release.version}",
+        attempt=attempt,
+        step_timeout_s=30.0,
+        total_timeout_s=300.0,
+        health_window_s=health_window_s,
+    )
     return SlotAssignment(
         slot=slot,
         model=MODEL,
@@ -93,7 +99,7 @@ def wanted(shipped: Shipped, *, slot: str = SLOT, attempt: int = 1, health_windo
         variant=variant.name,
         sha256=variant.file.sha256,
         release=shipped.ref,
-        execution=Execution(id=f"{slot}-{shipped.release.version}", attempt=attempt, **timing),
+        execution=execution,
     )
 
 

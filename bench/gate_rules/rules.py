@@ -13,7 +13,7 @@ import numpy as np
 from bench.gate_rules.fleets import LESS_ACCURATE, SLOWER, Fleet
 from bench.gate_rules.timeline import Timeline
 from cloud.core.gates.evidence import NONE, Sample, observe
-from cloud.core.gates.judge import Gate, Rule, Tally, Undecided, judge, refusal, rules
+from cloud.core.gates.judge import Gate, Rule, Tally, Undecided, Verdict, judge, refusal, rules
 
 MOST = 0.05
 """False halts that are allowed."""
@@ -49,20 +49,17 @@ def errors_of(fleet: Fleet, kind: str) -> Errors:
 
 def ours(fleet: Fleet, line: Timeline, asked: tuple[Gate, ...]) -> int | None:
     """The minute at which the hub's own code halts."""
-    compiled = rules(asked)
     reported = np.argsort(line.ended, kind="stable")
-    seen, at = [NONE] * len(compiled), 0
-    committed = 0
+    watched = [(rule, [Tally(size, 0, 0, NONE) for size in line.sizes]) for rule in rules(asked)]
+    at = 0
     for minute in line.minutes():
         while at < len(reported) and line.ended[reported[at]] <= minute:
             device = int(reported[at])
-            seen = [sample + _observed(rule, fleet, device) for rule, sample in zip(compiled, seen, strict=True)]
-            committed += int(fleet.committed[device])
+            wave, committed = int(line.wave[device]), int(fleet.committed[device])
+            for rule, tallies in watched:
+                tallies[wave] += Tally(0, 1, committed, _observed(rule, fleet, device))
             at += 1
-        verdicts = [
-            judge(rule, *_tallies(line, at, committed, sample)) for rule, sample in zip(compiled, seen, strict=True)
-        ]
-        if refusal(verdicts):
+        if refusal(_verdicts(watched, 1 + int(line.wave[line.asked <= minute].max()))):
             return minute
     return None
 
@@ -141,7 +138,6 @@ def _observed(rule: Rule, fleet: Fleet, device: int) -> Sample:
     return observe(rule.comparison, now, before)
 
 
-def _tallies(line: Timeline, ended: int, committed: int, sample: Sample) -> tuple[Tally, Tally]:
-    """All that are out count as one wave: gates that proceed look at nothing else."""
-    so_far = Tally(len(line.asked), ended, committed, sample)
-    return so_far, so_far
+def _verdicts(watched: Sequence[tuple[Rule, list[Tally]]], opened: int) -> list[Verdict]:
+    """Of every gate for every wave that is open."""
+    return [judge(rule, tallies[:opened], wave, len(tallies)) for rule, tallies in watched for wave in range(opened)]

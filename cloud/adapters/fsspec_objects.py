@@ -1,7 +1,9 @@
 """Content-addressed objects on any filesystem that fsspec knows: `ab/abcdef...` under a directory, a bucket, a prefix.
 
 A name exists only once its whole content is durable. On a local directory that takes a part file, fsync, rename and
-fsync of the directories; object stores show a new object whole or not at all, and only when it is stored.
+fsync of the directories; object stores show a new object whole or not at all, and only when it is stored. Whoever
+stores an object has a part file of his own; once the object is there, all its part files are needless and go, those
+that a kill has left behind and those that are being written alike.
 """
 
 import contextlib
@@ -13,6 +15,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from io import BufferedReader, BytesIO
 from pathlib import Path
+from tempfile import NamedTemporaryFile
 from typing import Any, BinaryIO, Final
 
 import fsspec
@@ -21,6 +24,7 @@ from fsspec.implementations.local import LocalFileSystem
 from cloud.ports import ObjectMissingError, ObjectStoreError, Staged
 from wire.ports import Offload
 
+PART: Final = ".part"
 _DIGEST: Final = re.compile("[0-9a-f]{64}")
 
 
@@ -124,14 +128,20 @@ def _reading(path: str) -> BinaryIO:
 
 def _store_durably(path: Path, source: BinaryIO) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
+    with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=PART, delete=False) as file:
         shutil.copyfileobj(source, file)
         file.flush()
         os.fsync(file.fileno())
-    temporary.replace(path)
+    try:
+        Path(file.name).replace(path)
+    except FileNotFoundError:
+        if not path.exists():  # then nobody who was quicker has taken our part away
+            raise
+        return
     for directory in (path.parent, path.parent.parent):
         _sync(directory)
+    for needless in path.parent.glob(f"{path.name}*{PART}"):
+        needless.unlink(missing_ok=True)
 
 
 def _sync(directory: Path) -> None:

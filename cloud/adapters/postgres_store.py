@@ -8,6 +8,7 @@ with its locks. One thread writes, in order of arrival; a few others read snapsh
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -15,10 +16,11 @@ from typing import TypeVar
 
 from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
+from cloud.adapters.sql_json import written
 from cloud.adapters.sql_schema import migrate
-from cloud.errors import StoreError
+from cloud.errors import InvalidError, StoreError
 
 T = TypeVar("T")
 
@@ -144,11 +146,20 @@ def make_engine(url: URL, idle_limit_s: float) -> Engine:
         "application_name": "fleetloop",
         "options": f"-c idle_in_transaction_session_timeout={int(idle_limit_s * 1000)}",
     }
-    return create_engine(url, connect_args=arguments, pool_size=READERS + 1, max_overflow=0, hide_parameters=True)
+    logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of every transaction refused, which is settled here
+    pool = {"pool_size": READERS + 1, "max_overflow": 0}
+    return create_engine(url, connect_args=arguments, hide_parameters=True, json_serializer=written, **pool)
 
 
 def _translated(error: DBAPIError) -> Exception:
-    return StoreError(f"the database cannot be used: {error.orig}") if isinstance(error, OperationalError) else error
+    """Whose fault is it: the environment's, that of a value (a text with a NUL, a number too large), or our own?"""
+    match error:
+        case OperationalError():
+            return StoreError(f"the database cannot be used: {error.orig}")
+        case DataError():
+            return InvalidError(f"a value cannot be kept or compared: {error.orig}")
+        case _:
+            return error
 
 
 def _lost(error: DBAPIError) -> bool:

@@ -1,9 +1,10 @@
-"""The SQLite store: one connection, one writer thread, every change durable before it is acknowledged.
+"""The SQLite store: one connection writes, a few others read, every change durable before it is acknowledged.
 
-WAL with synchronous=FULL, BEGIN IMMEDIATE for writes (a read-then-write upgrade would fail at once), foreign keys on. A
-single connection, because SQLite 3.7.0 to 3.51.2 can corrupt a WAL database that several connections reset at once:
-within the hub nobody else has the file open, and `fleetloop hub backup` only reads. Other programs may write, and where
-the linked SQLite has that defect the hub says so when it starts.
+WAL with synchronous=FULL, BEGIN IMMEDIATE for writes (a read-then-write upgrade would fail at once), foreign keys on.
+Readers see the last commit and wait for no writer. SQLite 3.7.0 to 3.51.2 can corrupt a WAL database when one
+connection commits while another one moves the log into the file (a checkpoint). Here one connection does both, in turn;
+the others have the file open read-only and can do neither, and so has `fleetloop hub backup`. Other programs may write,
+and where the linked SQLite has that defect the hub says so when it starts.
 """
 
 import asyncio
@@ -16,8 +17,9 @@ from typing import TypeVar
 
 from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
-from sqlalchemy.pool import StaticPool
+from sqlalchemy.pool import QueuePool, StaticPool
 
+from cloud.adapters.sql_json import written
 from cloud.adapters.sql_schema import migrate
 from cloud.errors import StoreError
 
@@ -29,6 +31,8 @@ log = logging.getLogger(__name__)
 MINIMUM_SQLITE = (3, 35, 0)
 """First version with RETURNING and the upsert forms that the services use."""
 BUSY_TIMEOUT_MS = 5_000
+READERS = 2
+"""Connections that read. SQLite leaves the interpreter to others while it works, so two questions go on at once."""
 DEFECT_SINCE, DEFECT_MENDED = (3, 7, 0), (3, 51, 3)
 DEFECT_BACKPORTS = {(3, 44): 6, (3, 50): 7}
 """Release line -> first patch of it that has the correction, too."""
@@ -46,35 +50,39 @@ class SqlStore:
     """The `cloud.ports.Store` on one SQLite file; migrates it to the newest schema when it is opened."""
 
     def __init__(self, path: Path) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store-writer")
+        self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="store-reader")
         self._path = path
-        self._engine: Engine | None = None
+        self._writing: Engine | None = None
+        self._reading: Engine | None = None
 
     async def open(self) -> None:
         """Open and migrate. Raises StoreError with what to do."""
-        await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
+        await asyncio.get_running_loop().run_in_executor(self._writer, self._open)
 
     async def write(self, call: Callable[[Connection], T]) -> T:
-        """Run `call` in BEGIN IMMEDIATE ... COMMIT on the store's thread. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, call, "IMMEDIATE")
+        """Run `call` in BEGIN IMMEDIATE ... COMMIT on the writing connection. Raises StoreError."""
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._writer, lambda: self._transaction(self._writing, call, "IMMEDIATE"))
 
     async def read(self, call: Callable[[Connection], T]) -> T:
-        """Run `call` in a read transaction on the store's thread. Raises StoreError."""
-        return await asyncio.get_running_loop().run_in_executor(self._thread, self._transaction, call, "DEFERRED")
+        """Run `call` on a snapshot; it cannot write. Raises StoreError."""
+        run = asyncio.get_running_loop().run_in_executor
+        return await run(self._readers, lambda: self._transaction(self._reading, call, "DEFERRED"))
 
     def close(self) -> None:
-        """Wait for running transactions and close the file."""
-        if self._engine is not None:
-            self._thread.submit(self._engine.dispose)
-        self._thread.shutdown(wait=True)
+        """Wait for running transactions and close the file; the writer goes last and leaves no log behind."""
+        self._readers.shutdown(wait=True)
+        if self._reading is not None:
+            self._reading.dispose()
+        if self._writing is not None:
+            self._writer.submit(self._writing.dispose)
+        self._writer.shutdown(wait=True)
 
-    def _opened(self) -> Engine:
-        if self._engine is None:
+    def _transaction(self, engine: Engine | None, call: Callable[[Connection], T], mode: str) -> T:
+        if engine is None:
             raise StoreError("the store is not open")
-        return self._engine
-
-    def _transaction(self, call: Callable[[Connection], T], mode: str) -> T:
-        with self._opened().connect() as connection:
+        with engine.connect() as connection:
             try:
                 connection.exec_driver_sql(f"BEGIN {mode}")
                 result = call(connection)
@@ -92,15 +100,16 @@ class SqlStore:
             raise StoreError(f"this Python links SQLite {sqlite3.sqlite_version}; at least {needed} is needed")
         if has_wal_reset_defect(sqlite3.sqlite_version_info):
             log.info(
-                "SQLite %s can corrupt a database that several programs use at once: the hub uses one connection; "
-                "let no other program open %s while it runs",
+                "SQLite %s can corrupt a database that several programs write to at once: the hub writes by one "
+                "connection; let no other program write to %s while it runs",
                 sqlite3.sqlite_version,
                 self._path,
             )
         self._path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         try:
-            self._engine = make_engine(self._path)
-            migrate(self._engine)
+            self._writing = make_engine(self._path)
+            migrate(self._writing)
+            self._reading = _make_reading_engine(self._path)
         except Exception as error:
             reason = getattr(error, "orig", None) or error
             raise StoreError(
@@ -115,11 +124,22 @@ def _of_the_environment(error: OperationalError) -> bool:
 
 
 def make_engine(path: Path) -> Engine:
-    """An engine with exactly one connection, configured as this module's rule demands."""
+    """An engine with exactly one connection, which may write, configured as this module's rule demands."""
     arguments = {"check_same_thread": False, "isolation_level": None}  # we say BEGIN ourselves
-    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=arguments)
+    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=arguments, json_serializer=written)
     event.listen(engine, "connect", _configure)
     return engine
+
+
+def _make_reading_engine(path: Path) -> Engine:
+    """An engine with a connection for each reader."""
+    address = f"{path.absolute().as_uri()}?mode=ro"
+
+    def connect() -> sqlite3.Connection:
+        timeout_s = BUSY_TIMEOUT_MS / 1000
+        return sqlite3.connect(address, timeout_s, uri=True, check_same_thread=False, isolation_level=None)
+
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
 
 
 def _configure(connection: sqlite3.Connection, record: object) -> None:

@@ -1,5 +1,6 @@
 """How much a request may send, and what every answer tells browsers and proxies. Checked before any route sees it."""
 
+import asyncio
 from collections.abc import Callable
 from http import HTTPStatus
 from typing import Final
@@ -17,6 +18,11 @@ MAX_BODY_BYTES: Final = 3 * 1024 * 1024
 MAX_HEADER_BYTES: Final = 16 * 1024
 """All headers of a request together: no Range with thousands of parts gets in."""
 
+STALL_S: Final = 30.0
+"""How long nothing may come of a body."""
+SLOWEST_BYTES_PER_S: Final = 4 * 1024
+"""What has to come of a body once that time is over, on average: who drips holds no place for long."""
+
 _ALWAYS: Final = {"X-Content-Type-Options": "nosniff", "X-Frame-Options": "DENY", "Referrer-Policy": "no-referrer"}
 API: Final = "/api/"
 UPLOADS: Final = "/api/v1/artefacts/"
@@ -24,22 +30,24 @@ UPLOADS: Final = "/api/v1/artefacts/"
 
 
 class Bounds:
-    """ASGI middleware: too much in headers is refused with 431, too much in a body with 413, announced or not."""
+    """ASGI middleware: too much in headers is refused with 431, too much in a body with 413, announced or not; and with
+    408 a body that stalls or drips."""
 
-    def __init__(self, app: ASGIApp, refuse: Callable[[Request, int, str], Response]) -> None:
+    def __init__(self, app: ASGIApp, refuse: Callable[[Request, int, str], Response], stall_s: float = STALL_S) -> None:
         self._app = app
         self._refuse = refuse
+        self._stall_s = stall_s
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Refuse, or count while the body comes in."""
-        if scope["type"] != "http" or not scope["path"].startswith(API):
+        if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        careful = _marked(send)
+        careful = _marked(send) if scope["path"].startswith(API) else send
         if (refusal := self._too_much(scope)) is not None:
             await refusal(scope, receive, careful)
         else:
-            await self._app(scope, _counted(receive, _most(scope)), careful)
+            await self._app(scope, _counted(receive, _most(scope), self._stall_s), careful)
 
     def _too_much(self, scope: Scope) -> Response | None:
         if sum(len(name) + len(value) for name, value in scope["headers"]) > MAX_HEADER_BYTES:
@@ -61,13 +69,21 @@ def _announced_bytes(scope: Scope) -> int:
     return int(said) if said.isascii() and said.isdigit() else 0
 
 
-def _counted(receive: Receive, most: int) -> Receive:
-    taken = 0
+def _counted(receive: Receive, most: int, stall_s: float) -> Receive:
+    taken, complete, now = 0, False, asyncio.get_running_loop().time
+    begun = now()
 
     async def counted() -> Message:
-        nonlocal taken
-        message = await receive()
+        nonlocal taken, complete
+        try:
+            async with asyncio.timeout(None if complete else stall_s):
+                message = await receive()
+        except TimeoutError as error:
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"nothing came of the body for {stall_s:g} s") from error
         taken += len(message.get("body", b""))
+        if not complete and taken < (now() - begun - stall_s) * SLOWEST_BYTES_PER_S:
+            raise HTTPException(HTTPStatus.REQUEST_TIMEOUT, f"{taken} bytes of the body came in {now() - begun:.0f} s")
+        complete = not message.get("more_body", False)
         if taken > most:
             raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE, f"a body may have {most} bytes")
         return message

@@ -4,6 +4,7 @@
 of the fleet; a route that keeps to `actor.reach` asks for the `Scoped...` form instead.
 """
 
+import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field, replace
@@ -14,6 +15,7 @@ from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 from sqlalchemy import Connection
 
 from cloud.api.calls import Call, ReplayError, once_of
+from cloud.api.etags import Seen
 from cloud.api.limits import Limits
 from cloud.core.identity import KeyState, Role, Scope, allowed, digest, key_state
 from cloud.core.reach import EVERYTHING, Reach
@@ -23,6 +25,7 @@ from cloud.service import audit, idempotency, keys
 from cloud.service.artefacts import Artefacts
 from cloud.service.effects import Effects
 from cloud.service.imports import Imports
+from cloud.service.keys import KeysInUse
 from cloud.service.outbox import Outbox
 from cloud.service.trust.service import Trust
 from wire.ports import Clock, Ids, Link
@@ -59,19 +62,39 @@ class Context:
     artefacts: Artefacts
     imports: Imports
     limits: Limits = field(default_factory=Limits)
+    keys_in_use: KeysInUse = field(default_factory=KeysInUse)
     call: Call = field(default_factory=Call)
+    closing: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the hub ends: what would go on for ever ends, too."""
 
-    async def change(self, call: Callable[[Connection, int], Effects], *, shown_once: bool = False) -> None:
-        """Commit `call(connection, now)` and have its effects performed. `shown_once`: the answer holds a secret."""
+    async def change(
+        self, call: Callable[[Connection, int], Effects], *, seen: Seen | None = None, shown_once: bool = False
+    ) -> None:
+        """Commit `call(connection, now)` and have its effects performed: the one way in which a route changes anything.
+
+        `seen`: what it changes has to be, still; `shown_once`: the answer holds a secret. Raises PreconditionError.
+        """
         now_ns = self.clock.now_ns()
 
         def commit(conn: Connection) -> Effects:
             audit.on_behalf_of(conn, self.call.id)
             self.call.carry_out(conn, now_ns, secret=shown_once)
+            if seen is not None:
+                seen.check(conn)
             return call(conn, now_ns)
 
         await self.outbox.change(commit)
         self.call.carried_out(secret=shown_once)
+
+    async def pause(self, ns: int) -> bool:
+        """Wait so long. False: the hub ends, and this was cut short."""
+        ways = [asyncio.ensure_future(self.clock.sleep(ns)), asyncio.ensure_future(self.closing.wait())]
+        try:
+            await asyncio.wait(ways, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for way in ways:
+                way.cancel()
+        return not self.closing.is_set()
 
     async def read(self, call: Callable[[Connection], T]) -> T:
         """Read from one snapshot."""
@@ -89,7 +112,7 @@ class Actor:
     reach: Reach = EVERYTHING
 
 
-def context(request: Request) -> Context:
+async def context(request: Request) -> Context:
     """The context that bootstrap put into the app, for this request."""
     return replace(cast(Context, request.app.state.context), call=cast(Call, request.state.call))
 
@@ -101,12 +124,13 @@ async def identify(request: Request, hub: Hub, credentials: Credentials) -> Acto
     """The holder of the key that came with the request. Raises UnauthorisedError, TooManyError, ReplayError."""
     if credentials is None:
         raise UnauthorisedError("no API key: send it as 'Authorization: Bearer flk_...'")
-    row = await _usable(hub, request.client.host if request.client else "", digest(credentials.credentials))
+    row = await usable_key(hub, request.client.host if request.client else "", digest(credentials.credentials))
     hub.limits.count(row.id, row.requests_per_s, hub.clock.now_ns())
     return Actor(row.name, Role(row.role), row.id, keys.reach_of(row))
 
 
-async def _usable(hub: Context, address: str, sha256: str) -> Any:
+async def usable_key(hub: Context, address: str, sha256: str) -> Any:
+    """The row of the key with this digest, shown from `address`. Raises UnauthorisedError, TooManyError."""
     now_ns = hub.clock.now_ns()
     hub.limits.hear(address, sha256, now_ns)
     row = await hub.read(lambda conn: keys.find(conn, sha256))
@@ -115,8 +139,7 @@ async def _usable(hub: Context, address: str, sha256: str) -> Any:
         hub.limits.bad(address, sha256, now_ns)
         _refuse(address, None if row is None else row.name, state)
     hub.limits.good(address, sha256)
-    if row.used_ns is None or now_ns - row.used_ns > keys.USED_STEP_NS:
-        await hub.store.write(lambda conn: keys.used(conn, sha256, now_ns))
+    hub.keys_in_use.note(sha256, now_ns)
     return row
 
 

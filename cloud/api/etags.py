@@ -6,9 +6,12 @@ measure, or every heartbeat would make everybody's tag stale. So it is no cache 
 
 import hashlib
 import json
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import Header
+from sqlalchemy import Connection
 
 from cloud.errors import PreconditionError
 
@@ -24,9 +27,20 @@ def etag(*decided: object) -> str:
     return f'"{hashlib.sha256(said.encode()).hexdigest()[:24]}"'
 
 
-def check(if_match: str | None, present: str) -> None:
-    """Raises PreconditionError when the caller has seen something else than `present`."""
-    if if_match is None or if_match.strip() == "*":
-        return
-    if present not in [one.strip() for one in if_match.split(",")]:
-        raise PreconditionError(f"it has changed meanwhile: its ETag is {present} now; look at it again, then decide")
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What the caller has seen of a resource, and how its tag is read now; no tag: there is no such resource."""
+
+    if_match: str | None
+    tag: Callable[[Connection], str | None]
+
+    def check(self, conn: Connection) -> None:
+        """Raises PreconditionError when it is not that any more; and whatever keeps the caller from seeing it."""
+        present = self.tag(conn)
+        if self.if_match is None:
+            return
+        if present is None:
+            raise PreconditionError("it does not exist (any more): look at it again, then decide")
+        wanted = [one.strip() for one in self.if_match.split(",")]
+        if present not in wanted and "*" not in wanted:
+            raise PreconditionError(f"it has changed meanwhile: its ETag is {present} now; look at it again")

@@ -1,4 +1,6 @@
-"""How fast callers may go: requests per key, and guesses per address. In memory, bounded, forgotten at a restart.
+"""How fast callers may go: requests, streams and uploads per key, guesses per address.
+
+Counted in memory, bounded, forgotten at a restart.
 
 An address that showed too many bad keys is not listened to for a while. A key that was good from the same address
 before still is: so a guesser behind a shared proxy does not lock his neighbours out.
@@ -11,7 +13,7 @@ from collections.abc import Hashable, Iterator
 from typing import Final, TypeVar
 
 from cloud.core.throttle import Bucket, Rate, spend, wait_s
-from cloud.errors import TooManyError
+from cloud.errors import BusyError, TooManyError
 
 V = TypeVar("V")
 
@@ -20,6 +22,10 @@ GUESSES: Final = Rate(per_s=0.1, burst=10)
 MAX_REMEMBERED: Final = 10_000
 MAX_STREAMS: Final = 20
 """Event streams that one key holds at a time."""
+MAX_UPLOADS: Final = 4
+"""Uploads that a hub takes at a time: each may fill as much of its disk as an object, and is looked into by a child."""
+MAX_UPLOADS_OF_A_KEY: Final = 2
+FREE_AGAIN_S: Final = 5.0
 IPV6_SITE_BITS: Final = 64
 """Who has one IPv6 address has that many of them."""
 
@@ -32,6 +38,7 @@ class Limits:
         self._spent: OrderedDict[Hashable, Bucket] = OrderedDict()
         self._guessed: OrderedDict[Hashable, Bucket] = OrderedDict()
         self._streams: Counter[str] = Counter()
+        self._uploads: Counter[str] = Counter()
         self._trusted: OrderedDict[Hashable, None] = OrderedDict()
 
     def hear(self, address: str, sha256: str, now_ns: int) -> None:
@@ -66,13 +73,29 @@ class Limits:
         """One more stream of the key while the block runs. Raises TooManyError."""
         if self._streams[key] >= MAX_STREAMS:
             raise TooManyError(f"this API key holds {MAX_STREAMS} streams already: close one", 1.0)
-        self._streams[key] += 1
-        try:
+        with _one_more(self._streams, key):
             yield
-        finally:
-            self._streams[key] -= 1
-            if not self._streams[key]:
-                del self._streams[key]
+
+    @contextlib.contextmanager
+    def upload(self, key: str) -> Iterator[None]:
+        """One more upload with the key while the block runs. Raises TooManyError, BusyError."""
+        if self._uploads[key] >= MAX_UPLOADS_OF_A_KEY:
+            raise TooManyError(f"this API key uploads {MAX_UPLOADS_OF_A_KEY} files already: wait", FREE_AGAIN_S)
+        if self._uploads.total() >= MAX_UPLOADS:
+            raise BusyError(f"the hub takes {MAX_UPLOADS} uploads at a time, and has as many: wait", FREE_AGAIN_S)
+        with _one_more(self._uploads, key):
+            yield
+
+
+@contextlib.contextmanager
+def _one_more(held: Counter[str], key: str) -> Iterator[None]:
+    held[key] += 1
+    try:
+        yield
+    finally:
+        held[key] -= 1
+        if not held[key]:
+            del held[key]
 
 
 def _place(address: str) -> str:

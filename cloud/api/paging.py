@@ -69,7 +69,7 @@ class Page:
         return part.items
 
 
-def _page(
+async def _page(
     request: Request,
     response: Response,
     limit: Annotated[int, Query(ge=1, le=MAX_LIMIT, description="rows of a page")] = DEFAULT_LIMIT,

@@ -13,8 +13,9 @@ from starlette.exceptions import HTTPException
 
 from cloud.api.bounds import Bounds
 from cloud.api.calls import REQUEST_ID, Calls, ReplayError
-from cloud.api.schemas import Problem
+from cloud.api.schemas.base import Problem
 from cloud.errors import (
+    BusyError,
     ConflictError,
     ForbiddenError,
     HubError,
@@ -41,8 +42,20 @@ STATUS: dict[type[HubError], HTTPStatus] = {
     PreconditionError: HTTPStatus.PRECONDITION_FAILED,
     TooManyError: HTTPStatus.TOO_MANY_REQUESTS,
     StoreError: HTTPStatus.SERVICE_UNAVAILABLE,
+    BusyError: HTTPStatus.SERVICE_UNAVAILABLE,
 }
+TO_THE_LOG: dict[type[HubError], str] = {
+    StoreError: "the hub's database cannot be used now: ask again in a while",
+    UnavailableError: "the hub lacks what it needs for this now, its log says what: ask again in a while",
+}
+"""Errors of the hub's own surroundings, which may name its files and servers: what callers are told instead."""
+RETRY_AFTER_S = 5.0
 MEDIA_TYPE = "application/problem+json"
+
+
+def status_of(error: HubError) -> HTTPStatus:
+    """What HTTP calls it."""
+    return next((status for kind, status in STATUS.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
 
 
 def problem(request: Request, status: int, detail: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
@@ -65,9 +78,15 @@ def install(app: FastAPI) -> None:
 
 
 async def _hub_error(request: Request, error: Exception) -> JSONResponse:
-    status = next((status for kind, status in STATUS.items() if isinstance(error, kind)), HTTPStatus.BAD_REQUEST)
-    headers = {"Retry-After": str(math.ceil(error.retry_after_s))} if isinstance(error, TooManyError) else None
-    return problem(request, status, str(error), headers)
+    assert isinstance(error, HubError)
+    status = status_of(error)
+    wait_s = getattr(error, "retry_after_s", RETRY_AFTER_S if status == HTTPStatus.SERVICE_UNAVAILABLE else None)
+    told = TO_THE_LOG.get(type(error))
+    if told is not None:
+        call = request.state.call.id
+        log.warning("%s %s was put off (request %s): %s", request.method, request.url.path, call, error)
+    headers = None if wait_s is None else {"Retry-After": str(math.ceil(wait_s))}
+    return problem(request, status, told or str(error), headers)
 
 
 async def _replay(request: Request, error: Exception) -> Response:

@@ -7,7 +7,7 @@ from sqlalchemy import Connection, Row, func, select
 from cloud.api.etags import etag
 from cloud.api.paging import Slice, Window
 from cloud.api.reaching import within
-from cloud.api.rollout_schemas import MemberView, RolloutView, VerdictView, WaveView
+from cloud.api.schemas.rollouts import MemberView, RolloutView, VerdictView, WaveView
 from cloud.core.reach import EVERYTHING, Reach
 from cloud.core.rollout import RolloutState
 from cloud.core.rollout.members import Counts

@@ -2,27 +2,20 @@
 
 import base64
 from collections import defaultdict
+from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from cloud.api.etags import etag
 from cloud.api.paging import Slice, Window
 from cloud.api.reaching import device_in, within
-from cloud.api.schemas import (
-    AuditView,
-    ChangeView,
-    DeviceView,
-    FederatedView,
-    JobView,
-    KeyView,
-    ModelView,
-    RoundView,
-    SigningRequestView,
-    SlotView,
-    VersionView,
-)
+from cloud.api.schemas.access import AuditView, ChangeView, KeyView
+from cloud.api.schemas.devices import DeviceView, PinView, SlotView
+from cloud.api.schemas.learning import FederatedView, RoundView
+from cloud.api.schemas.registry import JobView, ModelView, SigningRequestView, VersionView
 from cloud.core.identity import key_state
 from cloud.core.reach import EVERYTHING, Reach
 from cloud.errors import UnknownError
@@ -38,6 +31,7 @@ from cloud.tables import (
     job_events,
     jobs,
     models,
+    pins,
     signing_requests,
     slots,
     versions,
@@ -53,8 +47,8 @@ def device_views(conn: Connection, window: Window, reach: Reach = EVERYTHING, se
     """Devices that a selector means, by name, in brief; those decommissioned excepted. Raises InvalidError."""
     meant = devices.c.decommissioned_ns.is_(None) & written(selector) & within(reach, labels=devices.c.labels)
     rows = window.rows(conn, _DEVICES.where(meant), devices.c.name)
-    known = _slots(conn, [row.name for row in rows.items])
-    return Slice([_device(row, known[row.name], full=False) for row in rows.items], rows.end)
+    parts = _parts(conn, [row.name for row in rows.items])
+    return Slice([_device(row, parts, full=False) for row in rows.items], rows.end)
 
 
 def device_view(conn: Connection, name: str, reach: Reach = EVERYTHING) -> DeviceView:
@@ -63,19 +57,33 @@ def device_view(conn: Connection, name: str, reach: Reach = EVERYTHING) -> Devic
     if row is None:
         raise UnknownError(f"there is no device {name!r}")
     device_in(reach, name, row.labels)
-    return _device(row, _slots(conn, [name])[name], full=True)
+    return _device(row, _parts(conn, [name]), full=True)
 
 
 def device_tag(view: DeviceView) -> str:
     """Its ETag: what people decided about it."""
-    return etag(view.name, view.labels, view.federated, view.enrolled, view.revoked_ns, view.clone_suspected_ns)
+    pinned = [(pin.slot, pin.model, pin.version, pin.reason) for pin in view.pins]
+    standing = (view.enrolled, view.revoked_ns, view.decommissioned_ns, view.clone_suspected_ns)
+    return etag(view.name, view.labels, view.federated, view.held_reason, pinned, standing)
 
 
-def _slots(conn: Connection, names: list[str]) -> dict[str, list[SlotView]]:
-    known: dict[str, list[SlotView]] = defaultdict(list)
-    query = select(slots).where(slots.c.device.in_(names)).order_by(slots.c.device, slots.c.slot)
+@dataclass(frozen=True, slots=True)
+class _Parts:
+    """What belongs to devices, by their names."""
+
+    slots: Mapping[str, list[SlotView]]
+    pins: Mapping[str, list[PinView]]
+
+
+def _parts(conn: Connection, names: list[str]) -> _Parts:
+    return _Parts(_by_device(conn, slots, SlotView, names), _by_device(conn, pins, PinView, names))
+
+
+def _by_device(conn: Connection, table: Table, kind: Any, names: list[str]) -> dict[str, Any]:
+    known: dict[str, Any] = defaultdict(list)
+    query = select(table).where(table.c.device.in_(names)).order_by(table.c.device, table.c.slot)
     for row in conn.execute(query):
-        known[row.device].append(_pick(SlotView, row))
+        known[row.device].append(_pick(kind, row))
     return known
 
 
@@ -204,14 +212,15 @@ def _json(document: bytes | None) -> dict[str, Any] | None:
     return None if document is None else msgspec.json.decode(document, type=dict[str, Any])
 
 
-def _device(row: Row[Any], found: list[SlotView], *, full: bool) -> DeviceView:
+def _device(row: Row[Any], parts: _Parts, *, full: bool) -> DeviceView:
     view: DeviceView = _pick(
         DeviceView,
         row,
         enrolled=row.enrolled_ns is not None and row.revoked_ns is None,
         desired_sequence=row.sequence or 0,
         accepted_sequence=row.reported_sequence,
-        slots=found,
+        slots=parts.slots[row.name],
+        pins=parts.pins[row.name],
         reported=_json(row.reported) if full else None,
         telemetry=_json(row.telemetry) if full else None,
     )

@@ -4,6 +4,7 @@ An enrolled device can still be broken or hostile. One absurd number must not ov
 counts on from, or a mean over the whole fleet.
 """
 
+from collections.abc import Collection
 from typing import Final
 
 from wire.errors import MalformedError
@@ -62,9 +63,14 @@ def _check_stats(one: ModelStats) -> None:
         raise MalformedError(f"counters of {one.model} version {one.version} contradict each other")
     if not 0.0 <= one.confidence_sum <= one.predictions * (1 + 1e-6):
         raise MalformedError(f"confidence of {one.model} version {one.version} lies outside 0 to 1")
-    for number, count in one.latency_us.items():
-        _within("latency bucket", number, MAX_BUCKET)
-        _within("latency count", count, MAX_COUNT)
+    _all_within("latency bucket", one.latency_us, MAX_BUCKET)
+    _all_within("latency count", one.latency_us.values(), MAX_COUNT)
+
+
+def _all_within(what: str, values: Collection[int], highest: int) -> None:
+    if values:
+        _within(what, min(values), highest)
+        _within(what, max(values), highest)
 
 
 def _within(what: str, value: int, highest: int) -> None:

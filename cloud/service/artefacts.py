@@ -22,23 +22,24 @@ from cloud.ports import (
     UploadTooLongError,
 )
 from cloud.service import audit
+from cloud.service.effects import NOTHING, Change, Effects
 from cloud.tables import artefacts, objects
-from wire.ports import Clock
 from wire.release import MAX_OBJECT_BYTES
 
 
 class Artefacts:
     """Takes uploads."""
 
-    def __init__(self, store: Store, objects: Objects, staging: Staging, inspector: Inspector, clock: Clock) -> None:
+    def __init__(self, store: Store, objects: Objects, staging: Staging, inspector: Inspector) -> None:
         self._store = store
         self._objects = objects
         self._staging = staging
         self._inspector = inspector
-        self._clock = clock
 
-    async def upload(self, sha256: str, parts: AsyncIterator[bytes], actor: str) -> bool:
-        """Take a file that is announced by its digest. False: it was here already, and nothing was read.
+    async def upload(self, sha256: str, parts: AsyncIterator[bytes], actor: str, change: Change) -> bool:
+        """Take a file that is announced by its digest, and enter it by means of `change`.
+
+        False: it was here already, and nothing was read.
 
         Raises:
             TooLongError: more than MAX_OBJECT_BYTES came.
@@ -54,26 +55,25 @@ class Artefacts:
         except OSError as error:
             raise UnavailableError(f"the upload cannot be written: {error.strerror}; see that there is room") from error
         try:
-            await self._take(staged, sha256, actor)
+            await self._take(staged, sha256, actor, change)
         finally:
             await self._staging.discard(staged)
         return True
 
-    async def _take(self, staged: Staged, sha256: str, actor: str) -> None:
+    async def _take(self, staged: Staged, sha256: str, actor: str, change: Change) -> None:
         if staged.sha256 != sha256:
             raise InvalidError(
                 f"{staged.bytes} bytes with the digest {staged.sha256} came, announced was {sha256}: upload it again"
             )
         try:
             found = await self._inspector.inspect(staged)
-            now_ns = self._clock.now_ns()
             if found.refusal:
-                await self._store.write(lambda conn: _note_refusal(conn, staged, found.refusal, actor, now_ns))
+                await change(lambda conn, now_ns: _note_refusal(conn, staged, found.refusal, actor, now_ns))
                 raise InvalidError(f"the file is refused: {found.refusal}")
             await self._objects.adopt(staged)
         except (InspectorError, ObjectStoreError) as error:
             raise UnavailableError(str(error)) from error
-        await self._store.write(lambda conn: _enter(conn, staged, found, actor, now_ns))
+        await change(lambda conn, now_ns: _enter(conn, staged, found, actor, now_ns))
 
 
 def find(conn: Connection, sha256: str) -> Row[Any] | None:
@@ -90,15 +90,17 @@ def length_of(conn: Connection, sha256: str) -> int:
     return int(length)
 
 
-def _enter(conn: Connection, staged: Staged, found: Inspection, actor: str, now_ns: int) -> None:
+def _enter(conn: Connection, staged: Staged, found: Inspection, actor: str, now_ns: int) -> Effects:
     if find(conn, staged.sha256) is not None:
-        return  # somebody else was faster
+        return NOTHING  # somebody else was faster
     if conn.scalar(select(objects.c.sha256).where(objects.c.sha256 == staged.sha256)) is None:
         conn.execute(insert(objects).values(sha256=staged.sha256, bytes=staged.bytes, created_ns=now_ns))
     row = {"sha256": staged.sha256, "kind": found.kind, "facts": dict(found.facts)}
     conn.execute(insert(artefacts).values(row | {"uploaded_by": actor, "created_ns": now_ns}))
     audit.record(conn, now_ns, actor, ("artefact.upload", staged.sha256), kind=found.kind, bytes=staged.bytes)
+    return NOTHING
 
 
-def _note_refusal(conn: Connection, staged: Staged, reason: str, actor: str, now_ns: int) -> None:
+def _note_refusal(conn: Connection, staged: Staged, reason: str, actor: str, now_ns: int) -> Effects:
     audit.record(conn, now_ns, actor, ("artefact.refuse", staged.sha256), bytes=staged.bytes, reason=reason)
+    return NOTHING

@@ -1,7 +1,8 @@
 """Deltas for rollouts: a device that holds another file of the slot gets what turns it into the one wanted.
 
 Which deltas a rollout could use follows from what its devices report; each is made once, whether it was worth it is
-remembered, and a rollout assigns nobody before its deltas are decided. A delta that cannot be made is not worth it.
+remembered, and a rollout assigns nobody before its deltas are decided. A delta that cannot be made or stored is not
+worth it: the whole object serves.
 """
 
 import functools
@@ -13,7 +14,7 @@ import msgspec
 from sqlalchemy import Connection, Row, func, null, select
 
 from cloud.core.rollout import RolloutState
-from cloud.ports import DeltaError, DeltaMaker, ObjectMissingError, Objects, Store
+from cloud.ports import DeltaError, DeltaMaker, ObjectMissingError, Objects, ObjectStoreError, Store
 from cloud.tables import deltas, members, objects, rollouts, slots, versions
 from cloud.upsert import upsert
 from wire.assignment import Delta
@@ -84,12 +85,12 @@ class Deltas:
         try:
             whole = await self._objects.get(target)
             delta = await self._maker.make(await self._objects.get(base), whole)
-        except (ObjectMissingError, DeltaError) as error:
+            if len(delta) > WORTH * len(whole):
+                return None
+            await self._objects.put(delta)
+        except (ObjectMissingError, ObjectStoreError, DeltaError) as error:
             log.warning("no delta from %s to %s: %s", base[:12], target[:12], error)
             return None
-        if len(delta) > WORTH * len(whole):
-            return None
-        await self._objects.put(delta)
         return object_ref(delta).brief()
 
 

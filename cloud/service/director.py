@@ -40,15 +40,24 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
     _issue(conn, documents, seal)
 
 
+def outdated(conn: Connection) -> list[str]:
+    """Devices that have accepted a higher sequence than we know: our database came from a backup."""
+    joined = select(desired.c.device).join(devices, devices.c.name == desired.c.device)
+    ahead = joined.where(devices.c.reported_sequence > desired.c.sequence)
+    return list(conn.execute(ahead.order_by(desired.c.device)).scalars())
+
+
+def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:
+    """Desire nothing of this slot any more: the devices keep what they run there."""
+    standing = conn.execute(_standing(names)).all()
+    before = [(row, _decoded(row.assignment)) for row in standing]
+    kept = [(row, tuple(each for each in one.slots if each.slot != slot)) for row, one in before if one]
+    _issue(conn, [_document(row, slots, now_ns) for row, slots in kept], seal)
+
+
 def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
-    """Issue anew where a device has accepted a higher sequence than we know: our database came from a backup."""
-    ahead = (
-        select(desired.c.device)
-        .join(devices, devices.c.name == desired.c.device)
-        .where(devices.c.reported_sequence > desired.c.sequence)
-        .order_by(desired.c.device)
-    )
-    _reissue(conn, conn.execute(ahead).scalars().all(), seal, now_ns)
+    """Issue anew for these devices."""
+    _reissue(conn, outdated(conn), seal, now_ns)
 
 
 def reissue_foreign(conn: Connection, director: str, seal: Seal, now_ns: int) -> None:

@@ -1,7 +1,11 @@
 """What is to be done once a transaction has been committed. Every effect may be lost or repeated without harm."""
 
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import TypeAlias
+
+from sqlalchemy import Connection
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,9 @@ class Effects:
 
 
 NOTHING = Effects()
+
+Change: TypeAlias = Callable[[Callable[[Connection, int], Effects]], Awaitable[None]]
+"""Commits `call(connection, now)` on behalf of whoever asked for it, and has the effects performed."""
 
 
 def wake(*services: Wake) -> Effects:

@@ -6,7 +6,7 @@ The database row is written before the broker learns of the login, and the devic
 that has its answer can log in. Repeating either step is harmless.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -64,10 +64,18 @@ def check_name(device: str) -> None:
         raise InvalidError(f"a device cannot be called {device!r}: that name is reserved")
 
 
-def labels_of(conn: Connection, device: str) -> Mapping[str, str] | None:
-    """Labels of a known device; None for an unknown one."""
-    labels: Mapping[str, str] | None = conn.scalar(select(devices.c.labels).where(devices.c.name == device))
-    return labels
+def claimable(conn: Connection, names: Sequence[str], *, replaces: bool) -> dict[str, Mapping[str, str]]:
+    """The labels of those of them that are known. Raises what claiming one of them would raise."""
+    for name in names:
+        check_name(name)
+    query = select(devices.c.name, devices.c.labels, devices.c.decommissioned_ns).where(devices.c.name.in_(names))
+    rows = conn.execute(query).all()
+    for row in rows:
+        if row.decommissioned_ns is not None and not replaces:
+            raise ConflictError(
+                f"device {row.name} was decommissioned: say that the claim replaces it, or choose another name"
+            )
+    return {row.name: row.labels for row in rows}
 
 
 def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
@@ -76,8 +84,7 @@ def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     Of the claim files of a device only the newest is good, so one that was lost can be made worthless. Raises
     InvalidError, and ConflictError when the device was decommissioned and the claim does not replace it.
     """
-    check_name(new.device)
-    _refuse_if_decommissioned(conn, new)
+    claimable(conn, [new.device], replaces=new.replaces)
     said = {"labels": None if new.labels is None else dict(new.labels), "federated": new.federated}
     before = conn.execute(select(devices.c.labels, devices.c.federated).where(devices.c.name == new.device)).first()
     values: dict[str, Any] = {name: value for name, value in said.items() if value is not None}
@@ -90,14 +97,6 @@ def claim(conn: Connection, new: NewClaim, actor: str, now_ns: int) -> None:
     conn.execute(insert(claims).values(row | {"expires_ns": now_ns + CLAIM_LIFE_NS}))
     states = {"before": None if before is None else before._mapping, "after": said}
     audit.record(conn, now_ns, actor, ("device.claim", new.device), **states, replaces=new.replaces)
-
-
-def _refuse_if_decommissioned(conn: Connection, new: NewClaim) -> None:
-    gone = conn.scalar(select(devices.c.decommissioned_ns).where(devices.c.name == new.device))
-    if gone is not None and not new.replaces:
-        raise ConflictError(
-            f"device {new.device} was decommissioned: say that the claim replaces it, or choose another name"
-        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,17 +12,24 @@ from cloud.service.selecting import GROUP, written
 from cloud.tables import ENROLLED, device_groups, devices, federated_runs, rollouts
 
 
-def put(conn: Connection, name: str, selector: str, description: str, by: tuple[str, int]) -> Effects:
-    """Make the group, or give it another selector, `by` = (actor, now). Raises InvalidError."""
+def put(conn: Connection, name: str, selector: str, description: str | None, by: tuple[str, int]) -> Effects:
+    """Make the group, or give it another selector, `by` = (actor, now); description: None = as it is.
+
+    Raises InvalidError.
+    """
     written(selector)
     actor, now_ns = by
-    values = {"selector": selector, "description": description, "updated_ns": now_ns}
-    before = conn.scalar(select(device_groups.c.selector).where(device_groups.c.name == name))
+    values: dict[str, Any] = {"selector": selector, "updated_ns": now_ns}
+    if description is not None:
+        values["description"] = description
+    known = select(device_groups.c.selector, device_groups.c.description).where(device_groups.c.name == name)
+    before = conn.execute(known).one_or_none()
     if before is None:
         conn.execute(insert(device_groups).values(name=name, created_ns=now_ns, **values))
     else:
         conn.execute(update(device_groups).where(device_groups.c.name == name).values(values))
-    audit.record(conn, now_ns, actor, ("group.put", name), old=before, new=selector)
+    states = {"before": None if before is None else before._mapping, "after": conn.execute(known).one()._mapping}
+    audit.record(conn, now_ns, actor, ("group.put", name), **states)
     return wake(Wake.ROLLOUTS)
 
 

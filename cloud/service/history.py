@@ -58,7 +58,12 @@ def forget(conn: Connection, before_ns: int) -> int:
 def _audited(conn: Connection, device: str, before_ns: int, limit: int) -> list[Event]:
     query = select(audit).where(audit.c.subject == device, audit.c.action.startswith("device."))
     rows = conn.execute(query.where(audit.c.at_ns < before_ns).order_by(audit.c.id.desc()).limit(limit))
-    return [Event(row.at_ns, row.action.removeprefix("device."), row.actor, row.detail) for row in rows]
+    return [Event(row.at_ns, row.action.removeprefix("device."), row.actor, row.detail | _states(row)) for row in rows]
+
+
+def _states(row: Any) -> dict[str, Any]:
+    """What the change replaced by what, where that was said."""
+    return {name: state for name, state in (("before", row.before), ("after", row.after)) if state is not None}
 
 
 def _executions(conn: Connection, device: str, before_ns: int, limit: int) -> list[Event]:

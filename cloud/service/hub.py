@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from sqlalchemy import Connection
 
@@ -23,6 +23,7 @@ from cloud.service.deltas import Deltas
 from cloud.service.effects import Effects, Wake, wake
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
+from cloud.service.keys import KeysInUse
 from cloud.service.leadership import DeposedError, Leadership
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
@@ -45,6 +46,8 @@ class Intervals:
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
     prune_s: float = 60.0
     promotion_s: float = 30.0
+    keys_s: float = 60.0
+    """How exactly it is known when a key was last used."""
     keep_telemetry_s: float = 7 * 24 * 3600.0
     """Points older than this are rolled up into hours. `stats` stay: the newest of each variant, not a history."""
     keep_hours_s: float = 365 * 24 * 3600.0
@@ -69,6 +72,7 @@ class Parts:
     jobs: Jobs
     trust: Trust
     leadership: Leadership
+    keys_in_use: KeysInUse = field(default_factory=KeysInUse)
     group: str = ""
     """Of the shared subscription through which several hubs divide what devices say; empty = there is but this one."""
 
@@ -85,6 +89,7 @@ class Hub:
         self._intervals = intervals
         self._prune_now = asyncio.Event()
         self._promote_now = asyncio.Event()
+        self._note_keys = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
         scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
@@ -95,6 +100,7 @@ class Hub:
             scheduler.every(intervals.trust_s, lambda: parts.outbox.post(wake(Wake.USERS)))
         scheduler.every(intervals.prune_s, self._prune_now.set)
         scheduler.every(intervals.promotion_s, self._promote_now.set)
+        scheduler.every(intervals.keys_s, self._note_keys.set)
 
     async def run(self) -> None:
         """Serve the fleet."""
@@ -120,6 +126,7 @@ class Hub:
                 ("asks", parts.asks.run()),
                 ("chunks", parts.chunk_answers.run()),
                 ("trust", _repeat("trust metadata", parts.trust.woken, self._look_at_trust)),
+                ("keys", _repeat("use of keys", lambda: _rung(self._note_keys), self._save_use_of_keys)),
                 ("leading", parts.leadership.run(self._lead)),
             ):
                 group.create_task(loop, name=name)
@@ -180,6 +187,9 @@ class Hub:
         trust = self._parts.trust
         await (trust.look() if self._parts.leadership.leads else trust.follow())
 
+    async def _save_use_of_keys(self) -> None:
+        await self._parts.keys_in_use.save(self._parts.store)
+
     async def _presume_all_gone(self) -> None:
         await self._parts.inbox.presume_all_gone(self._parts.leadership)
 
@@ -217,9 +227,11 @@ class Hub:
         """What devices have not accepted yet, or everything after the broker was away; then the chunks.
 
         A device that is ahead of us shows that our database was restored: it is told anew, above what it has accepted.
+        Looking for one goes over the whole fleet, which nobody else is to wait for.
         """
         parts = self._parts
-        await parts.leadership.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
+        if await parts.store.read(director.outdated):
+            await parts.leadership.write(lambda conn: director.reissue_outdated(conn, self._seal, parts.clock.now_ns()))
         query = director.everything if self._republish_all else director.unconfirmed
         self._republish_all = False
         self._post(await parts.store.read(functools.partial(query, topics=parts.topics)))

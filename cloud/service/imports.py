@@ -4,6 +4,7 @@ What can be read from the files is read from them (operators, opset, shapes); wh
 such, so the publisher signs it only when a person approves. From there on it is a version like any other.
 """
 
+import contextlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from functools import partial
@@ -14,9 +15,10 @@ from sqlalchemy import Connection, Row
 from cloud.errors import ConflictError, InvalidError, UnavailableError
 from cloud.ports import ObjectMissingError, Objects, ObjectStoreError, Store
 from cloud.service import artefacts, audit, registry
+from cloud.service.effects import NOTHING, Change, Effects
 from cloud.service.registry import Built, Numbers
 from wire.codec import encode
-from wire.ports import Clock, Ids
+from wire.ports import Ids
 from wire.release import (
     Candidate,
     Companions,
@@ -88,17 +90,20 @@ class NewVersion:
         )
 
 
+class _NumberTakenError(Exception):
+    """Another version got this number first; nothing of the transaction stays."""
+
+
 class Imports:
     """Enters versions that were made elsewhere."""
 
-    def __init__(self, store: Store, objects: Objects, clock: Clock, ids: Ids) -> None:
+    def __init__(self, store: Store, objects: Objects, ids: Ids) -> None:
         self._store = store
         self._objects = objects
-        self._clock = clock
         self._ids = ids
 
-    async def enter(self, new: NewVersion, actor: str) -> int:
-        """Enter the version and ask for its signature; returns its number.
+    async def enter(self, new: NewVersion, actor: str, change: Change) -> int:
+        """Enter the version by means of `change` and ask for its signature; returns its number.
 
         Raises:
             InvalidError: a file was not uploaded, is of the wrong kind, or does not fit the others.
@@ -106,40 +111,35 @@ class Imports:
         """
         rows = await self._store.read(lambda conn: _uploaded(conn, new))
         _check(new, rows)
-        now_ns = self._clock.now_ns()
-        await self._store.write(lambda conn: registry.add_model(conn, new.model, new.workload, now_ns))
         try:
             refs = {sha256: object_ref(await self._objects.get(sha256)) for sha256 in rows}
-            return await self._enter(new, rows, refs, actor)
+            while True:
+                built = await self._built(new, rows, refs)
+                with contextlib.suppress(_NumberTakenError):  # then the next one is free
+                    await change(partial(_enter, built=built, actor=actor))
+                    return built.release.version
         except (ObjectMissingError, ObjectStoreError) as error:
             raise UnavailableError(str(error)) from error
 
-    async def _enter(
-        self, new: NewVersion, rows: Mapping[str, Row[Any]], refs: Mapping[str, ObjectRef], actor: str
-    ) -> int:
-        now_ns = self._clock.now_ns()
-        while True:
-            numbers = await self._store.read(lambda conn: registry.next_numbers(conn, new.model))
-            card = _card(new, numbers, refs)
-            card_bytes = encode(card)
-            await self._objects.put(card_bytes)
-            release = _release(new, numbers, rows, refs, object_ref(card_bytes))
-            built = Built(release, card, new.variants[0].name, _report(new, refs), self._ids.new())
-            if await self._store.write(partial(_entered, built=built, actor=actor, now_ns=now_ns)):
-                return release.version
+    async def _built(self, new: NewVersion, rows: Mapping[str, Row[Any]], refs: Mapping[str, ObjectRef]) -> Built:
+        numbers = await self._store.read(lambda conn: registry.next_numbers(conn, new.model))
+        card = _card(new, numbers, refs)
+        card_bytes = encode(card)
+        await self._objects.put(card_bytes)
+        release = _release(new, numbers, rows, refs, object_ref(card_bytes))
+        return Built(release, card, new.variants[0].name, _report(new, refs), self._ids.new())
 
 
-def _entered(conn: Connection, built: Built, actor: str, now_ns: int) -> bool:
-    known = registry.version_of_job(conn, built.card.lineage.job)
+def _enter(conn: Connection, now_ns: int, *, built: Built, actor: str) -> Effects:
+    model, lineage = built.release.model, built.card.lineage
+    registry.add_model(conn, model, lineage.workload, now_ns)
+    known = registry.version_of_job(conn, lineage.job)
     if known is not None:
-        raise ConflictError(
-            f"{built.card.lineage.job} was entered already, as version {known}: give each run its own id"
-        )
+        raise ConflictError(f"{lineage.job} was entered already, as version {known}: give each run its own id")
     if not registry.enter(conn, built, now_ns):
-        return False  # another one took the number: the next one is free
-    subject = f"{built.release.model}/{built.release.version}"
-    audit.record(conn, now_ns, actor, ("version.import", subject), source=built.card.lineage.job)
-    return True
+        raise _NumberTakenError
+    audit.record(conn, now_ns, actor, ("version.import", f"{model}/{built.release.version}"), source=lineage.job)
+    return NOTHING
 
 
 def _uploaded(conn: Connection, new: NewVersion) -> dict[str, Row[Any]]:

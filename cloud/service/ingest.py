@@ -17,7 +17,7 @@ from cloud.core.plausible import check_status
 from cloud.service import clones, history, reports, telemetry
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.enrolment import Door
-from cloud.service.senders import heard
+from cloud.service.senders import known
 from cloud.tables import devices
 from wire.codec import decode
 from wire.errors import WireError
@@ -90,7 +90,7 @@ def _one(conn: Connection, topic: Parsed | None, payload: bytes, now_ns: int, do
         return door.answer(conn, topic.client, payload, now_ns)
     if not isinstance(topic, Upward):
         return NOTHING
-    row = heard(conn, [topic.device]).get(topic.device)
+    row = known(conn, topic.device)
     return NOTHING if row is None else _from_device(_Sender(conn, row, now_ns), topic.channel, payload)
 
 

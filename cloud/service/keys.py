@@ -3,19 +3,36 @@
 Some administrator's key that neither expires nor is bounded always stays, so that nobody locks himself out.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import Connection, Row, func, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, func, insert, select, update
 
 from cloud.core.identity import KeyState, Role, digest, key_state
 from cloud.core.reach import EVERYTHING, Reach
 from cloud.errors import ConflictError, InvalidError, UnknownError
+from cloud.ports import Store
 from cloud.service import audit
 from cloud.tables import api_keys
 
-USED_STEP_NS = 300 * 1_000_000_000
-"""How exactly it is kept when a key was last used: reading must not cost a write each time."""
+
+class KeysInUse:
+    """When keys were last used, remembered until it is written for all of them: no request waits for that."""
+
+    def __init__(self) -> None:
+        self._used: dict[str, int] = {}
+
+    def note(self, sha256: str, now_ns: int) -> None:
+        """The key with this digest was used."""
+        self._used[sha256] = now_ns
+
+    async def save(self, store: Store) -> None:
+        """Write what is remembered. Raises StoreError; what could not be written stays remembered."""
+        if self._used:
+            used = dict(self._used)
+            await store.write(lambda conn: _enter_use(conn, used))
+            self._used = {key: at_ns for key, at_ns in self._used.items() if used.get(key) != at_ns}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,11 +74,6 @@ def find(conn: Connection, sha256: str) -> Row[Any] | None:
     return conn.execute(select(api_keys).where(api_keys.c.sha256 == sha256)).one_or_none()
 
 
-def used(conn: Connection, sha256: str, now_ns: int) -> None:
-    """Note that the key was used."""
-    conn.execute(update(api_keys).where(api_keys.c.sha256 == sha256).values(used_ns=now_ns))
-
-
 def revoke(conn: Connection, key: str, actor: str, now_ns: int) -> None:
     """End the key with this id at once. Repeating it changes nothing. Raises UnknownError, ConflictError."""
     row = one(conn, key)
@@ -83,11 +95,22 @@ def one(conn: Connection, key: str) -> Row[Any]:
     return row
 
 
+def is_usable(conn: Connection, key: str, now_ns: int) -> bool:
+    """Is the key with this id there, neither over nor revoked?"""
+    row = conn.execute(select(api_keys).where(api_keys.c.id == key)).one_or_none()
+    return row is not None and key_state(row.expires_ns, row.revoked_ns, now_ns) is KeyState.USABLE
+
+
 def reach_of(row: Row[Any]) -> Reach:
     """How far the key of this row reaches."""
     if row.reach is None:
         return EVERYTHING
     return Reach(row.reach["labels"], frozenset(row.reach["models"]))
+
+
+def _enter_use(conn: Connection, used: Mapping[str, int]) -> None:
+    here = update(api_keys).where(api_keys.c.sha256 == bindparam("of")).values(used_ns=bindparam("at"))
+    conn.execute(here, [{"of": sha256, "at": at_ns} for sha256, at_ns in used.items()])
 
 
 def _document(reach: Reach) -> dict[str, Any] | None:

@@ -15,7 +15,10 @@ from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, decode
 from wire.messages import Phase
 from wire.release import Release
 
-INSTALLING = (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING, Phase.TRIAL)
+INSTALLING = (
+    Phase.WAITING_TO_FETCH, Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.WAITING_TO_INSTALL, Phase.VERIFYING,
+    Phase.TRIAL,
+)  # fmt: skip
 
 
 class Needed(NamedTuple):

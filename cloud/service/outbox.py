@@ -1,13 +1,14 @@
 """Performs effects after their transaction, one after the other, and wakes the services that asked to be woken.
 
 Nothing here is durable and nothing has to be: what gets lost is found missing by the timers and done again. Logins come
-first, because the answer to an enrolment must not reach the device before the broker knows it.
+first, because the answer to an enrolment must not reach the device before the broker knows it. Publishes do not wait
+for one another, or a broker far away would take a handful a second; those on one topic do, and keep their order.
 """
 
 import asyncio
 import dataclasses
 import logging
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import TypeVar
 
 from sqlalchemy import Connection, select
@@ -16,7 +17,7 @@ from cloud.core.access import DEVICE, under
 from cloud.errors import StoreError
 from cloud.ports import BrokerControl, BrokerError, BrokerUser, Roster, Store
 from cloud.service import certificates
-from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.tables import ENROLLED, devices
 from wire.ports import SECOND, Clock, Link, LinkError
 from wire.topics import Topics
@@ -25,6 +26,8 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 TELL_AGAIN_NS = 2 * SECOND
+AT_ONCE = 50
+"""Publishes that wait for their acknowledgements together."""
 Condition = Callable[[], bool]
 
 
@@ -86,10 +89,26 @@ class Outbox:
             await self.users()
         for service in sorted(effects.wakes):
             self._bells[service].set()
-        for publish in effects.publishes:
-            if not only_while():
-                return
-            await self._link.publish(publish.topic, publish.payload, retain=publish.retain)
+        for some in _apart(effects.publishes):
+            outcomes = await asyncio.gather(*(self._publish(one, only_while) for one in some), return_exceptions=True)
+            for error in filter(None, outcomes):
+                raise error
+
+    async def _publish(self, one: Publish, only_while: Condition) -> None:
+        if only_while():
+            await self._link.publish(one.topic, one.payload, retain=one.retain)
+
+
+def _apart(publishes: Iterable[Publish]) -> Iterator[tuple[Publish, ...]]:
+    """In their order, AT_ONCE at most, and no two on one topic."""
+    some: dict[str, Publish] = {}
+    for one in publishes:
+        if one.topic in some or len(some) == AT_ONCE:
+            yield tuple(some.values())
+            some = {}
+        some[one.topic] = one
+    if some:
+        yield tuple(some.values())
 
 
 def _roster(conn: Connection, root: str, now_ns: int) -> Roster:

@@ -4,7 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, case, func, select, update
 
 from cloud.core.promotion import Evidence, Rule, Stage, stage, unmet
 from cloud.core.registry import VersionState
@@ -92,19 +92,21 @@ def promote(conn: Connection, of: tuple[str, int], actor: str, now_ns: int, over
     missing = unmet(msgspec.convert(row.promotion or {}, Rule), seen)
     if missing and not override:
         raise ConflictError(f"{model} version {version} does not meet its rule: {'; '.join(missing)}")
-    conn.execute(update(models).where(models.c.name == model).values(production=version))
+    furthest = case((models.c.furthest > version, models.c.furthest), else_=version)
+    conn.execute(update(models).where(models.c.name == model).values(production=version, furthest=furthest))
     detail = {"replaced": row.production, "evidence": asdict(seen), "unmet": list(missing), "override": override}
     audit.record(conn, now_ns, actor, ("version.promote", f"{model}/{version}"), **detail)
     return NOTHING
 
 
 def promote_due(conn: Connection, now_ns: int) -> Effects:
-    """Promote by the rules that are automatic: the newest released version above the one in production."""
+    """Promote by the rules that are automatic: the newest released version above all that were ever in production, so
+    that what a person has stepped back from stays behind."""
     for model in conn.execute(select(models).where(models.c.promotion.is_not(None)).order_by(models.c.name)).all():
         rule = msgspec.convert(model.promotion, Rule)
         if not rule.automatic:
             continue
-        newer = (versions.c.model == model.name) & (versions.c.version > (model.production or 0))
+        newer = (versions.c.model == model.name) & (versions.c.version > model.furthest)
         ready = newer & (versions.c.state == VersionState.RELEASED) & (versions.c.retired == "")
         query = select(versions.c.version).where(ready).order_by(versions.c.version.desc())
         for version in conn.execute(query).scalars().all():

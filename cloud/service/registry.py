@@ -61,9 +61,9 @@ def add_model(conn: Connection, name: str, workload: str, now_ns: int) -> None:
 
 
 def next_numbers(conn: Connection, model: str) -> Numbers:
-    """What the next version will be called; `enter` checks that it still holds."""
-    row = conn.execute(select(models).where(models.c.name == model)).one()
-    return Numbers(row.last_version + 1, row.last_counter + 1)
+    """What the next version will be called, of a new model the first; `enter` checks that it still holds."""
+    row = conn.execute(select(models).where(models.c.name == model)).one_or_none()
+    return Numbers(1, 1) if row is None else Numbers(row.last_version + 1, row.last_counter + 1)
 
 
 def version_of_job(conn: Connection, job: str) -> int | None:

@@ -2,7 +2,8 @@
 
 A point that is old enough is taken into its hour and removed in the same transaction, so it counts once. An hour holds
 the counters of each variant as the last point of that hour told them; counters only grow, so the difference of two
-hours is what happened between them. Every step is small: what devices say goes on being taken in between.
+hours is what happened between them. Of variants that are not in the registry nothing is kept. Every step is small: what
+devices say goes on being taken in between.
 """
 
 from collections.abc import Iterable
@@ -11,7 +12,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, Table, bindparam, delete, select
 
-from cloud.service.telemetry import counters_of
+from cloud.service.telemetry import counters_of, known_variants
 from cloud.tables import telemetry_hours, telemetry_points
 from cloud.upsert import upsert
 from wire.codec import decode
@@ -29,7 +30,9 @@ def roll_up(conn: Connection, before_ns: int) -> int:
     received = telemetry_points.c.received_ns
     oldest = select(telemetry_points).where(received < before_ns).order_by(received, telemetry_points.c.seq)
     rows = conn.execute(oldest.limit(AT_ONCE)).all()
-    _enter(conn, _hours(rows).values())
+    hours = _hours(rows)
+    known = known_variants(conn, (key[2:] for key in hours))
+    _enter(conn, (hour for key, hour in hours.items() if key[2:] in known))
     _remove(conn, telemetry_points, ("device", "seq"), rows)
     return len(rows)
 

@@ -7,8 +7,24 @@ from sqlalchemy import Connection, Row, select
 
 from cloud.tables import ENROLLED, devices
 
+_MARKS = (
+    devices.c.name,
+    devices.c.reported_seq,
+    devices.c.telemetry_seq,
+    devices.c.refusal_count,
+    devices.c.gone_ns,
+    devices.c.agent,
+)
+"""What one has to know of a device to take its reports and telemetry: there are many of these, so it is little."""
+
 
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
-    """The rows of those of `names` that are listened to."""
-    query = select(devices).where(devices.c.name.in_(sorted(set(names))), ENROLLED)
-    return {row.name: row for row in conn.execute(query)}
+    """The marks of those of `names` that are listened to."""
+    query = select(*_MARKS).where(devices.c.name.in_(sorted(set(names))), ENROLLED)
+    rows: Iterable[Row[Any]] = conn.execute(query)
+    return {row.name: row for row in rows}
+
+
+def known(conn: Connection, name: str) -> Row[Any] | None:
+    """All that is known of a device, if it is listened to."""
+    return conn.execute(select(devices).where(devices.c.name == name, ENROLLED)).one_or_none()

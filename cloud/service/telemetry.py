@@ -6,12 +6,12 @@ message at or below the mark is a repetition; one whose predecessor is above it 
 change nothing. One receipt per device and batch tells the mark; should it be lost, what comes again asks for it again.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, LargeBinary, Row, bindparam, func, select, update
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.service import history
@@ -26,6 +26,8 @@ from wire.release import Release
 from wire.topics import Topics
 
 MAX_REASON = 500
+Which = tuple[str, int, str]
+"""A variant: model, version and name."""
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
 
 
@@ -42,19 +44,19 @@ class _Sender:
 
     row: Row[Any]
     mark: int
-    newest: bytes | None
+    newest: bytes | None = None
     receipt: bool = False
     refusals: int = 0
     reason: str = ""
     early: list[bytes] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
-    counters: dict[tuple[str, int, str], ModelStats] = field(default_factory=dict)
+    counters: dict[Which, ModelStats] = field(default_factory=dict)
 
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
     """Take messages, (device, payload) in order of arrival. Never raises on what a device sent."""
     rows = heard(conn, (device for device, _ in batch))
-    senders = {name: _Sender(row, row.telemetry_seq, row.telemetry) for name, row in rows.items()}
+    senders = {name: _Sender(row, row.telemetry_seq) for name, row in rows.items()}
     for device, payload in batch:
         if device in senders:
             _one(senders[device], payload, now_ns)
@@ -75,8 +77,14 @@ def counters_of(one: ModelStats) -> dict[str, Any]:
         "feedback": one.feedback,
         "correct": one.correct,
         "confidence_sum": one.confidence_sum,
-        "latency_us": {str(bucket): count for bucket, count in sorted(one.latency_us.items())},
+        "latency_us": dict(sorted(one.latency_us.items())),
     }
+
+
+def known_variants(conn: Connection, told: Iterable[Which]) -> set[Which]:
+    """Those that are in the registry."""
+    of_versions = {(model, version) for model, version, _ in told}
+    return {(model, version, name) for model, version in of_versions for name in _variants(conn, model, version)}
 
 
 def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
@@ -134,7 +142,9 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     ]
     here = devices.c.name == bindparam("of")
     if marks:
-        taken: dict[str, Any] = {"telemetry": bindparam("payload"), "telemetry_seq": bindparam("mark")}
+        payload = bindparam("payload", type_=LargeBinary)  # None: all were refused, and move but the mark
+        newest = func.coalesce(payload, devices.c.telemetry)
+        taken: dict[str, Any] = {"telemetry": newest, "telemetry_seq": bindparam("mark")}
         for one in marks:
             history.back(conn, senders[str(one["of"])].row, now_ns)
         heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns, "gone_ns": None}
@@ -159,8 +169,7 @@ def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
     """Only of variants in the registry: counters of anything else would pile up for nobody."""
-    told = {key[:2] for sender in senders.values() for key in sender.counters}
-    known = {(model, version, name) for model, version in told for name in _variants(conn, model, version)}
+    known = known_variants(conn, (key for sender in senders.values() for key in sender.counters))
     rows = [
         {"device": name, "model": one.model, "version": one.version, "variant": one.variant, **counters_of(one)}
         for name, sender in senders.items()

@@ -33,8 +33,23 @@ def edit_labels(
     if after == before:
         return NOTHING
     conn.execute(update(devices).where(devices.c.name == device).values(labels=after))
-    audit.record(conn, now_ns, actor, ("device.label", device), old=before, new=after)
+    states = {"before": {"labels": before}, "after": {"labels": after}}
+    audit.record(conn, now_ns, actor, ("device.label", device), **states)
     return wake(Wake.ROLLOUTS)
+
+
+def edit(conn: Connection, device: str, federated: bool, by: tuple[str, int]) -> Effects:
+    """May it take part in federated learning? `by` = (actor, now). Raises UnknownError."""
+    actor, now_ns = by
+    before = conn.scalar(select(devices.c.federated).where(devices.c.name == device))
+    if before is None:
+        raise UnknownError(f"there is no device {device!r}")
+    if federated == before:
+        return NOTHING
+    conn.execute(update(devices).where(devices.c.name == device).values(federated=federated))
+    states = {"before": {"federated": before}, "after": {"federated": federated}}
+    audit.record(conn, now_ns, actor, ("device.edit", device), **states)
+    return NOTHING
 
 
 def decommission(conn: Connection, device: str, reason: str, by: tuple[str, int], topics: Topics) -> Effects:

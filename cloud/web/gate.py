@@ -1,82 +1,140 @@
-"""No anonymous access: the link's token is traded once for a signed cookie; all else below the page's path is refused.
+"""No anonymous access: an API key is traded once for a signed cookie; all else below the page's path is refused.
 
-Covers plain requests and websockets alike, so that page, assets and live updates share one rule. The token is compared
-in constant time and leaves the address bar with a redirect. A new token voids all cookies.
+Covers plain requests and websockets alike, so that page, assets and live updates share one rule. A cookie holds for
+twelve hours, and no longer than its key: whoever revokes the key closes the page, open ones included. The key comes by
+the form of the refusal, or in a link (`?token=`), which suits a viewer's key with an end; it leaves the address bar
+with a redirect.
 """
 
-import hashlib
-import hmac
+from html import escape
+from http import HTTPStatus
 from http.cookies import CookieError, SimpleCookie
+from typing import Protocol
 from urllib.parse import parse_qs
 
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers
-from starlette.responses import HTMLResponse, RedirectResponse
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, RedirectResponse, Response
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 COOKIE = "fleetloop_view"
 COOKIE_MAX_AGE_S = 12 * 3600
+MAX_KEY_BYTES = 1_000
+"""Longest form that is read."""
 WEBSOCKET_POLICY_VIOLATION = 1008
 
 _REFUSAL = """<!doctype html><html lang="en"><meta charset="utf-8"><title>Fleetloop</title>
-<style>body{font:16px/1.6 system-ui,sans-serif;max-width:34em;margin:16vh auto;padding:0 1em;color:#1b2330}
-code{background:#eef0f4;padding:.1em .4em;border-radius:4px}</style>
-<h1>This page needs its link</h1><p>It ends in <code>?token=…</code>; the token stands in
-the file <code>view.token</code> in the hub's data directory.</p><p>Open the page once through that
-link; this browser is then let in for twelve hours.</p></html>"""
+<style>body{{font:16px/1.6 system-ui,sans-serif;max-width:34em;margin:16vh auto;padding:0 1em;color:#1b2330}}
+code{{background:#eef0f4;padding:.1em .4em;border-radius:4px}}input,button{{font:inherit;padding:.2em .6em}}</style>
+<h1>This page needs an API key</h1><p>{why}</p>
+<form method="post"><input name="token" type="password" autocomplete="off" aria-label="API key" required autofocus>
+<button>Open</button></form><p>Any role will do. <code>fleetloop access create NAME --role viewer --days 7</code>
+makes a key for a viewer; this browser is then let in for twelve hours.</p></html>"""
+
+
+class DoorError(Exception):
+    """The key does not open the page: `status` as the API would say it, and why."""
+
+    def __init__(self, status: int, why: str) -> None:
+        super().__init__(why)
+        self.status = status
+
+
+class Door(Protocol):
+    """Who may see the page."""
+
+    async def enter(self, address: str, key: str) -> str:
+        """The id of this API key, shown from `address`. Raises DoorError."""
+
+    async def is_good(self, key: str) -> bool:
+        """Does the API key with this id still open the page?"""
 
 
 class ViewGate:
-    """ASGI middleware in front of everything below `path`. `token` opens, `secret` signs the cookies."""
+    """ASGI middleware in front of everything below `path`. `secret` signs the cookies."""
 
-    def __init__(self, app: ASGIApp, *, path: str, token: str, secret: str) -> None:
-        if not token or not secret:
-            raise ValueError("the live page needs a view token and a cookie secret, neither may be empty")
+    def __init__(self, app: ASGIApp, *, path: str, door: Door, secret: str) -> None:
+        if not secret:
+            raise ValueError("the live page needs a secret for its cookies")
         self._app = app
         self._path = path
-        self._token = token.encode()
-        salt = hashlib.sha256(self._token).hexdigest()
-        self._signer = TimestampSigner(secret, salt=salt, digest_method=hashlib.sha256)
+        self._door = door
+        self._signer = TimestampSigner(secret, salt=COOKIE)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Let the request through, trade a token for a cookie, or refuse with 401 (websocket: 1008)."""
-        if scope["type"] not in ("http", "websocket") or not self._guards(scope["path"]) or self._has_cookie(scope):
+        """Let the request through, trade a key for a cookie, or refuse with 401 (websocket: 1008)."""
+        if scope["type"] not in ("http", "websocket") or not self._guards(scope["path"]):
             await self._app(scope, receive, send)
-        elif scope["type"] == "websocket":
-            await send({"type": "websocket.close", "code": WEBSOCKET_POLICY_VIOLATION})
-        elif self._has_token(scope):
-            await self._admit(scope)(scope, receive, send)
+            return
+        key = self._holder(scope)
+        welcome = key is not None and await self._door.is_good(key)
+        if scope["type"] == "websocket":
+            if key is None or not welcome:
+                await send({"type": "websocket.close", "code": WEBSOCKET_POLICY_VIOLATION})
+                return
+            await self._app(scope, self._while_good(key, receive), send)
+        elif welcome:
+            await self._app(scope, receive, send)
         else:
-            await HTMLResponse(_REFUSAL, 401, headers={"Cache-Control": "no-store"})(scope, receive, send)
+            await (await self._admit(Request(scope, receive)))(scope, receive, send)
 
     def _guards(self, path: str) -> bool:
         return path == self._path or path.startswith(self._path + "/")
 
-    def _has_cookie(self, scope: Scope) -> bool:
+    def _holder(self, scope: Scope) -> str | None:
+        """The id of the key that the cookie was given for."""
         try:
             cookie = SimpleCookie(Headers(scope=scope).get("cookie", "")).get(COOKIE)
-            if cookie is None:
-                return False
-            self._signer.unsign(cookie.value, max_age=COOKIE_MAX_AGE_S)
+            return None if cookie is None else self._signer.unsign(cookie.value, max_age=COOKIE_MAX_AGE_S).decode()
         except (BadSignature, CookieError):
-            return False
-        return True
+            return None
 
-    def _has_token(self, scope: Scope) -> bool:
-        given = parse_qs(scope["query_string"].decode("latin-1")).get("token", [""])[0]
-        return hmac.compare_digest(given.encode(), self._token)
+    def _while_good(self, key: str, receive: Receive) -> Receive:
+        """What the browser says (it answers a ping every few seconds), until the key is over."""
 
-    def _admit(self, scope: Scope) -> RedirectResponse:
+        async def received() -> Message:
+            message = await receive()
+            if message["type"] != "websocket.receive" or await self._door.is_good(key):
+                return message
+            return {"type": "websocket.disconnect", "code": WEBSOCKET_POLICY_VIOLATION}
+
+        return received
+
+    async def _admit(self, request: Request) -> Response:
+        given = await _given(request)
+        if not given:
+            return _refusal(HTTPStatus.UNAUTHORIZED, "It shows the whole fleet.")
+        try:
+            key = await self._door.enter(request.client.host if request.client else "", given)
+        except DoorError as error:
+            return _refusal(error.status, str(error))
         response = RedirectResponse(
-            scope["path"], 303, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+            request.url.path, 303, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
         )
         response.set_cookie(
             COOKIE,
-            self._signer.sign("viewer").decode(),
+            self._signer.sign(key).decode(),
             max_age=COOKIE_MAX_AGE_S,
             path=self._path,
-            secure=scope["scheme"] == "https",
+            secure=request.url.scheme == "https",
             httponly=True,
             samesite="lax",
         )
         return response
+
+
+async def _given(request: Request) -> str:
+    """The key of a link, or of the form."""
+    said = request.url.query.encode()
+    if request.method == "POST":
+        said = b""
+        async for part in request.stream():
+            said += part
+            if len(said) > MAX_KEY_BYTES:
+                return ""
+    return parse_qs(said.decode("latin-1")).get("token", [""])[0].strip()
+
+
+def _refusal(status: int, why: str) -> HTMLResponse:
+    return HTMLResponse(_REFUSAL.format(why=escape(why)), status, headers={"Cache-Control": "no-store"})

@@ -10,7 +10,7 @@ from starlette.requests import Request
 from starlette.responses import RedirectResponse
 
 from cloud.service.overview.shapes import Overview
-from cloud.web.gate import ViewGate
+from cloud.web.gate import Door, ViewGate
 from cloud.web.markup import Markup
 from cloud.web.sections import banner, candidates, devices, federated, history, loop, quality, rollout
 
@@ -21,10 +21,10 @@ ReadOverview = Callable[[], Awaitable[Overview]]
 Render = Callable[[Overview], Markup]
 
 
-def mount(app: FastAPI, read_overview: ReadOverview, view_token: str, storage_secret: str) -> None:
+def mount(app: FastAPI, read_overview: ReadOverview, door: Door, storage_secret: str) -> None:
     """Serve the page at `PATH` of `app`, which must not have started yet; `/` leads there.
 
-    `view_token` is what the link carries, `storage_secret` signs the cookies it is traded for.
+    `door` says whose API keys open it, `storage_secret` signs the cookies that they are traded for.
     """
 
     @ui.page("/", title="Fleetloop")
@@ -36,7 +36,7 @@ def mount(app: FastAPI, read_overview: ReadOverview, view_token: str, storage_se
 
     app.add_route("/", to_page, include_in_schema=False)
     ui.run_with(app, mount_path=PATH, title="Fleetloop", tailwind=False, show_welcome_message=False)
-    app.add_middleware(ViewGate, path=PATH, token=view_token, secret=storage_secret)
+    app.add_middleware(ViewGate, path=PATH, door=door, secret=storage_secret)
 
 
 class _Page:

@@ -10,7 +10,18 @@ the start has lasted. A suspicion may be wrong (the power failed five times), so
 from typing import Final
 
 from edge_agent.core.decision import Decision, Moved, changed, fail, ticket, wanted
-from edge_agent.core.slot import Abandon, Booted, CollectGarbage, Deployed, FetchRelease, Serve, ServeTrial, State
+from edge_agent.core.slot import (
+    Abandon,
+    AwaitWindow,
+    Booted,
+    CollectGarbage,
+    Deployed,
+    FetchRelease,
+    Serve,
+    ServeTrial,
+    State,
+)
+from edge_agent.core.windows import to_fetch, to_install
 from wire.messages import Outcome, Phase
 
 ACTIVE: Final = (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING)
@@ -35,6 +46,20 @@ def booted(state: State, event: Booted) -> Decision:
     desired = wanted(state)
     again = changed(whole, phase=Phase.FETCHING_RELEASE, outcome=None, restarts=state.restarts + 1)
     return Moved(again, (_serve(whole, event), FetchRelease(ticket(desired), desired)))
+
+
+def booted_before_fetching(state: State, event: Booted) -> Decision:
+    """It goes on waiting; such starts cost the execution nothing."""
+    whole = _usable(state, event)
+    desired = wanted(whole)
+    return Moved(whole, (_serve(whole, event), AwaitWindow(ticket(desired), to_fetch(desired))))
+
+
+def booted_before_installing(state: State, event: Booted) -> Decision:
+    """So it does with what it has fetched."""
+    whole = _usable(state, event)
+    desired = wanted(whole)
+    return Moved(whole, (_serve(whole, event), AwaitWindow(ticket(desired), to_install(desired))))
 
 
 def booted_in_canary(state: State, event: Booted) -> Decision:

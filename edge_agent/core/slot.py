@@ -6,13 +6,15 @@
 from dataclasses import dataclass
 from typing import Final
 
-from wire.assignment import SlotAssignment
+from wire.assignment import Opening, SlotAssignment
 from wire.codec import Document
 from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase, SlotReport
 from wire.release import ObjectRef, Sha256
 
 AT_REST: Final = (Phase.IDLE, Phase.COMMITTED, Phase.FAILED)
 """Phases in which nothing is under way."""
+WAITING: Final = (Phase.WAITING_TO_FETCH, Phase.WAITING_TO_INSTALL)
+"""Phases in which an execution waits for a window; no timer of it runs, and what it has fetched stays."""
 
 
 class Deployed(Document, frozen=True, kw_only=True):
@@ -102,11 +104,19 @@ class ReleaseVerified:
 
 @dataclass(frozen=True, slots=True)
 class FilesStored:
-    """Model and golden vectors are durable, and their digests match."""
+    """Model and golden vectors are durable, and their digests match. `inside`: may they be installed by now?"""
 
     ticket: Ticket
     verified: ReleaseVerified
     figures: InstallFigures
+    inside: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class WindowOpened:
+    """What the slot waits for may begin."""
+
+    ticket: Ticket
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,11 +179,12 @@ class Booted:
 
 
 Event = (
-    Assigned | Unassigned | ReleaseVerified | FilesStored | CanaryPassed | TrialServing | HealthWindowPassed
-    | StepFailed | TimedOut | RuntimeFailed | Booted
+    Assigned | Unassigned | ReleaseVerified | FilesStored | WindowOpened | CanaryPassed | TrialServing
+    | HealthWindowPassed | StepFailed | TimedOut | RuntimeFailed | Booted
 )  # fmt: skip
 TicketedEvent = (
-    ReleaseVerified | FilesStored | CanaryPassed | TrialServing | HealthWindowPassed | StepFailed | TimedOut
+    ReleaseVerified | FilesStored | WindowOpened | CanaryPassed | TrialServing | HealthWindowPassed | StepFailed
+    | TimedOut
 )  # fmt: skip
 
 
@@ -195,6 +206,14 @@ class FetchFiles:
     ticket: Ticket
     desired: SlotAssignment
     verified: ReleaseVerified
+
+
+@dataclass(frozen=True, slots=True)
+class AwaitWindow:
+    """Report `WindowOpened` as soon as the time is in one of `openings`, or that none is to come."""
+
+    ticket: Ticket
+    openings: tuple[Opening, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -240,4 +259,6 @@ class CollectGarbage:
     """Remove the objects that no slot refers to, runs or wants: what a failed attempt left must not use up the disk."""
 
 
-Effect = FetchRelease | FetchFiles | RunCanary | ServeTrial | WatchHealth | Serve | Abandon | CollectGarbage
+Effect = (
+    FetchRelease | FetchFiles | AwaitWindow | RunCanary | ServeTrial | WatchHealth | Serve | Abandon | CollectGarbage
+)  # fmt: skip

@@ -24,11 +24,20 @@ from edge_agent.core.decision import (
     ticket_of,
     wanted,
 )
-from edge_agent.core.resume import ACTIVE, booted, booted_in_canary, booted_in_trial
+from edge_agent.core.resume import (
+    ACTIVE,
+    booted,
+    booted_before_fetching,
+    booted_before_installing,
+    booted_in_canary,
+    booted_in_trial,
+)
 from edge_agent.core.slot import (
     AT_REST,
+    WAITING,
     Abandon,
     Assigned,
+    AwaitWindow,
     Booted,
     CanaryPassed,
     CollectGarbage,
@@ -50,7 +59,9 @@ from edge_agent.core.slot import (
     TrialServing,
     Unassigned,
     WatchHealth,
+    WindowOpened,
 )
+from edge_agent.core.windows import to_fetch, to_install
 from wire.assignment import SlotAssignment
 from wire.messages import Installed, InstallFigures, Outcome, Phase, SlotReport
 
@@ -84,9 +95,10 @@ def _assigned(state: State, event: Assigned) -> Decision:
         done = changed(ended(state, Outcome.SUCCEEDED, "", phase=Phase.COMMITTED), finished=finished)
         golden = state.current.golden if state.current else None
         return Moved(changed(done, desired=desired, golden=golden), (Abandon(), Serve(state.current)))
+    openings = to_fetch(desired)
     begun = changed(
         state,
-        phase=Phase.FETCHING_RELEASE,
+        phase=Phase.WAITING_TO_FETCH if openings else Phase.FETCHING_RELEASE,
         desired=desired,
         trial=None,
         tries=0,
@@ -98,7 +110,8 @@ def _assigned(state: State, event: Assigned) -> Decision:
         finished=finished,
     )
     back = (Serve(state.current),) if state.trial else ()
-    return Moved(begun, (Abandon(), *back, CollectGarbage(), FetchRelease(ticket(desired), desired)))
+    first = AwaitWindow(ticket(desired), openings) if openings else FetchRelease(ticket(desired), desired)
+    return Moved(begun, (Abandon(), *back, CollectGarbage(), first))
 
 
 def _unassigned(state: State, event: Unassigned) -> Decision:
@@ -110,8 +123,18 @@ def _release_verified(state: State, event: ReleaseVerified) -> Decision:
 
 
 def _files_stored(state: State, event: FilesStored) -> Decision:
-    moved = changed(state, phase=Phase.VERIFYING, tries=state.tries + 1, figures=event.figures)
-    return Moved(moved, (RunCanary(event.ticket, wanted(state), event.verified, event.figures),))
+    desired = wanted(state)
+    figures = event.figures if event.figures.downloaded_bytes else state.figures  # fetched before it waited
+    if not event.inside:
+        waits = changed(state, phase=Phase.WAITING_TO_INSTALL, figures=figures)
+        return Moved(waits, (Abandon(), AwaitWindow(event.ticket, to_install(desired))))
+    moved = changed(state, phase=Phase.VERIFYING, tries=state.tries + 1, figures=figures)
+    return Moved(moved, (RunCanary(event.ticket, desired, event.verified, figures),))
+
+
+def _window_opened(state: State, event: WindowOpened) -> Decision:
+    """From the beginning: the release is judged as things stand now, and what is there is not fetched again."""
+    return Moved(changed(state, phase=Phase.FETCHING_RELEASE), (FetchRelease(event.ticket, wanted(state)),))
 
 
 def _canary_passed(state: State, event: CanaryPassed) -> Decision:
@@ -141,6 +164,10 @@ def _step_failed(state: State, event: StepFailed) -> Decision:
 def _timed_out(state: State, event: TimedOut) -> Decision:
     total_s = wanted(state).execution.total_timeout_s
     return fail(state, Outcome.TIMED_OUT, f"still {state.phase.value} after {total_s:g} s")
+
+
+def _waits(state: State, event: TimedOut) -> Decision:
+    return Ignored("it waits for a window, and time stands still")
 
 
 def _trial_decides(state: State, event: Event) -> Decision:
@@ -200,21 +227,26 @@ Handler = Callable[..., Decision]
 
 TABLE: Final[dict[tuple[Phase, type], Handler]] = {
     **{(phase, Assigned): _assigned for phase in Phase},
-    **{(phase, Unassigned): _unassigned for phase in (*ACTIVE, Phase.TRIAL)},
+    **{(phase, Unassigned): _unassigned for phase in (*ACTIVE, *WAITING, Phase.TRIAL)},
     **{(phase, Unassigned): _late for phase in AT_REST},
     (Phase.FETCHING_RELEASE, ReleaseVerified): _release_verified,
     (Phase.FETCHING, FilesStored): _files_stored,
+    **{(phase, WindowOpened): _window_opened for phase in WAITING},
     (Phase.VERIFYING, CanaryPassed): _canary_passed,
     (Phase.TRIAL, TrialServing): _trial_serving,
     (Phase.TRIAL, HealthWindowPassed): _health_passed,
-    **{(phase, StepFailed): _step_failed for phase in (*ACTIVE, Phase.TRIAL)},
+    **{(phase, StepFailed): _step_failed for phase in (*ACTIVE, *WAITING, Phase.TRIAL)},
     **{(phase, TimedOut): _timed_out for phase in ACTIVE},
+    **{(phase, TimedOut): _waits for phase in WAITING},
     (Phase.TRIAL, TimedOut): _trial_decides,
     **{(phase, late): _late for phase in AT_REST for late in (
-        ReleaseVerified, FilesStored, CanaryPassed, TrialServing, HealthWindowPassed, StepFailed, TimedOut)},
-    **{(phase, RuntimeFailed): _runtime_failed for phase in (*ACTIVE, *AT_REST)},
+        ReleaseVerified, FilesStored, WindowOpened, CanaryPassed, TrialServing, HealthWindowPassed, StepFailed,
+        TimedOut)},
+    **{(phase, RuntimeFailed): _runtime_failed for phase in (*ACTIVE, *WAITING, *AT_REST)},
     (Phase.TRIAL, RuntimeFailed): _trial_failed,
     **{(phase, Booted): booted for phase in (Phase.FETCHING_RELEASE, Phase.FETCHING, *AT_REST)},
+    (Phase.WAITING_TO_FETCH, Booted): booted_before_fetching,
+    (Phase.WAITING_TO_INSTALL, Booted): booted_before_installing,
     (Phase.VERIFYING, Booted): booted_in_canary,
     (Phase.TRIAL, Booted): booted_in_trial,
 }  # fmt: skip

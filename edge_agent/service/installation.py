@@ -21,6 +21,7 @@ from edge_agent.core.slot import (
     StepFailed,
 )
 from edge_agent.core.trust import Listed
+from edge_agent.core.windows import to_install, wait_ns
 from edge_agent.errors import DiskError, RefusedError, TransferStalledError, UnansweredError, UnjudgedError
 from edge_agent.ports import CanaryRequest, Ports
 from edge_agent.service.deltas import Deltas
@@ -103,7 +104,8 @@ class Installation:
             by_delta=model.by_delta,
             delta_refused=model.refused,
         )
-        return FilesStored(effect.ticket, effect.verified, figures)
+        inside = wait_ns(to_install(effect.desired), self.trusting.now_ns()) == 0
+        return FilesStored(effect.ticket, effect.verified, figures, inside)
 
     async def _canary(self, effect: RunCanary) -> Event:
         """Have the child load the model and compare it with its golden vectors."""

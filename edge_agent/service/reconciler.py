@@ -17,8 +17,10 @@ from edge_agent.core.pointer import Record
 from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import (
     AT_REST,
+    WAITING,
     Abandon,
     Assigned,
+    AwaitWindow,
     Booted,
     CollectGarbage,
     Effect,
@@ -31,12 +33,15 @@ from edge_agent.core.slot import (
     RuntimeFailed,
     Serve,
     ServeTrial,
+    StepFailed,
     TimedOut,
     TrialServing,
     Unassigned,
     WatchHealth,
+    WindowOpened,
 )
 from edge_agent.core.update import decide
+from edge_agent.core.windows import wait_ns
 from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
@@ -45,7 +50,7 @@ from edge_agent.service.installation import Installation, Step
 from edge_agent.service.objects import Objects
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.trusting import Change, Trusting
-from wire.messages import Phase
+from wire.messages import Outcome, Phase
 from wire.ports import SECOND, Timer
 
 log = logging.getLogger(__name__)
@@ -54,6 +59,8 @@ WRITE_AGAIN_NS = 5 * SECOND
 LASTING_NS = 20 * SECOND
 """A start that lasts so long was not ended by the models in use."""
 MAX_REASON = 500
+LOOK_AGAIN_NS = 900 * SECOND
+MISSED = "the times in which it might have begun are over"
 
 
 @dataclass(frozen=True, slots=True)
@@ -325,6 +332,8 @@ class Reconciler:
                 self._run(slot, effect)
             case FetchFiles() | RunCanary():
                 self._run(slot, effect)
+            case AwaitWindow():
+                self._await_window(slot, effect)
             case ServeTrial():
                 await self._serve_trial(slot, effect)
             case WatchHealth():
@@ -348,6 +357,17 @@ class Reconciler:
         timer = self._ports.clock.call_later(int(seconds * SECOND), partial(self._put, Happened(slot, event)))
         self._timers.setdefault(slot, []).append(timer)
 
+    def _await_window(self, slot: str, effect: AwaitWindow) -> None:
+        """By signed time, which may be set right while we wait: so it is looked at now and then."""
+        left_ns = wait_ns(effect.openings, self._trusting.now_ns())
+        if left_ns == 0:
+            self._put(Happened(slot, WindowOpened(effect.ticket)))
+        elif left_ns is None:
+            self._put(Happened(slot, StepFailed(effect.ticket, Outcome.TIMED_OUT, MISSED)))
+        else:
+            again = partial(self._await_window, slot, effect)
+            self._timers[slot] = [self._ports.clock.call_later(min(left_ns, LOOK_AGAIN_NS), again)]
+
     def _abandon(self, slot: str) -> None:
         step = self._steps.pop(slot, None)
         if step is not None:
@@ -366,7 +386,7 @@ class Reconciler:
     async def _serve_what_was_left_out(self) -> None:
         """A suspect without a model before it, unless another is on its way."""
         for slot, state in self.record.slots.items():
-            if state.phase in AT_REST and state.current is not None and self._inference.live(slot) is None:
+            if state.phase in (*AT_REST, *WAITING) and state.current is not None and self._inference.live(slot) is None:
                 await self._serve(slot, Serve(state.current))
 
     async def _serve_trial(self, slot: str, effect: ServeTrial) -> None:
@@ -380,7 +400,7 @@ class Reconciler:
 
     async def _collect(self, slot: str) -> None:
         """Only while no other slot is installing, since what that fetched is not in the record yet."""
-        if any(state.phase in ACTIVE for name, state in self.record.slots.items() if name != slot):
+        if any(state.phase in (*ACTIVE, *WAITING) for name, state in self.record.slots.items() if name != slot):
             return
         try:
             removed = await self._objects.collect(self.record)

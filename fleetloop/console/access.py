@@ -7,7 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from fleetloop.console.devices import moment
-from fleetloop.console.session import HubCommand, pairs, session, write_secret
+from fleetloop.console.secret_files import reserved
+from fleetloop.console.session import HubCommand, pairs, session
 
 app = typer.Typer(help="API keys: who may do what, where, and until when.", no_args_is_help=True)
 
@@ -62,14 +63,9 @@ def create(
     terms: dict[str, Any] = {"labels": pairs(label), "models": model}
     if days is not None:
         terms["expires_in_s"] = round(days * DAY_S)
-    with session(context).hub() as hub:
-        write_secret(out, "")  # before a key is made that could not be kept
-        try:
-            made = hub.create_key(name, role.value, **terms)
-        except BaseException:
-            out.unlink()
-            raise
-    out.write_text(made.pop("key") + "\n")
+    with session(context).hub() as hub, reserved([out]):
+        made = hub.create_key(name, role.value, **terms)
+        out.write_text(made.pop("key") + "\n")
     session(context).say(f"key {made['id']} ({name}, {role}) is in {out}", made | {"file": str(out)})
 
 

@@ -1,16 +1,19 @@
-"""`fleetloop plan -f fleet.yaml` shows how the fleet differs from the file; `apply` brings it there."""
+"""`fleetloop plan -f FILE` shows how the fleet differs from a file, `apply` brings it there, `export` writes it."""
 
 import dataclasses
 import json
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from fleetloop.client import HubClient
+from fleetloop.console import fleet_export
 from fleetloop.console.exits import Exit
-from fleetloop.console.fleet_file import Fleet, Step, difference, parse
-from fleetloop.console.session import Session, session, write_secret
+from fleetloop.console.fleet_file import Fleet, Present, Step, Verb, difference, parse
+from fleetloop.console.secret_files import reserved
+from fleetloop.console.session import Session, session
 from wire.errors import MalformedError
 
 File = Annotated[Path, typer.Option("--file", "-f", help="The fleet as it should be (YAML).")]
@@ -20,7 +23,7 @@ def plan(context: typer.Context, file: File) -> None:
     """Show how the fleet differs from the file; exit code 8 if it does."""
     here, wanted = session(context), _read(file)
     with here.hub() as hub:
-        steps = _steps(hub, wanted)
+        steps = difference(wanted, _present(hub))
     _show(here, steps)
     raise typer.Exit(Exit.DIFFERS if steps else Exit.DONE)
 
@@ -33,11 +36,22 @@ def apply(
     """Bring the fleet to what the file says; again, it changes nothing. Exit code 6 if a person has to decide."""
     here, wanted = session(context), _read(file)
     with here.hub() as hub:
-        steps = _steps(hub, wanted)
-        for step in steps:
-            _take(hub, step, claims)
-    _show(here, steps)
+        steps = difference(wanted, _present(hub))
+        files = {step.name: claims / f"{step.name}.json" for step in steps if step.verb == "claim"}
+        with reserved(list(files.values())):
+            for step in steps:
+                _take(hub, step, files)
+                if not here.json:
+                    _show(here, [step])  # should the next one be refused, it is known what was done
+    if here.json or not steps:
+        _show(here, steps)
     raise typer.Exit(Exit.CONFLICT if any(step.sign == "!" for step in steps) else Exit.DONE)
+
+
+def export(context: typer.Context) -> None:
+    """Write the fleet as it is as such a file, to standard output."""
+    with session(context).hub() as hub:
+        print(fleet_export.document(_present(hub)).decode(), end="")
 
 
 def _read(file: Path) -> Fleet:
@@ -47,20 +61,27 @@ def _read(file: Path) -> Fleet:
         raise MalformedError(f"{file}: {error.strerror}") from error
 
 
-def _steps(hub: HubClient, wanted: Fleet) -> list[Step]:
-    return difference(wanted, hub.devices(), hub.rollouts())
+def _present(hub: HubClient) -> Present:
+    return Present(hub.groups(), hub.devices(), hub.rollouts())
 
 
-def _take(hub: HubClient, step: Step, claims: Path) -> None:
-    if step.sign == "!":
-        return
-    if step.what == "rollout":
-        body: dict[str, Any] = dict(step.body)
+def _take(hub: HubClient, step: Step, files: Mapping[str, Path]) -> None:
+    plain: dict[Verb, Callable[..., object]] = {
+        "put_group": hub.put_group,
+        "label": hub.label_device,
+        "edit": hub.edit_device,
+        "hold": hub.hold_device,
+        "release": hub.release_device,
+        "pin": hub.pin_device,
+        "unpin": hub.unpin_device,
+    }
+    body: dict[str, Any] = dict(step.body)
+    if step.verb == "claim":
+        files[step.name].write_text(json.dumps(hub.create_claim(step.name, **body)) + "\n")
+    elif step.verb == "roll_out":
         hub.create_rollout(body.pop("model"), body.pop("version"), **body)
-        return
-    claim = hub.create_claim(step.name, **step.body)
-    if step.sign == "+":
-        write_secret(claims / f"{step.name}.json", json.dumps(claim))
+    elif step.verb != "nothing":
+        plain[step.verb](step.name, **body)
 
 
 def _show(here: Session, steps: list[Step]) -> None:

@@ -1,4 +1,4 @@
-"""`fleetloop devices`: see them, announce them, put them out."""
+"""`fleetloop devices`: see them, announce them, decide about them."""
 
 import datetime
 import json
@@ -8,10 +8,12 @@ from typing import Annotated
 import typer
 
 from fleetloop.client import Json
-from fleetloop.console.session import SECOND_NS, HubCommand, pairs, session, write_secret
+from fleetloop.console.secret_files import reserved
+from fleetloop.console.session import SECOND_NS, HubCommand, pairs, session
 
-app = typer.Typer(help="Devices: see them, announce them, put them out.", no_args_is_help=True)
+app = typer.Typer(help="Devices: see them, announce them, decide about them.", no_args_is_help=True)
 
+Slot = Annotated[str, typer.Option(help="The slot of the device.")]
 Labels = Annotated[list[str], typer.Option("--label", help="name=value; may be repeated.")]
 
 
@@ -53,12 +55,11 @@ def claim(
     here = session(context)
     terms = {"labels": pairs(label) or None, "federated": federated, "replaces": replaces}
     given = {name: value for name, value in terms.items() if value is not None}
-    written = []
-    with here.hub() as hub:
+    files = {name: directory / f"{name}.json" for name in names}
+    with here.hub() as hub, reserved(list(files.values())):
         for document in hub.create_claims(names, **given):
-            path = directory / f"{document['device']}.json"
-            write_secret(path, json.dumps(document))
-            written.append({"device": document["device"], "file": str(path)})
+            files[document["device"]].write_text(json.dumps(document) + "\n")
+    written = [{"device": name, "file": str(path)} for name, path in files.items()]
     here.table(written, {"DEVICE": lambda one: one["device"], "CLAIM FILE": lambda one: one["file"]})
 
 
@@ -98,6 +99,69 @@ def release(context: typer.Context, name: str) -> None:
         session(context).say(f"{name} is released", hub.release_device(name))
 
 
+@app.command("pin", cls=HubCommand)
+def pin(
+    context: typer.Context,
+    name: str,
+    model: str,
+    version: int,
+    reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
+    slot: Slot = "main",
+) -> None:
+    """Keep a slot at one version: rollouts of another one leave it alone. It installs nothing."""
+    with session(context).hub() as hub:
+        twin = hub.pin_device(name, (model, version), reason, slot)
+        session(context).say(f"{name} keeps {slot} at {model}:{version}", twin)
+
+
+@app.command("unpin", cls=HubCommand)
+def unpin(context: typer.Context, name: str, slot: Slot = "main") -> None:
+    """Any version may take the slot again."""
+    with session(context).hub() as hub:
+        session(context).say(f"{name} may run any version in {slot}", hub.unpin_device(name, slot))
+
+
+@app.command("edit", cls=HubCommand)
+def edit(
+    context: typer.Context, name: str, federated: Annotated[bool, typer.Option(help="May it learn with others?")]
+) -> None:
+    """Change what its claim said of a device."""
+    with session(context).hub() as hub:
+        session(context).say(f"{name} is changed", hub.edit_device(name, federated=federated))
+
+
+@app.command("twin", cls=HubCommand)
+def twin(context: typer.Context, name: str) -> None:
+    """What a device shall run beside what it says it runs; its holds and pins, and the age of its agent."""
+    with session(context).hub() as hub:
+        session(context).document(hub.device_twin(name))
+
+
+@app.command("history", cls=HubCommand)
+def history(
+    context: typer.Context, name: str, limit: Annotated[int, typer.Option(help="At most so many events.")] = 100
+) -> None:
+    """What happened to a device, newest first."""
+    here = session(context)
+    with here.hub() as hub:
+        columns = {
+            "WHEN": lambda one: moment(one["at_ns"]),
+            "EVENT": lambda one: one["event"],
+            "BY": lambda one: one["actor"] or None,
+            "DETAIL": lambda one: json.dumps(one["detail"], ensure_ascii=False),
+        }
+        here.table(hub.device_history(name, limit), columns)
+
+
+@app.command("decommission", cls=HubCommand)
+def decommission(
+    context: typer.Context, name: str, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]
+) -> None:
+    """Take a device out for good; its history stays, and only a claim that replaces it gives its name away."""
+    with session(context).hub() as hub:
+        session(context).say(f"{name} is decommissioned", hub.decommission_device(name, reason))
+
+
 def moment(at_ns: int | None) -> str:
     """A time for people, in UTC."""
     if at_ns is None:
@@ -110,6 +174,8 @@ def _state(one: Json) -> str:
         return "revoked"
     if not one["enrolled"]:
         return "claimed"
+    if one["held_reason"]:
+        return "held"
     return "online" if one["online"] else "offline"
 
 

@@ -1,12 +1,12 @@
-"""A fleet as it should be, in YAML, against the fleet as it is: what `plan` shows and `apply` does.
+"""A fleet as it should be, in YAML, against the fleet as it is: what `plan` shows, `apply` does and `export` writes.
 
-Devices that the file does not name are left alone, and so is every rollout that has been decided: a halted one waits
-for a person. Applying the same file again changes nothing.
+What the file does not name is left alone, and so is every rollout that has been decided: a halted one waits for a
+person. Applying the same file again changes nothing.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, TypeAlias
 
 import msgspec
 
@@ -14,13 +14,38 @@ from fleetloop.client import Json
 from wire.errors import MalformedError
 
 GOING_ON = ("running", "waiting_for_approval", "paused")
+APPLIED = "applied from a fleet file"
+
+Verb: TypeAlias = Literal[
+    "put_group", "claim", "label", "edit", "hold", "release", "pin", "unpin", "roll_out", "nothing"
+]
+
+
+class WantedGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """A selector under a name; a description that is left out stays as it is."""
+
+    selector: str
+    description: str | None = None
+
+
+class WantedPin(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """The version at which a slot stays, and why."""
+
+    model: str
+    version: int
+    reason: str = APPLIED
 
 
 class WantedDevice(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """A device; what is left out stays as it is."""
+    """A device; what is left out, or null, stays as it is."""
 
     labels: dict[str, str] | None = None
+    """Exactly these."""
     federated: bool | None = None
+    held: str | None = None
+    """Why no rollout may take it; empty: any may."""
+    pins: dict[str, WantedPin] | None = None
+    """Exactly these slots."""
 
 
 class WantedRollout(msgspec.Struct, frozen=True):
@@ -36,20 +61,31 @@ class WantedRollout(msgspec.Struct, frozen=True):
 class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """The file."""
 
-    devices: dict[str, WantedDevice] = {}
+    groups: dict[str, WantedGroup] = {}
+    devices: dict[str, WantedDevice | None] = {}
     rollouts: list[dict[str, Any]] = []
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """One difference. `sign`: + comes, ~ changes, ! stands in the way and is for a person to decide."""
+class Present:
+    """The fleet as the API shows it."""
 
-    sign: Literal["+", "~", "!"]
-    what: Literal["device", "rollout"]
+    groups: Sequence[Json]
+    devices: Sequence[Json]
+    rollouts: Sequence[Json]
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One difference. `sign`: + comes, ~ changes, - goes, ! stands in the way and is for a person to decide."""
+
+    sign: Literal["+", "~", "-", "!"]
+    what: Literal["group", "device", "rollout"]
     name: str
     text: str
+    verb: Verb
     body: Mapping[str, Any]
-    """What to ask of the API."""
+    """What the verb needs."""
 
 
 def parse(text: bytes, name: str) -> Fleet:
@@ -63,38 +99,95 @@ def parse(text: bytes, name: str) -> Fleet:
     return fleet
 
 
-def difference(fleet: Fleet, devices: Sequence[Json], rollouts: Sequence[Json]) -> list[Step]:
-    """What is to be done, devices first: rollouts select by their labels."""
-    known = {one["name"]: one for one in devices}
-    found = [_device(name, wanted, known.get(name)) for name, wanted in sorted(fleet.devices.items())]
-    found += [_rollout(body, rollouts) for body in fleet.rollouts]
-    return [step for step in found if step is not None]
+def difference(fleet: Fleet, present: Present) -> list[Step]:
+    """What is to be done: groups, then devices, then rollouts, which select by both."""
+    groups = {one["name"]: one for one in present.groups}
+    devices = {one["name"]: one for one in present.devices}
+    steps = [step for name, wanted in sorted(fleet.groups.items()) for step in _group(name, wanted, groups.get(name))]
+    for name, device in sorted(fleet.devices.items()):
+        steps += _device(name, device or WantedDevice(), devices.get(name))
+    return steps + [step for body in fleet.rollouts for step in _rollout(body, present.rollouts)]
 
 
-def _device(name: str, wanted: WantedDevice, present: Json | None) -> Step | None:
-    asked = {field: value for field, value in msgspec.structs.asdict(wanted).items() if value is not None}
+def _group(name: str, wanted: WantedGroup, present: Json | None) -> list[Step]:
+    body = _given(wanted)
     if present is None:
-        return Step("+", "device", name, f"announce it {_said(asked)}".rstrip(), asked)
-    changed = {field: value for field, value in asked.items() if present[field] != value}
+        return [Step("+", "group", name, _said(body), "put_group", body)]
+    changed = {field: value for field, value in body.items() if present[field] != value}
     if not changed:
-        return None
-    before = {field: present[field] for field in changed}
-    return Step("~", "device", name, f"{_said(before)} -> {_said(changed)}", changed)
+        return []
+    return [Step("~", "group", name, _change({field: present[field] for field in changed}, changed), "put_group", body)]
 
 
-def _rollout(body: dict[str, Any], rollouts: Sequence[Json]) -> Step | None:
+def _device(name: str, wanted: WantedDevice, present: Json | None) -> list[Step]:
+    if present is not None:
+        return _device_steps(name, wanted, present)
+    terms = {field: value for field, value in _given(wanted).items() if field in ("labels", "federated")}
+    made = Step("+", "device", name, f"announce it {_said(terms)}".rstrip(), "claim", terms)
+    as_claimed: Json = {"labels": wanted.labels, "federated": wanted.federated, "held_reason": "", "pins": []}
+    return [made, *_device_steps(name, wanted, as_claimed)]
+
+
+def _device_steps(name: str, wanted: WantedDevice, present: Json) -> list[Step]:
+    steps = []
+    if wanted.labels is not None and wanted.labels != present["labels"]:
+        text = _change({"labels": present["labels"]}, {"labels": wanted.labels})
+        body = {"put": wanted.labels, "drop": sorted(set(present["labels"]) - set(wanted.labels))}
+        steps.append(Step("~", "device", name, text, "label", body))
+    if wanted.federated is not None and wanted.federated != present["federated"]:
+        text = _change({"federated": present["federated"]}, {"federated": wanted.federated})
+        steps.append(Step("~", "device", name, text, "edit", {"federated": wanted.federated}))
+    if wanted.held is not None and wanted.held != present["held_reason"]:
+        verb: Verb = "hold" if wanted.held else "release"
+        text = f"hold it: {wanted.held}" if wanted.held else f"release it (held: {present['held_reason']})"
+        steps.append(Step("~", "device", name, text, verb, {"reason": wanted.held} if wanted.held else {}))
+    return steps + (_pins(name, wanted.pins, present["pins"]) if wanted.pins is not None else [])
+
+
+def _pins(name: str, wanted: Mapping[str, WantedPin], present: Sequence[Json]) -> list[Step]:
+    there = {one["slot"]: (one["model"], one["version"]) for one in present}
+    steps = [
+        Step("-", "device", name, f"unpin {slot} from {there[slot][0]}:{there[slot][1]}", "unpin", {"slot": slot})
+        for slot in sorted(set(there) - set(wanted))
+    ]
+    for slot, pin in sorted(wanted.items()):
+        to = (pin.model, pin.version)
+        if there.get(slot) != to:
+            sign: Literal["~", "+"] = "~" if slot in there else "+"
+            body = {"slot": slot, "version": to, "reason": pin.reason}
+            steps.append(Step(sign, "device", name, f"pin {slot} to {pin.model}:{pin.version}", "pin", body))
+    return steps
+
+
+def _rollout(body: dict[str, Any], rollouts: Sequence[Json]) -> list[Step]:
     wanted = msgspec.convert(body, WantedRollout)
     name = f"{wanted.model}:{wanted.version} {_said(wanted.selector)}".rstrip()
-    place = (wanted.model, wanted.slot, wanted.selector)
-    ordered = (one for one in rollouts if one["reverts"] is None)  # a revert is nobody's wish of its own
-    same = [one for one in ordered if (one["model"], one["slot"], one["selector"]) == place]
-    newest = same[-1] if same else None
+    newest = newest_rollouts(rollouts).get(place(wanted.model, wanted.slot, wanted.selector))
     if newest is None or (newest["version"] != wanted.version and newest["state"] not in GOING_ON):
-        return Step("+", "rollout", name, f"start it in {len(wanted.waves)} waves", body)
+        return [Step("+", "rollout", name, f"start it in {len(wanted.waves)} waves", "roll_out", body)]
     if newest["version"] == wanted.version and newest["state"] in (*GOING_ON, "succeeded"):
-        return None
+        return []
     why = f"rollout {newest['id']} of version {newest['version']} is {newest['state']} {newest['reason']}".rstrip()
-    return Step("!", "rollout", name, f"{why}: decide about it first", {})
+    return [Step("!", "rollout", name, f"{why}: decide about it first", "nothing", {})]
+
+
+def newest_rollouts(rollouts: Sequence[Json]) -> dict[tuple[str, ...], Json]:
+    """Of each place the newest rollout; a revert is nobody's wish of its own."""
+    wished = (one for one in rollouts if one["reverts"] is None)
+    return {place(one["model"], one["slot"], one["selector"]): one for one in wished}
+
+
+def place(model: str, slot: str, selector: Mapping[str, str]) -> tuple[str, ...]:
+    """What makes two rollouts rivals."""
+    return (model, slot, *(f"{name}={value}" for name, value in sorted(selector.items())))
+
+
+def _given(wanted: msgspec.Struct) -> dict[str, Any]:
+    return {field: value for field, value in msgspec.structs.asdict(wanted).items() if value is not None}
+
+
+def _change(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
+    return f"{_said(before)} -> {_said(after)}"
 
 
 def _said(values: Mapping[str, Any]) -> str:

@@ -37,7 +37,7 @@ def put(
     context: typer.Context,
     name: str,
     selector: Annotated[str, typer.Argument(help='Such as "hall=3, role in (learner, tester), !broken".')],
-    description: str = "",
+    description: Annotated[str | None, typer.Option(help="Left out: as it is.")] = None,
 ) -> None:
     """Make a group, or give it another selector."""
     with session(context).hub() as hub:

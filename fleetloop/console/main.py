@@ -7,18 +7,25 @@ import click
 import typer
 
 from fleetloop.client import HubError
-from fleetloop.console import access, audit, declare, devices, groups, models, rollouts
+from fleetloop.console import access, artefacts, audit, declare, devices, fleet, groups, models, rollouts
 from fleetloop.console.exits import Exit, exit_of
 from fleetloop.console.session import HubCommand
 from wire.errors import MalformedError
 
 app = typer.Typer(
-    name="fleetloop", no_args_is_help=True, pretty_exceptions_enable=False, rich_markup_mode=None, add_completion=True
+    name="fleetloop",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    add_completion=True,
+    context_settings={"max_content_width": 120},
 )
 for _name, _noun in (
     ("devices", devices.app),
     ("groups", groups.app),
+    ("fleet", fleet.app),
     ("models", models.app),
+    ("artefacts", artefacts.app),
     ("rollouts", rollouts.app),
     ("access", access.app),
     ("audit", audit.app),
@@ -26,6 +33,7 @@ for _name, _noun in (
     app.add_typer(_noun, name=_name)
 app.command("plan", cls=HubCommand)(declare.plan)
 app.command("apply", cls=HubCommand)(declare.apply)
+app.command("export", cls=HubCommand)(declare.export)
 
 
 def run(words: Sequence[str]) -> int:

@@ -46,6 +46,27 @@ def show(context: typer.Context, model: str, version: int) -> None:
         session(context).document(hub.version(model, version))
 
 
+@app.command("promote", cls=HubCommand)
+def promote(
+    context: typer.Context,
+    model: str,
+    version: int,
+    override: Annotated[str, typer.Option(help="Why, although its rule is not met; it is recorded.")] = "",
+) -> None:
+    """Put a version into production; the one that was there is released again."""
+    with session(context).hub() as hub:
+        session(context).say(f"{model}:{version} is in production", hub.promote(model, version, override))
+
+
+@app.command("retire", cls=HubCommand)
+def retire(
+    context: typer.Context, model: str, version: int, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]
+) -> None:
+    """Nobody rolls a version out any more; devices that run it keep it."""
+    with session(context).hub() as hub:
+        session(context).say(f"{model}:{version} is retired", hub.retire(model, version, reason))
+
+
 @app.command("train", cls=HubCommand)
 def train(
     context: typer.Context,

@@ -1,5 +1,6 @@
 """`fleetloop rollouts`: start, steer and watch them."""
 
+import sys
 import time
 from collections.abc import Iterator
 from typing import Annotated, Any
@@ -16,7 +17,8 @@ from wire.errors import MalformedError
 app = typer.Typer(help="Rollouts: start, steer and watch them.", no_args_is_help=True)
 
 ENDED = ("succeeded", "halted", "aborted")
-AGAIN_S = 2.0
+AGAIN_S, MOST_S = 1.0, 30.0
+"""A hub that is away is asked again after the first, then ever more seldom."""
 
 
 @app.command("list", cls=HubCommand)
@@ -65,11 +67,11 @@ def start(
     model: str,
     version: int,
     wave: Annotated[list[str], typer.Option(help="A number of devices, or a share such as 25%; may be repeated.")],
-    select: Annotated[list[str], typer.Option(help="label=value that devices must have; may be repeated.")] = [],  # noqa: B006
+    select: Annotated[list[str], typer.Option(help="label=value (or @group=NAME) of devices; may be repeated.")] = [],  # noqa: B006
     gate: Annotated[list[str], typer.Option(help='Such as "commit_rate >= 99 %"; may be repeated.')] = [],  # noqa: B006
     slot: str = "main",
 ) -> None:
-    """Start a rollout."""
+    """Start a rollout. Rates, windows, retries, soaking and approval are said in a fleet file (`fleetloop apply`)."""
     options: dict[str, Any] = {"selector": pairs(select), "slot": slot} | ({"gates": gate} if gate else {})
     with session(context).hub() as hub:
         made = hub.create_rollout(model, version, waves=[_wave(one) for one in wave], **options)
@@ -122,19 +124,22 @@ def _follow(here: Session, hub: HubClient, rollout: str) -> Json:
 
 
 def _states(hub: HubClient, rollout: str) -> Iterator[Json]:
-    """Until it has ended; a hub that is away for a while is waited for, once it has answered at all."""
-    answered = False
+    """Until it has ended; a hub that is away or busy for a while is waited for, once it has answered at all."""
+    answered, wait_s = False, AGAIN_S
     while True:
         try:
             for view in hub.rollout_states(rollout):
-                answered = True
+                answered, wait_s = True, AGAIN_S
                 yield view
                 if view["state"] in ENDED:
                     return
         except HubError as error:
-            if not (error.unreachable and answered):
+            if not (error.passing and answered):
                 raise
-        time.sleep(AGAIN_S)
+            wait_s = max(wait_s, error.retry_after_s)
+            print(f"fleetloop: {error}; asking again in {wait_s:g} s", file=sys.stderr)
+        time.sleep(wait_s)
+        wait_s = min(2 * wait_s, MOST_S)
 
 
 def _wave(text: str) -> dict[str, float]:

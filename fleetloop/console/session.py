@@ -1,7 +1,6 @@
 """One command's hub and output. Every command takes the same four options, so they are added in one place."""
 
 import json
-import os
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -107,15 +106,6 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
         if "=" not in text:
             raise MalformedError(f"{text!r}: write it as name=value")
     return dict(text.split("=", 1) for text in texts)
-
-
-def write_secret(path: Path, text: str) -> None:
-    """A new file for its owner only. Raises MalformedError when there is one already."""
-    try:
-        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
-            file.write(text + "\n")
-    except OSError as error:
-        raise MalformedError(f"{path}: {error.strerror}; a secret is never written over another file") from error
 
 
 def _text(value: object) -> str:

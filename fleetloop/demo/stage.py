@@ -16,6 +16,8 @@ from fleetloop.demo.processes import Process, ProcessError, free_port
 
 START_TIMEOUT_S = 90.0
 RSS_SAMPLE_S = 1.0
+PAGE_LIFE_S = 7 * 24 * 3600
+"""How long the link of the live page opens it."""
 
 
 @dataclass(frozen=True)
@@ -77,6 +79,7 @@ class Stage:
         self.hub = Process("hub", [*hub, "--broker-port", str(free_port())], directory / "logs")
         self.publisher = Process("publisher", self._publisher_command(), directory / "logs")
         self._client: HubClient | None = None
+        self._page_key = ""
         self._feeder: Feeder | None = None
         self._sampler = RssSampler(self)
 
@@ -96,9 +99,8 @@ class Stage:
 
     @property
     def page_url(self) -> str:
-        """Where a browser sees the live page (the link carries the viewer's token)."""
-        token = (self._hub_dir / "view.token").read_text().strip()
-        return f"http://127.0.0.1:{self.port}/?token={token}"
+        """Where a browser sees the live page (the link carries a viewer's key that ends by itself)."""
+        return f"http://127.0.0.1:{self.port}/?token={self._page_key}"
 
     @property
     def agent_tree_peak_bytes(self) -> int:
@@ -118,6 +120,7 @@ class Stage:
         key_file = self._publisher_dir / "api.key"
         key_file.touch(mode=0o600)
         key_file.write_text(key)
+        self._page_key = self.client.create_key("live-page", "viewer", expires_in_s=PAGE_LIFE_S)["key"]
         self.publisher.start()
         public = self._publisher_dir / "publisher.pub"
         self._wait_for(public.is_file, "the publisher does not start")

@@ -2,6 +2,7 @@
 
 import asyncio
 import hashlib
+import os
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from cloud.adapters.fsspec_objects import FsspecObjects
 from cloud.ports import ObjectMissingError, Objects, ObjectStoreError, Staged
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.store import MemoryObjects
+from wire.adapters.system import ThreadOffload
 
 DATA = b"a model" * 1000
 DIGEST = hashlib.sha256(DATA).hexdigest()
@@ -113,6 +115,28 @@ def test_a_part_of_a_file_has_no_name(tmp_path: Path) -> None:
         (folder / f"{DIGEST}.part").write_bytes(DATA[:10])
         (folder / DIGEST).write_bytes(DATA[:10])
         await store.put(DATA)
+        assert [path.name for path in folder.iterdir()] == [DIGEST]
+        assert await store.get(DIGEST) == DATA
+
+    run(scenario())
+
+
+def test_two_may_store_the_same_object_at_once(tmp_path: Path) -> None:
+    """One is slow, the other one overtakes it; both are told that it is there, and it is, without leftovers."""
+
+    async def scenario() -> None:
+        store = FsspecObjects(str(tmp_path / "objects"), ThreadOffload(2))
+        pipe = tmp_path / "upload"
+        os.mkfifo(pipe)
+        slow = asyncio.create_task(store.adopt(Staged(str(pipe), DIGEST, len(DATA))))
+        with await asyncio.to_thread(pipe.open, "wb", buffering=0) as writer:
+            writer.write(DATA[:100])
+            folder = tmp_path / "objects" / DIGEST[:2]
+            while not list(folder.glob("*.part")):
+                await asyncio.sleep(0)
+            assert await store.put(DATA) == DIGEST
+            writer.write(DATA[100:])
+        await slow
         assert [path.name for path in folder.iterdir()] == [DIGEST]
         assert await store.get(DIGEST) == DATA
 

@@ -2,16 +2,18 @@
 
 import asyncio
 import contextlib
+import threading
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
 
 import pytest
 from sqlalchemy import Connection, func, insert, select, update
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from bench.postgres_server import PostgresServer, installed, postgres_server
 from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
+from cloud.errors import StoreError
 from cloud.ports import Store
 from cloud.tables import models, objects
 from cloud.upsert import upsert
@@ -177,6 +179,42 @@ def test_two_calls_that_each_allow_for_what_the_other_changes_leave_one_of_both(
             return await one.read(names)
 
     assert asyncio.run(scenario()) == []
+
+
+def test_a_question_waits_for_no_change(opened: Opened) -> None:
+    """It is answered as things stood before, while a change is under way; behind it, as they stand then."""
+
+    async def scenario(store: Store) -> None:
+        if isinstance(store, MemoryStore):
+            return  # one thread: nothing is ever under way
+        begun, go_on = threading.Event(), threading.Event()
+
+        def change(conn: Connection) -> None:
+            add("a")(conn)
+            begun.set()
+            go_on.wait(10)
+
+        changing = asyncio.create_task(store.write(change))
+        await asyncio.to_thread(begun.wait, 10)
+        assert await asyncio.wait_for(store.read(names), 5) == []
+        go_on.set()
+        await changing
+        assert await store.read(names) == ["a"]
+
+    run(opened, scenario)
+
+
+def test_a_question_changes_nothing(opened: Opened) -> None:
+    """Whoever takes the wrong one of the two is told at once."""
+
+    async def scenario(store: Store) -> None:
+        if isinstance(store, MemoryStore):
+            return
+        with pytest.raises((StoreError, DBAPIError), match=r"readonly|read-only"):
+            await store.read(add("a"))
+        assert await store.read(names) == []
+
+    run(opened, scenario)
 
 
 def test_reading_cannot_keep_half_of_a_change(opened: Opened) -> None:

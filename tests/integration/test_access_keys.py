@@ -7,6 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cloud.core.identity import digest
+from cloud.errors import StoreError
+from cloud.service.keys import KeysInUse
 from cloud.tables import audit
 from tests.api_world import Api, api
 from tests.hub_world import MODEL
@@ -209,3 +212,36 @@ def test_no_secret_gets_into_a_log_or_the_audit_trail(tmp_path: Path, caplog: py
 
     with caplog.at_level(logging.DEBUG):
         api(tmp_path, scenario)
+
+
+class Away:
+    """A store without its database."""
+
+    async def write(self, call: Any) -> Any:
+        """Not now."""
+        raise StoreError("the database server is gone")
+
+    read = write
+
+
+def test_when_a_key_was_used_is_written_for_all_of_them_at_once_and_by_no_request(tmp_path: Path) -> None:
+    """What could not be written is remembered until it is; the newest use counts."""
+
+    async def scenario(call: Api) -> None:
+        used, world = KeysInUse(), call.world
+
+        async def saved() -> dict[str, int | None]:
+            await used.save(world.store)
+            return {one["name"]: one["used_ns"] for one in await call("admin", "GET", "/keys")}
+
+        shas = {role: digest(f"flk_{role}") for role in ("viewer", "operator")}
+        assert set((await saved()).values()) == {None}
+        for at_ns in (5, 7):
+            used.note(shas["viewer"], at_ns)
+        used.note(shas["operator"], 6)
+        with pytest.raises(StoreError):
+            await used.save(Away())
+        known = await saved()
+        assert [known[role] for role in ("viewer", "operator", "admin")] == [7, 6, None]
+
+    api(tmp_path, scenario)

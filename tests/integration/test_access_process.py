@@ -6,6 +6,7 @@ from pathlib import Path
 
 import httpx
 
+from cloud.api.bounds import MAX_BODY_BYTES
 from tests.hub_process import HubProcess, keys_command
 
 
@@ -31,13 +32,22 @@ def test_the_first_key_guesses_and_logs(tmp_path: Path) -> None:
         keys_command(hub, "init", keys_dir=tmp_path / "roots", publisher=tmp_path / "publisher.pub")
         claim = hub.api("POST", "/claims", {"device": "p01"})
 
+        page = httpx.post(f"{hub.url}/live/", data={"token": admin})
+        assert page.status_code == 303
+        assert httpx.get(f"{hub.url}/live/", cookies=page.cookies).status_code == 200
+        assert httpx.post(f"{hub.url}/live/", data={"token": made["key"]}).status_code == 401
+        assert httpx.post(f"{hub.url}/live/", content=b"x" * (MAX_BODY_BYTES + 1)).status_code == 413
+
         codes = [
             ask(hub, f"flk_guess-{number}", X_Forwarded_For=f"10.0.0.{number}").status_code for number in range(14)
         ]
-        assert (codes[:10], set(codes[10:])) == ([401] * 10, {429})
+        assert (codes[:9], set(codes[9:])) == ([401] * 9, {429})  # the page has counted one
         assert ask(hub, admin).status_code == 200
 
-        hub.end(signal.SIGTERM)
+        with httpx.stream("GET", f"{hub.url}/api/v1/events", headers={"Authorization": f"Bearer {admin}"}) as stream:
+            assert stream.status_code == 200
+            hub.end(signal.SIGTERM)
+            assert list(stream.iter_lines()) == []  # it raises when a stream was cut off instead of ended
         hub.start()
         assert ask(hub, admin).status_code == 200
         assert ask(hub, made["key"]).status_code == 401
@@ -48,8 +58,8 @@ def test_the_first_key_guesses_and_logs(tmp_path: Path) -> None:
 
     logs = b"".join(path.read_bytes() for path in tmp_path.rglob("*.log"))
     assert b"refused an API key from 127.0.0.1" in logs
-    view, enrol = (hub.directory / name for name in ("view.token", "keys/enrol.secret"))
+    enrol = (hub.directory / "keys/enrol.secret").read_text().strip()
     database = b"".join(path.read_bytes() for path in hub.directory.glob("hub.sqlite*"))
-    secrets = (admin, made["key"], claim["token"], "flk_guess-", view.read_text().strip(), enrol.read_text().strip())
+    secrets = (admin, made["key"], claim["token"], "flk_guess-", enrol)
     for secret in secrets:
         assert secret.removeprefix("flk_").encode() not in logs + database

@@ -49,6 +49,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "POST /jobs": (OPERATE, PARTS),
     "GET /devices/{name}/twin": (VIEW, WHOLE),
     "GET /devices/{name}/history": (VIEW, WHOLE),
+    "PATCH /devices/{name}": (OPERATE, WHOLE),
     "PATCH /devices/{name}/labels": (OPERATE, WHOLE),
     "POST /devices/{name}/hold": (OPERATE, WHOLE),
     "POST /devices/{name}/release": (OPERATE, WHOLE),

@@ -41,10 +41,10 @@ def test_every_kind_of_change_through_the_api_is_recorded(tmp_path: Path) -> Non
         world = call.world
         asked: list[str] = []
 
-        async def change(role: str, path: str, body: Any = None) -> Any:
+        async def change(role: str, path: str, body: Any = None, method: str = "POST") -> Any:
             asked.append(f"request-{len(asked)}")
             headers = {"Authorization": f"Bearer flk_{role}", "X-Request-Id": asked[-1]}
-            answer = await call.http.post(f"/api/v1{path}", json=body, headers=headers)
+            answer = await call.http.request(method, f"/api/v1{path}", json=body, headers=headers)
             assert answer.status_code < 300, answer.text
             return answer
 
@@ -63,11 +63,32 @@ def test_every_kind_of_change_through_the_api_is_recorded(tmp_path: Path) -> Non
         for command in ("pause", "resume", "abort"):
             await change("operator", f"/rollouts/{rollout}/{command}")
         await change("operator", "/federated-runs", {"model": MODEL, "version": 1})
-        await change("operator", "/devices/p02/revoke", {"reason": "lost"})
+        why = {"reason": "lost"}
+        for path, body, method in (
+            ("/devices/p02", {"federated": False}, "PATCH"),
+            ("/devices/p02/labels", {"put": {"hall": "3"}}, "PATCH"),
+            ("/devices/p02/hold", why, "POST"),
+            ("/devices/p02/release", None, "POST"),
+            ("/devices/p02/pins/main", {"model": MODEL, "version": 1, **why}, "PUT"),
+            ("/devices/p02/pins/main", None, "DELETE"),
+            ("/groups/g", {"selector": "hall=3"}, "PUT"),
+            ("/groups/g", None, "DELETE"),
+            ("/fleet/halt", why, "POST"),
+            ("/fleet/resume", None, "POST"),
+            (f"/models/{MODEL}/promotion-rule", {"min_devices": 2}, "PUT"),
+            (f"/models/{MODEL}/versions/1/promote", {"override": "now"}, "POST"),
+            ("/devices/p02/revoke", why, "POST"),
+            ("/devices/p02/decommission", why, "POST"),
+        ):
+            await change("operator", path, body, method)
         for one in asked:
             rows = await trail(call, request=one)
             assert rows, one
             assert {row["actor"] for row in rows} <= {"admin", "operator"}
+        (labelled,) = await trail(call, action="device.label")
+        assert (labelled["before"], labelled["after"]) == ({"labels": {}}, {"labels": {"hall": "3"}})
+        (grouped,) = await trail(call, action="group.put")
+        assert (grouped["before"], grouped["after"]) == (None, {"selector": "hall=3", "description": ""})
         (paused,) = await trail(call, action="rollout.pause")
         assert (paused["before"], paused["after"]) == ({"state": "running"}, {"state": "paused"})
 

@@ -1,15 +1,25 @@
 """Changes that hold only for what was seen (If-Match), and requests carried out only once (Idempotency-Key)."""
 
 import asyncio
+import hashlib
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import httpx
+from sqlalchemy import Connection
 
+from cloud.ports import Store
 from cloud.service.idempotency import LIFE_NS
-from tests.api_world import Api, api
-from tests.hub_world import MODEL
+from cloud.service.outbox import Outbox
+from tests.api_world import Api, api, app_of
+from tests.foreign_version import DIGESTS, order, upload
+from tests.hub_world import MODEL, ROOT, World, add_key
+from tests.model_files import onnx_model
 
+T = TypeVar("T")
+
+FILE = onnx_model()
 ORDER = {"kind": "train", "model": MODEL, "workload": "watch"}
 
 
@@ -161,3 +171,75 @@ def test_an_answer_that_was_lost_is_said_to_be_lost(tmp_path: Path) -> None:
         assert len(await call("viewer", "GET", "/jobs")) == 1
 
     api(tmp_path, scenario)
+
+
+def test_an_import_is_made_once_and_leaves_its_request_in_the_audit_trail(tmp_path: Path) -> None:
+    """As every change: the repetition gets the same version; a refused one leaves no trace of itself."""
+
+    async def scenario(call: Api) -> None:
+        await upload(call)
+        path = "/models/foreign/versions"
+        refused = await send(call, path, order(golden=DIGESTS["parent"]), Idempotency_Key="k0")
+        assert refused.status_code == 422
+        assert await call("viewer", "GET", "/models") == []
+        first = await send(call, path, order(), Idempotency_Key="k1", X_Request_Id="import-1")
+        again = await send(call, path, order(), Idempotency_Key="k1")
+        assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+        assert again.headers["idempotency-replayed"] == "true"
+        (change,) = await call("admin", "GET", "/audit?action=version.import")
+        assert change["request"] == "import-1"
+
+    api(tmp_path, scenario)
+
+
+def test_an_upload_leaves_its_request_in_the_audit_trail(tmp_path: Path) -> None:
+    """Taken or refused."""
+
+    async def scenario(call: Api) -> None:
+        headers = {"Authorization": "Bearer flk_operator", "X-Request-Id": "upload-1"}
+        for data, status in ((FILE, 201), (b"no model at all", 422)):
+            path = f"/api/v1/artefacts/{hashlib.sha256(data).hexdigest()}"
+            assert (await call.http.put(path, content=data, headers=headers)).status_code == status
+        for action in ("artefact.upload", "artefact.refuse"):
+            (change,) = await call("admin", "GET", f"/audit?action={action}")
+            assert change["request"] == "upload-1"
+
+    api(tmp_path, scenario)
+
+
+class TwiceStore:
+    """A store that runs each change a second time, as a database does whose transaction was refused at its end."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self.read = store.read
+
+    async def write(self, call: Callable[[Connection], T]) -> T:
+        """Of the first run nothing stays."""
+
+        def twice(conn: Connection) -> T:
+            first = conn.begin_nested()
+            call(conn)
+            first.rollback()
+            return call(conn)
+
+        return await self._store.write(twice)
+
+
+def test_a_transaction_that_had_to_be_run_again_still_leaves_its_key(tmp_path: Path) -> None:
+    """What the first run noted went with it; the second one notes it again, so the repetition finds it."""
+
+    async def scenario() -> None:
+        async with World(tmp_path) as world:
+            await add_key(world, "flk_operator", "operator")
+            await add_key(world, "flk_viewer", "viewer")
+            world.outbox = Outbox(TwiceStore(world.store), world.link, world.control, ROOT, world.clock)
+            transport = httpx.ASGITransport(app=app_of(world), raise_app_exceptions=False)
+            async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
+                call = Api(world, http)
+                first = await send(call, "/jobs", ORDER, Idempotency_Key="k1")
+                again = await send(call, "/jobs", ORDER, Idempotency_Key="k1")
+                assert (first.status_code, again.status_code, again.content) == (201, 201, first.content)
+                assert len(await call("viewer", "GET", "/jobs")) == 1
+
+    asyncio.run(scenario())

@@ -167,19 +167,19 @@ def test_empty_answer_is_fine_where_none_is_expected(client: HubClient) -> None:
 
 def test_request_bodies_are_valid_requests_of_the_hub(client: HubClient) -> None:
     """The hub's own request types accept what the client makes, so the two cannot drift apart."""
-    from cloud.api import rollout_schemas, schemas
+    from cloud.api.schemas import access, claims, devices, learning, registry, rollouts, trust
 
     kinds = {
-        "claims": schemas.ClaimRequest,
-        "claims/batch": schemas.ClaimsRequest,
-        "devices/p01/revoke": schemas.RevocationRequest,
-        "jobs": schemas.JobRequest,
-        "keys": schemas.KeyRequest,
-        "trust/roots": schemas.RootRequest,
-        "rollouts": rollout_schemas.RolloutRequest,
-        "federated-runs": schemas.FederatedRequest,
-        "signing-requests/s1/signature": schemas.MetadataRequest,
-        "signing-requests/s1/refusal": schemas.RefusalRequest,
+        "claims": claims.ClaimRequest,
+        "claims/batch": claims.ClaimsRequest,
+        "devices/p01/revoke": devices.RevocationRequest,
+        "jobs": registry.JobRequest,
+        "keys": access.KeyRequest,
+        "trust/roots": trust.RootRequest,
+        "rollouts": rollouts.RolloutRequest,
+        "federated-runs": learning.FederatedRequest,
+        "signing-requests/s1/signature": trust.MetadataRequest,
+        "signing-requests/s1/refusal": registry.RefusalRequest,
     }
     seen.clear()
     client.create_claim("p01")

@@ -7,6 +7,7 @@ import stat
 import subprocess
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,12 +15,14 @@ from typing import Any
 
 import pytest
 
+from cloud.errors import StoreError
 from fleetloop.cli import NOUNS, main
 from fleetloop.console.exits import Exit
 from tests.api_world import ROLES, app_of
 from tests.clients import free_port
 from tests.hub_world import MODEL, World, add_key
 from tests.live_server import serving
+from tests.model_files import onnx_model
 
 
 @dataclass
@@ -65,6 +68,15 @@ def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
     asyncio.run(world.__aexit__())
 
 
+def heard(desk: Desk, word: str) -> None:
+    """Wait until a command that runs has said this."""
+    said, deadline = "", time.monotonic() + 30
+    while word not in said:
+        assert time.monotonic() < deadline, said
+        said += "".join(desk.capture.readouterr())
+        time.sleep(0.02)
+
+
 def release(desk: Desk) -> None:
     """Version 1 of the model is there and signed."""
     assert desk.type("models", "train", MODEL, "--workload", "watch") == Exit.DONE
@@ -91,7 +103,9 @@ def test_tables_for_people_and_json_for_scripts(desk: Desk) -> None:
 
 def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:
     """A group is what its selector means at the moment."""
+    assert desk.type("groups", "set", "hall-4", "hall=4 ", "--description", "by the gate") == Exit.DONE
     assert desk.type("groups", "set", "hall-4", "hall=4") == Exit.DONE
+    assert desk.ask("groups", "list")[0]["description"] == "by the gate"
     assert desk.ask("groups", "devices", "hall-4") == []
     assert desk.type("devices", "label", "p01", "hall=4", "old-") == Exit.DONE
     assert [one["name"] for one in desk.ask("groups", "devices", "hall-4")] == ["p01"]
@@ -99,6 +113,15 @@ def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:
     assert [one["name"] for one in desk.ask("devices", "list", "--selector", "hall=3")] == []
     assert desk.type("devices", "hold", "p01", "--reason", "being measured") == Exit.DONE
     assert desk.type("devices", "release", "p01") == Exit.DONE
+    assert desk.type("devices", "pin", "p01", MODEL, "7", "--reason", "certified") == Exit.DONE
+    assert [(one["slot"], one["version"]) for one in desk.ask("devices", "twin", "p01")["pins"]] == [("main", 7)]
+    assert desk.type("devices", "unpin", "p01") == Exit.DONE
+    assert desk.type("devices", "edit", "p01", "--federated") == Exit.DONE
+    assert desk.ask("devices", "show", "p01")["federated"] is True
+    assert desk.ask("devices", "history", "p01")[0]["event"] == "edit"
+    assert desk.type("fleet", "halt", "--reason", "recall") == Exit.DONE
+    assert desk.ask("fleet", "show")["halted"] == "recall"
+    assert desk.type("fleet", "resume") == Exit.DONE
     assert desk.type("groups", "remove", "hall-4") == Exit.DONE
     assert desk.ask("groups", "list") == []
 
@@ -150,6 +173,110 @@ def test_secrets_go_into_files_for_their_owner_only(desk: Desk) -> None:
     assert (made["labels"], made["state"], made["expires_ns"] is not None) == ({"hall": "3"}, "usable", True)
     assert desk.type("access", "revoke", made["id"]) == Exit.DONE
     assert desk.type("devices", "list", role="ci") == Exit.DENIED
+
+
+def test_a_claim_file_that_was_handed_out_stays_good(desk: Desk) -> None:
+    """Neither a second claim over the file, nor a fleet file that changes the device, makes it worthless."""
+    place = ("--directory", str(desk.directory))
+    assert desk.type("devices", "claim", "p02", *place) == Exit.DONE
+    handed_out = json.loads((desk.directory / "p02.json").read_text())
+    assert desk.type("devices", "claim", "p03", "p02", *place) == Exit.USAGE
+    assert not (desk.directory / "p03.json").exists()
+    assert [one["name"] for one in desk.ask("devices", "list")] == ["p01", "p02"]
+    file = desk.directory / "fleet.yaml"
+    file.write_text("devices: {p02: {labels: {hall: '5'}, federated: true, held: not yet}}")
+    assert desk.type("apply", "-f", str(file)) == Exit.DONE
+    view = desk.ask("devices", "show", "p02")
+    assert (view["labels"], view["federated"], view["held_reason"]) == ({"hall": "5"}, True, "not yet")
+    assert asyncio.run(desk.world.request("c1", handed_out["token"])).ok
+
+
+def test_model_files_go_up_and_come_back_and_a_cut_costs_only_the_rest(desk: Desk) -> None:
+    """A download goes on after the bytes that are there; bytes that are not the file's are thrown away and said."""
+    model, out = desk.directory / "m.onnx", desk.directory / "back.onnx"
+    model.write_bytes(onnx_model())
+    part = desk.directory / "back.onnx.part"
+    assert desk.type("artefacts", "upload", str(model)) == Exit.DONE
+    assert desk.type("artefacts", "upload", str(model)) == Exit.DONE
+    (made,) = desk.ask("artefacts", "list")
+    assert desk.ask("artefacts", "show", made["sha256"])["bytes"] == model.stat().st_size
+    words = ("artefacts", "download", made["sha256"], "--out", str(out))
+    part.write_bytes(b"what a damaged disk left")
+    assert desk.type(*words) == Exit.FAILED
+    assert (part.exists(), out.exists()) == (False, False)
+    for there in (model.read_bytes()[:10], model.read_bytes()):
+        part.write_bytes(there)
+        assert desk.type(*words) == Exit.DONE
+        assert (out.read_bytes(), part.exists()) == (model.read_bytes(), False)
+        out.unlink()
+    model.write_bytes(b"no model")
+    assert desk.type("artefacts", "upload", str(model)) == Exit.USAGE
+    assert desk.type("artefacts", "upload", str(desk.directory / "nothing")) == Exit.USAGE
+    assert desk.type("artefacts", "download", "0" * 64, "--out", str(out)) == Exit.UNKNOWN
+
+
+def test_a_version_is_promoted_and_retired(desk: Desk) -> None:
+    """By its rule, or by a person who says why; what is in production cannot be retired."""
+    release(desk)
+    assert desk.type("models", "promote", MODEL, "1") == Exit.CONFLICT
+    assert "does not meet its rule" in desk.capture.readouterr().err
+    assert desk.type("models", "promote", MODEL, "1", "--override", "a customer waits") == Exit.DONE
+    assert desk.ask("models", "list")[0]["production"] == 1
+    assert desk.type("models", "retire", MODEL, "1", "--reason", "old") == Exit.CONFLICT
+
+
+def test_what_is_exported_is_what_is_there(desk: Desk) -> None:
+    """`plan` finds nothing to do for it, and it names groups, holds, pins and the rollout that runs."""
+    release(desk)
+    for words in (
+        ("groups", "set", "g", "hall=3"),
+        ("devices", "pin", "p01", MODEL, "1", "--reason", "certified"),
+        ("rollouts", "start", MODEL, "1", "--wave", "100%"),
+        ("devices", "hold", "p01", "--reason", "in use: 'yes'"),
+    ):
+        assert desk.type(*words) == Exit.DONE
+    desk.capture.readouterr()
+    assert desk.type("export") == Exit.DONE
+    file = desk.directory / "fleet.yaml"
+    file.write_text(desk.capture.readouterr().out)
+    assert desk.type("plan", "-f", str(file)) == Exit.DONE
+    assert desk.type("devices", "release", "p01") == Exit.DONE
+    assert desk.type("devices", "unpin", "p01") == Exit.DONE
+    desk.capture.readouterr()
+    assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
+    assert "hold it: in use: 'yes'" in desk.capture.readouterr().out
+    assert desk.type("apply", "-f", str(file)) == Exit.DONE
+    assert desk.type("plan", "-f", str(file)) == Exit.DONE
+
+
+def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk) -> None:
+    """A 503 is waited out and said on standard error; the rollout's end is still seen."""
+    release(desk)
+    made = desk.ask("rollouts", "start", MODEL, "1", "--wave", "100%")
+    read = desk.world.store.read
+
+    async def away(call: Any) -> Any:
+        raise StoreError("the database is away")
+
+    ended: list[int] = []
+    desk.world.store.read = away  # type: ignore[method-assign]
+    assert desk.type("rollouts", "watch", made["id"]) == Exit.FAILED
+    desk.world.store.read = read  # type: ignore[method-assign]
+    watcher = threading.Thread(target=lambda: ended.append(desk.type("rollouts", "watch", made["id"], "--json")))
+    watcher.start()
+    heard(desk, "running")
+    desk.world.store.read = away  # type: ignore[method-assign]
+    heard(desk, "asking again")
+    desk.world.store.read = read  # type: ignore[method-assign]
+
+    async def go_on() -> None:
+        await desk.world.tick()
+        await desk.world.report("p01")
+        await desk.world.tick()
+
+    asyncio.run(go_on())
+    watcher.join(30)
+    assert ended == [Exit.DONE]
 
 
 def test_a_rollout_is_started_steered_and_watched_to_its_end(desk: Desk) -> None:

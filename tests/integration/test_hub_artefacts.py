@@ -1,6 +1,7 @@
 """Uploads and downloads over HTTP: the real inspection child, files on disk, ranges."""
 
 import asyncio
+import contextlib
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -9,9 +10,13 @@ from typing import Any
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request
 
 from cloud.adapters.inspection_child import InspectionChild
 from cloud.adapters.upload_files import UploadFiles
+from cloud.api import problems
+from cloud.api.bounds import Bounds
+from cloud.api.limits import MAX_UPLOADS, MAX_UPLOADS_OF_A_KEY
 from cloud.ports import Staged, UploadTooLongError
 from simulator.fakes.offload import InlineOffload
 from tests.api_world import Api, api
@@ -92,6 +97,72 @@ def test_an_upload_is_bounded_whatever_it_announces(tmp_path: Path) -> None:
         assert left_behind(call) == []
 
     api(tmp_path, scenario)
+
+
+def test_so_many_uploads_at_a_time_and_no_more(tmp_path: Path) -> None:
+    """429 for a key that has its share, 503 when the hub has enough; both say when to come back, and room is made."""
+
+    async def scenario(call: Api) -> None:
+        go_on = asyncio.Event()
+
+        async def slow() -> AsyncIterator[bytes]:
+            yield MODEL[:10]
+            await go_on.wait()
+            yield MODEL[10:]
+
+        async def refused(role: str, status: int) -> None:
+            answer = await put(call, MODEL, "1" * 64, Authorization=f"Bearer flk_{role}")
+            assert (answer.status_code, answer.headers["retry-after"]) == (status, "5")
+
+        held = [asyncio.create_task(put(call, slow(), DIGEST)) for _ in range(MAX_UPLOADS_OF_A_KEY)]
+        while len(left_behind(call)) < len(held):
+            await asyncio.sleep(0.005)
+        await refused("operator", 429)
+        with contextlib.ExitStack() as others:
+            for number in range(MAX_UPLOADS - MAX_UPLOADS_OF_A_KEY):
+                others.enter_context(call.limits.upload(f"another {number}"))
+            await refused("admin", 503)
+        go_on.set()
+        assert {answer.status_code for answer in await asyncio.gather(*held)} == {201}
+        assert (await put(call, safetensors())).status_code == 201
+
+    api(tmp_path, scenario)
+
+
+def test_an_upload_that_stalls_gives_its_place_away(tmp_path: Path) -> None:
+    """408 when nothing comes for a while, or next to nothing; nothing stays of it. An answer may take its time."""
+
+    async def scenario() -> None:
+        app, waits = FastAPI(), asyncio.Event()
+        staging = UploadFiles(tmp_path / "uploads", InlineOffload())
+        problems.install(app)
+        app.add_middleware(Bounds, refuse=problems.problem, stall_s=0.05)
+
+        @app.put("/api/file")
+        async def take(request: Request) -> str:
+            await staging.receive(request.stream(), 100)
+            assert not await request.is_disconnected()
+            await asyncio.sleep(0.1)
+            return "taken"
+
+        async def stalling() -> AsyncIterator[bytes]:
+            yield b"x"
+            await waits.wait()
+
+        async def dripping() -> AsyncIterator[bytes]:
+            while True:
+                yield b"x"
+                await asyncio.sleep(0.02)
+
+        transport = httpx.ASGITransport(app=app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://hub") as http:
+            assert (await http.put("/api/file", content=b"whole")).json() == "taken"
+            (whole,) = (tmp_path / "uploads").iterdir()
+            for slow in (stalling(), dripping()):
+                assert (await http.put("/api/file", content=slow)).status_code == 408
+            assert list((tmp_path / "uploads").iterdir()) == [whole]
+
+    asyncio.run(scenario())
 
 
 def test_staging_keeps_no_more_than_a_part_in_memory(tmp_path: Path) -> None:

@@ -141,6 +141,26 @@ def test_bad_orders_for_many_claims_change_nothing(tmp_path: Path, body: Any, wh
     api(tmp_path, scenario)
 
 
+def test_many_claims_are_refused_before_the_first_byte(tmp_path: Path) -> None:
+    """One device that is gone for good, or lies beyond the key's reach, far behind: a problem, no claims."""
+
+    async def scenario(call: Api) -> None:
+        await call.claim("z-gone")
+        await call("operator", "POST", "/devices/z-gone/decommission", {"reason": "scrapped"})
+        await call("operator", "POST", "/claims", {"device": "z-far", "labels": {"hall": "4"}}, 201)
+        limited = await call("admin", "POST", "/keys", {"name": "h3", "role": "operator", "labels": {"hall": "3"}}, 201)
+        names = [f"a{number:03}" for number in range(250)]
+        for key, last, status in (("flk_operator", "z-gone", 409), (limited["key"], "z-far", 403)):
+            body = {"devices": [*names, last], "labels": {"hall": "3"}}
+            headers = {"Authorization": f"Bearer {key}"}
+            answer = await call.http.post("/api/v1/claims/batch", json=body, headers=headers)
+            assert (answer.status_code, answer.headers["content-type"]) == (status, "application/problem+json")
+        assert [one["name"] for one in await call("viewer", "GET", "/devices")] == ["z-far"]
+        assert len(await lines(call, {"devices": [*names, "z-gone"], "replaces": True})) == 251
+
+    api(tmp_path, scenario)
+
+
 def test_a_claim_says_where_to_enrol_and_with_what(tmp_path: Path) -> None:
     """As the broker that this hub uses wants it."""
 

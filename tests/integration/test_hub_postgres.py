@@ -2,7 +2,8 @@
 
 import asyncio
 import logging
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from concurrent.futures import wait
 
 import pytest
@@ -12,6 +13,8 @@ from bench.postgres_server import PostgresServer, postgres_server
 from cloud.adapters import postgres_store
 from cloud.adapters.postgres_store import MAX_DISPUTES, PostgresStore, parse
 from cloud.errors import StoreError
+from cloud.service import audit
+from cloud.service.changes import Changes
 from cloud.tables import models
 from tests.postgres import NEEDS_POSTGRES
 
@@ -47,6 +50,51 @@ def end_other_sessions(server: PostgresServer, url: str) -> None:
     """As when the server is restarted or a network device forgets its connections."""
     name = url.rsplit("/", 1)[1]
     server.say(f"SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = '{name}'")  # noqa: S608
+
+
+def noted(subject: str) -> Callable[[Connection], None]:
+    """A change."""
+    return lambda conn: audit.record(conn, 1, "test", ("test.change", subject))
+
+
+async def heard(changes: Changes, looks: int = 3) -> list[str]:
+    """What a reader is told in so many looks."""
+    return [row.subject for _ in range(looks) for row in await changes.look()]
+
+
+def test_a_number_that_is_committed_late_is_not_passed_over(server: PostgresServer) -> None:
+    """Another hub's smaller number is open: readers wait for it, whoever begins now is told it, and then go on."""
+    url = server.database()
+
+    async def scenario() -> None:
+        slow, quick = PostgresStore(url), PostgresStore(url)
+        await slow.open()
+        await quick.open()
+        await quick.write(noted("first"))
+        drawn, go_on = threading.Event(), threading.Event()
+
+        def late(conn: Connection) -> None:
+            noted("late")(conn)
+            drawn.set()
+            go_on.wait(20)
+
+        follower = Changes(quick, 0)
+        assert await heard(follower) == ["first"]
+        writing = asyncio.create_task(slow.write(late))
+        assert await asyncio.to_thread(drawn.wait, 20)
+        await quick.write(noted("early"))
+        newcomer = Changes(quick, None)
+        assert await heard(follower) == await heard(newcomer) == []
+        go_on.set()
+        await writing
+        assert await heard(follower) == ["late", "early"]
+        assert await heard(newcomer) == ["late"]
+        await quick.write(noted("last"))
+        assert await heard(follower) == await heard(newcomer) == ["last"]
+        slow.close()
+        quick.close()
+
+    asyncio.run(scenario())
 
 
 def test_connections_that_were_cut_are_replaced_and_nothing_is_done_twice(server: PostgresServer) -> None:

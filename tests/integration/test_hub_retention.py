@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from sqlalchemy import func, select
 
@@ -15,6 +16,8 @@ from cloud.tables import devices, telemetry_hours, telemetry_points
 from tests.hub_steps import a_hub, counters, fleet, telemetry
 from tests.hub_world import ROOT, World
 from tests.postgres import NEEDS_POSTGRES
+from wire.codec import decode, encode
+from wire.messages import Telemetry
 
 DAY_NS = 24 * HOUR_NS
 
@@ -80,6 +83,21 @@ def run(world: World, scenario: Any) -> None:
 def test_points_become_hours_once_each(tmp_path: Path) -> None:
     """The last counters of the hour and the number of points; what is newest stays as it came."""
     run(World(tmp_path), course)
+
+
+def test_nothing_is_kept_of_variants_that_nobody_knows(tmp_path: Path) -> None:
+    """A device may count whatever it likes: the point goes, and leaves no hour behind."""
+
+    async def scenario(world: World) -> None:
+        await fleet(world, 1)
+        unknown = msgspec.structs.replace(decode(telemetry(1, 1, 1), Telemetry).stats[0], variant="made-up")
+        known = decode(telemetry(1, 2, 2), Telemetry).stats[0]
+        await world.receive((ROOT.up("p00", "telemetry"), encode(Telemetry(seq=1, stats=(unknown, known)))))
+        assert await roll_up(world, HOUR_NS) == 1
+        assert await hours(world) == [(0, 1, 2)]
+        assert await left(world) == 0
+
+    run(World(tmp_path), scenario)
 
 
 @NEEDS_POSTGRES

@@ -300,6 +300,7 @@ def test_a_plan_is_read_as_it_was_written(tmp_path: Path) -> None:
             disruption=Disruption("arm", 2),
             retry=Retry((Outcome.TIMED_OUT,), 3, 5.0, 9),
             window=Hours("0 2 * * *", "Europe/Berlin", 3600, 60),
+            install_window=Hours("0 4 * * 0", "Europe/Berlin", 3600),
         )
         await order(world, plan)
         row = await world.store.read(lambda conn: conn.execute(select(rollouts)).one())

@@ -13,6 +13,7 @@ from sqlalchemy.exc import OperationalError
 
 from cloud.adapters.sql_store import SqlStore
 from cloud.api import problems
+from cloud.api.problems import TO_THE_LOG
 from cloud.bootstrap import SettingsError, started
 from cloud.errors import StoreError
 from cloud.service.inbox import Inbox
@@ -113,14 +114,14 @@ def test_a_full_disk_is_told_as_such_and_a_defect_is_not(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
-def test_the_api_says_that_the_database_is_away() -> None:
-    """503, as a problem, for clients to try again."""
+def test_the_api_says_that_the_database_is_away(caplog: pytest.LogCaptureFixture) -> None:
+    """503, as a problem that says when to try again; where the database is, only the log says."""
     app = FastAPI()
     problems.install(app)
 
     @app.get("/")
     async def look() -> None:
-        raise StoreError("the database server is gone")
+        raise StoreError("the database /srv/hub.sqlite is gone")
 
     async def call() -> httpx.Response:
         transport = httpx.ASGITransport(app=app)
@@ -128,7 +129,10 @@ def test_the_api_says_that_the_database_is_away() -> None:
             return await http.get("/")
 
     answer = asyncio.run(call())
-    assert (answer.status_code, answer.json()["detail"]) == (503, "the database server is gone")
+    assert (answer.status_code, answer.json()["detail"]) == (503, TO_THE_LOG[StoreError])
+    assert int(answer.headers["retry-after"]) > 0
+    assert "/srv" not in answer.text
+    assert f"(request {answer.json()['request_id']}): the database /srv/hub.sqlite is gone" in caplog.text
 
 
 @pytest.mark.parametrize(

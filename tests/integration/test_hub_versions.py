@@ -1,44 +1,17 @@
 """Imported versions, promotion and lineage, over the API and the real services."""
 
-import hashlib
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+from sqlalchemy import insert, select
 
+from cloud.core.promotion import Rule
 from cloud.service import promotion
+from cloud.tables import models, versions
 from tests.api_world import Api, api
+from tests.foreign_version import DIGESTS, order, upload
 from tests.hub_steps import fleet, request_id, roll_out
 from tests.hub_world import MODEL
-from tests.model_files import onnx_model, safetensors
-
-FILES = {
-    "parent": onnx_model(),
-    "golden": safetensors(inputs=np.zeros((4, 2), np.float16), **{"logits/fp32": np.zeros((4, 3), np.float32)}),
-    "parameters": safetensors(),
-}
-DIGESTS = {name: hashlib.sha256(data).hexdigest() for name, data in FILES.items()}
-
-
-def order(**changes: Any) -> dict[str, Any]:
-    """A version whose only variant is its parent."""
-    variant = {
-        "name": "fp32", "precision": "fp32", "sha256": DIGESTS["parent"], "logits": "logits/fp32", "tolerance": 0.001,
-        "metrics": {"accuracy": 0.9},
-    }  # fmt: skip
-    body = {
-        "workload": "elsewhere", "source": "ci/4711", "title": "Imported", "licence": "MIT", "data_sha256": "d" * 64,
-        "classes": ["a", "b", "c"], "variants": [variant], **DIGESTS,
-    }  # fmt: skip
-    return body | changes
-
-
-async def upload(call: Api) -> None:
-    """Every file."""
-    for name, data in FILES.items():
-        headers = {"Authorization": "Bearer flk_operator"}
-        answer = await call.http.put(f"/api/v1/artefacts/{DIGESTS[name]}", content=data, headers=headers)
-        assert answer.status_code == 201, answer.text
 
 
 async def finished_rollout(call: Api) -> None:
@@ -133,6 +106,34 @@ def test_an_automatic_rule_promotes_without_anybody(tmp_path: Path) -> None:
         assert await swept({"automatic": True, "min_devices": 2}) == "production"
 
     api(tmp_path, scenario)
+
+
+def test_what_a_person_stepped_back_from_is_not_promoted_again(tmp_path: Path) -> None:
+    """Version 2 got into production by its rule, a person went back to 1: the hub leaves it there. A newer one may."""
+
+    async def scenario(call: Api) -> None:
+        await fleet(call.world, 1)
+        rule = Rule(min_devices=0, min_commit_rate=0, finished_rollout=False, automatic=True)
+        await call.world.change(lambda conn, now_ns: promotion.set_rule(conn, MODEL, rule, "me", now_ns))
+        assert await production_after(call, 2) == 2
+        await call.world.change(lambda conn, now_ns: promotion.promote(conn, (MODEL, 1), "me", now_ns))
+        await call.world.change(promotion.promote_due)
+        assert await call.world.store.read(lambda conn: conn.scalar(select(models.c.production))) == 1
+        assert await production_after(call, 3) == 3
+
+    api(tmp_path, scenario)
+
+
+async def production_after(call: Api, number: int) -> int | None:
+    """What the rule makes of a version that is released now, of the same files as version 1."""
+
+    def write(conn: Any) -> None:
+        one = dict(conn.execute(select(versions).where(versions.c.version == 1)).one()._mapping)
+        conn.execute(insert(versions).values({**one, "version": number, "counter": number}))
+
+    await call.world.store.write(write)
+    await call.world.change(promotion.promote_due)
+    return await call.world.store.read(lambda conn: conn.scalar(select(models.c.production)))
 
 
 def test_a_retired_version_cannot_be_used(tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ from tests.hub_world import MODEL, World
 from wire.trust import target_path
 
 PASSPHRASE = "correct horse battery staple"
-SECRET_NAMES = ("*.key", "passphrase", "*.secret", "view.token")
+SECRET_NAMES = ("*.key", "passphrase", "*.secret")
 
 
 class ApiFetcher(FetcherInterface):

@@ -13,13 +13,23 @@ SERVER = """
 import socket, sys, uvicorn
 from fastapi import FastAPI
 from cloud.service.overview.shapes import Overview
+from cloud.web.gate import DoorError
 from cloud.web.pages import mount
 
 async def read():
     return Overview(now_ns=1, stage="enrol", headline="Waiting for <twenty> devices")
 
+class Door:
+    async def enter(self, address, key):
+        if key != "right-key":
+            raise DoorError(401, "no")
+        return "1"
+
+    async def is_good(self, key):
+        return key == "1"
+
 app = FastAPI()
-mount(app, read, "right-token", "cookie-secret")
+mount(app, read, Door(), "cookie-secret")
 app.get("/api/v1/health")(lambda: {"status": "ok"})  # added after the page, and still reached
 listener = socket.create_server(("127.0.0.1", 0))
 print(listener.getsockname()[1], flush=True)
@@ -44,9 +54,9 @@ def url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_link_opens_the_page_and_the_cookie_keeps_it_open(url: str) -> None:
-    """The root leads to the page, the token leaves the address, the overview is in what is delivered."""
+    """The root leads to the page, the key leaves the address, the overview is in what is delivered."""
     with httpx.Client(base_url=url, follow_redirects=True) as client:
-        opened = client.get("/?token=right-token")
+        opened = client.get("/?token=right-key")
         assert opened.status_code == 200
         assert "token" not in str(opened.url)
         assert "Waiting for &lt;twenty&gt; devices" in opened.text.replace("\\u003c", "<").replace("&amp;", "&")
@@ -63,6 +73,6 @@ def test_without_the_link_there_is_nothing_to_see(url: str) -> None:
 def test_page_needs_no_other_host(url: str) -> None:
     """It works on a machine without the internet: every address in it is its own."""
     with httpx.Client(base_url=url, follow_redirects=True) as client:
-        text = client.get("/?token=right-token").text
+        text = client.get("/?token=right-key").text
     for mark in ('src="http', "src='http", 'href="http', "url(http", 'url("http'):
         assert mark not in text

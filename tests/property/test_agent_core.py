@@ -2,6 +2,7 @@
 
 import contextlib
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -25,22 +26,25 @@ from edge_agent.core.slot import (
     TimedOut,
     TrialServing,
     Unassigned,
+    WindowOpened,
 )
 from edge_agent.core.trust import Heard
 from edge_agent.core.update import decide
 from edge_agent.errors import DamagedRecordError
-from wire.assignment import Execution, SlotAssignment
+from wire.assignment import Execution, Opening, SlotAssignment, Windows
 from wire.messages import GoldenResult, InstallFigures, Outcome, Phase
 from wire.release import object_ref
 
 GOLDEN = GoldenResult(matched=1, total=1, max_error=0.0)
 FILE = object_ref(b"file")
 VERSIONS = (1, 2, 3)
-RESULTS = ("verified", "stored", "passed", "serving", "healthy", "failed", "timeout")
+RESULTS = ("verified", "stored", "early", "opened", "passed", "serving", "healthy", "failed", "timeout")
 
 
 def desired(version: int, execution: str) -> SlotAssignment:
-    """An assignment of this version."""
+    """An assignment of this version; every second execution waits for windows."""
+    openings = (Opening(from_ns=1, until_ns=2),)
+    windows = Windows(download=openings, install=openings) if execution in ("e2", "e4") else msgspec.UNSET
     return SlotAssignment(
         slot="main",
         model="watch",
@@ -48,7 +52,7 @@ def desired(version: int, execution: str) -> SlotAssignment:
         variant="fp32",
         sha256=f"{version:064x}",
         release=object_ref(b"release %d" % version),
-        execution=Execution(id=execution),
+        execution=Execution(id=execution, windows=windows),
     )
 
 
@@ -70,6 +74,8 @@ def event_of(kind: str, version: int, execution: int, state: State) -> events.Ev
         "unassign": Unassigned(),
         "verified": verified,
         "stored": FilesStored(ticket, verified, InstallFigures()),
+        "early": FilesStored(ticket, verified, InstallFigures(), inside=False),
+        "opened": WindowOpened(ticket),
         "passed": CanaryPassed(ticket, GOLDEN, InstallFigures()),
         "serving": TrialServing(ticket),
         "healthy": HealthWindowPassed(ticket),

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cloud.core.gates.evidence import SCALE, Sample
-from cloud.core.gates.judge import Gate, Tally, judge, rules
+from cloud.core.gates.evidence import NONE, SCALE, Sample
+from cloud.core.gates.judge import Gate, Rule, Tally, Undecided, judge, refusal, rules
 from cloud.core.gates.sequential import Decision, Errors, mean_test, ratio_test
 
 FLEETS = 400
@@ -27,6 +27,38 @@ def test_proportions_keep_their_rates() -> None:
                     errors += found is wrong
                     break
         assert errors / FLEETS <= 0.05 + SLACK
+
+
+@pytest.mark.parametrize(("good", "bad", "error"), [(0.97, 0.92, 0.05), (0.95, 0.9, 0.01), (0.99, 0.95, 0.02)])
+def test_the_declared_chance_of_a_false_halt_is_used_up(good: float, bad: float, error: float) -> None:
+    """Computed device by device for a version that is just good: what is left unused is paid for in devices."""
+    halted, going, least = 0.0, np.ones(1), 0  # by failures so far; the least number of them that refuses
+    for n in range(1, 6000):
+        going = np.append(going * good, 0.0) + np.append(0.0, going * (1 - good))
+        while ratio_test(n - least, least, good, bad, Errors(error, 0.05)).decision is not Decision.REFUSED:
+            least += 1
+        halted, going = halted + going[least:].sum(), going[:least]
+    assert 0.85 * error < halted <= error
+
+
+def test_a_rollout_of_many_waves_keeps_its_rate() -> None:
+    """Every open wave is suspected by itself, after every failure: together they halt no oftener than declared."""
+    rng = np.random.default_rng(4)
+    (rule,) = rules((Gate("commit_rate >= 92 %", 0.1, 0.05, 0.05, undecided=Undecided.PROCEED),))
+    halts = sum(_halts(rule, rng.random((6, 60)) < 0.97) for _ in range(FLEETS))
+    assert halts / FLEETS <= 0.1 + 2**0.5 * SLACK
+
+
+def _halts(rule: Rule, committed: np.ndarray) -> bool:
+    """Row by row: the devices of each wave, in the order in which they end."""
+    waves: list[Tally] = []
+    for wave in committed:
+        waves.append(Tally(len(wave), 0, 0, NONE))
+        for good in wave:
+            waves[-1] += Tally(0, 1, int(good), Sample(1, SCALE * int(good), SCALE * SCALE * int(good)))
+            if not good and refusal([judge(rule, waves, index, len(committed)) for index in range(len(waves))]):
+                return True
+    return False
 
 
 @pytest.mark.parametrize("shape", ["normal", "uniform", "skewed", "heavy"])
@@ -67,5 +99,5 @@ def test_the_order_of_reports_does_not_matter() -> None:
         sample = Sample()
         for one in values:
             sample += Sample(1, one, one * one)
-        found.add(str(judge(rule, Tally(60, 60, 60, sample), Tally(60, 60, 60, sample))))
+        found.add(str(judge(rule, [Tally(60, 60, 60, sample)], 0, 1)))
     assert len(found) == 1

@@ -132,6 +132,9 @@ class World:
                 assert not breach
                 assert self.wave == len(self.plan.waves) - 1
                 assert all(one.status is Status.ENDED for one in self.members.values())
+            case Halt():
+                news = [one for one in self.of(Status.ENDED) if not one.acknowledged]
+                assert news, "what a person has seen halts it no more"
 
     def carry_out(self, decision: machine.Decision) -> None:
         """Apply."""

@@ -8,9 +8,12 @@ import pytest
 
 from edge_agent.core import slot as events
 from edge_agent.core.decision import Ignored, IllegalEventError, Moved
-from edge_agent.core.resume import MAX_RESTARTS, MAX_TRIES
+from edge_agent.core.resume import ACTIVE, MAX_RESTARTS, MAX_TRIES
 from edge_agent.core.slot import (
+    WAITING,
+    Abandon,
     Assigned,
+    AwaitWindow,
     Booted,
     CanaryPassed,
     Deployed,
@@ -28,9 +31,11 @@ from edge_agent.core.slot import (
     TimedOut,
     TrialServing,
     Unassigned,
+    WindowOpened,
 )
 from edge_agent.core.update import decide
-from wire.assignment import Execution, SlotAssignment
+from edge_agent.core.windows import wait_ns
+from wire.assignment import Execution, Opening, SlotAssignment, Windows
 from wire.messages import GoldenResult, Installed, InstallFigures, Outcome, Phase
 from wire.release import object_ref
 
@@ -75,6 +80,7 @@ EVENTS: tuple[events.Event, ...] = (
     Unassigned(),
     VERIFIED,
     FilesStored(TICKET, VERIFIED, InstallFigures()),
+    WindowOpened(TICKET),
     CanaryPassed(TICKET, GOLDEN, InstallFigures()),
     TrialServing(TICKET),
     HealthWindowPassed(TICKET),
@@ -85,6 +91,12 @@ EVENTS: tuple[events.Event, ...] = (
 )
 
 ILLEGAL = {
+    *((phase, WindowOpened) for phase in (*ACTIVE, Phase.TRIAL)),
+    *(
+        (phase, kind)
+        for phase in WAITING
+        for kind in (ReleaseVerified, FilesStored, CanaryPassed, TrialServing, HealthWindowPassed)
+    ),
     *((Phase.FETCHING_RELEASE, kind) for kind in (FilesStored, CanaryPassed, TrialServing, HealthWindowPassed)),
     *((Phase.FETCHING, kind) for kind in (ReleaseVerified, CanaryPassed, TrialServing, HealthWindowPassed)),
     *((Phase.VERIFYING, kind) for kind in (ReleaseVerified, FilesStored, TrialServing, HealthWindowPassed)),
@@ -123,6 +135,56 @@ def moved(state: State, event: events.Event) -> Moved:
     decision = decide(state, event)
     assert isinstance(decision, Moved), decision
     return decision
+
+
+TONIGHT = (Opening(from_ns=200, until_ns=300), Opening(from_ns=500, until_ns=600))
+
+
+def windowed(**windows: tuple[Opening, ...]) -> SlotAssignment:
+    """An assignment that may begin only at times."""
+    execution = Execution(id="e2", windows=Windows(**windows))
+    return msgspec.structs.replace(desired(2), execution=execution)
+
+
+def test_a_download_waits_for_its_window() -> None:
+    """Restarts included, without a limit; then it goes the usual way."""
+    begun = moved(in_phase(Phase.COMMITTED, 1), Assigned(windowed(download=TONIGHT)))
+    ticket = Ticket("e2", 1)
+    assert (begun.state.phase, begun.effects[-1]) == (Phase.WAITING_TO_FETCH, AwaitWindow(ticket, TONIGHT))
+    state = begun.state
+    for _ in range(2 * MAX_RESTARTS):
+        again = moved(state, Booted(frozenset({f"{1:064x}"})))
+        assert again.effects == (Serve(deployed(1)), AwaitWindow(ticket, TONIGHT))
+        state = again.state
+    assert isinstance(decide(state, TimedOut(ticket)), Ignored)
+    opened = moved(state, WindowOpened(ticket))
+    assert (opened.state.phase, opened.effects) == (
+        Phase.FETCHING_RELEASE,
+        (FetchRelease(ticket, windowed(download=TONIGHT)),),
+    )
+
+
+def test_what_is_downloaded_waits_to_be_installed() -> None:
+    """Its timers stand still; then the release is judged anew, and what the download cost is not forgotten."""
+    wanted, ticket = windowed(install=TONIGHT), Ticket("e2", 1)
+    fetching = msgspec.structs.replace(in_phase(Phase.FETCHING, 2, 1), desired=wanted)
+    verified = ReleaseVerified(ticket, FILE, FILE, "logits/fp32", 0.01)
+    waits = moved(fetching, FilesStored(ticket, verified, InstallFigures(downloaded_bytes=7), inside=False))
+    assert waits.state.phase is Phase.WAITING_TO_INSTALL
+    assert waits.effects == (Abandon(), AwaitWindow(ticket, TONIGHT))
+    opened = moved(waits.state, WindowOpened(ticket))
+    assert opened.effects == (FetchRelease(ticket, wanted),)
+    stored = moved(moved(opened.state, verified).state, FilesStored(ticket, verified, InstallFigures()))
+    assert (stored.state.phase, stored.state.figures.downloaded_bytes) == (Phase.VERIFYING, 7)
+    missed = moved(waits.state, StepFailed(ticket, Outcome.TIMED_OUT, "over"))
+    assert (missed.state.outcome, missed.state.current) == (Outcome.TIMED_OUT, deployed(1))
+
+
+def test_openings_are_awaited_one_after_the_other() -> None:
+    """Inside at once; before and between them until the next; after the last there is none."""
+    waits = {now_ns: wait_ns(TONIGHT, now_ns) for now_ns in (0, 199, 200, 299, 300, 599, 600)}
+    assert waits == {0: 200, 199: 1, 200: 0, 299: 0, 300: 200, 599: 0, 600: None}
+    assert wait_ns((), 7) == 0
 
 
 def test_the_straight_road_to_committed() -> None:

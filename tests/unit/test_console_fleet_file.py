@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from fleetloop.console.fleet_file import difference, parse
+from fleetloop.console.fleet_export import document
+from fleetloop.console.fleet_file import Present, difference, parse
 from wire.errors import MalformedError
 
 FILE = b"""
@@ -18,8 +19,10 @@ rollouts:
     waves: [{count: 1}, {percent: 100}]
     gates: ["commit_rate >= 99 %"]
 """
-P01 = {"name": "p01", "labels": {"hall": "3"}, "federated": True}
-P02 = {"name": "p02", "labels": {"hall": "4"}, "federated": False}
+FREE: dict[str, Any] = {"held_reason": "", "pins": []}
+P01 = {"name": "p01", "labels": {"hall": "3"}, "federated": True, **FREE}
+P02 = {"name": "p02", "labels": {"hall": "4"}, "federated": False, **FREE}
+PIN = {"slot": "main", "model": "watch", "version": 2, "reason": "certified with 2"}
 
 
 def rollout(version: int, state: str, **more: Any) -> dict[str, Any]:
@@ -30,7 +33,7 @@ def rollout(version: int, state: str, **more: Any) -> dict[str, Any]:
 
 def signs(devices: list[dict[str, Any]], rollouts: list[dict[str, Any]]) -> list[tuple[str, str]]:
     """What the file asks of such a fleet."""
-    steps = difference(parse(FILE, "fleet.yaml"), devices, rollouts)
+    steps = difference(parse(FILE, "fleet.yaml"), Present([], devices, rollouts))
     return [(step.sign, step.name.partition(" ")[0]) for step in steps]
 
 
@@ -48,9 +51,11 @@ def test_a_fleet_that_is_so_needs_nothing(state: str) -> None:
 def test_only_what_the_file_says_is_compared() -> None:
     """p02's federated is left as it is; a label that differs is shown with both values."""
     (step,) = difference(
-        parse(FILE, "f"), [P01, P02 | {"labels": {"hall": "5"}, "federated": True}], [rollout(3, "succeeded")]
+        parse(FILE, "f"),
+        Present([], [P01, P02 | {"labels": {"hall": "5", "x": ""}, "federated": True}], [rollout(3, "succeeded")]),
     )
-    assert (step.sign, step.text, dict(step.body)) == ("~", "labels=hall=5 -> labels=hall=4", {"labels": {"hall": "4"}})
+    assert (step.sign, step.text, step.verb) == ("~", "labels=hall=5 x= -> labels=hall=4", "label")
+    assert dict(step.body) == {"put": {"hall": "4"}, "drop": ["x"]}
 
 
 @pytest.mark.parametrize(("version", "state"), [(3, "halted"), (3, "aborted"), (2, "running"), (2, "paused")])
@@ -97,3 +102,54 @@ def test_a_revert_is_nobodys_wish() -> None:
     assert signs([P01, P02], [rollout(3, "aborted"), back]) == [("!", "watch:3")]
     back = rollout(2, "succeeded", reverts="r1")
     assert signs([P01, P02], [rollout(3, "aborted"), back]) == [("!", "watch:3")]
+
+
+def asked(text: bytes, present: Present) -> list[tuple[str, str, str]]:
+    """Sign, verb and text of what a file asks of such a fleet."""
+    return [(step.sign, step.verb, step.text) for step in difference(parse(text, "f"), present)]
+
+
+def test_groups_holds_and_pins_are_compared_field_by_field() -> None:
+    """What comes, what changes, what goes; null and what is left out stay as they are."""
+    held = P01 | {"held_reason": "in use", "pins": [PIN]}
+    group = {"name": "g", "selector": "hall=3", "description": "by the gate"}
+    there = Present([group], [held, P02], [])
+    assert asked(b"groups: {g: {selector: hall=3}}\ndevices: {p01: , p02: {held: , labels: }}", there) == []
+    assert asked(b"groups: {g: {selector: hall=4}, new: {selector: a}}", there) == [
+        ("~", "put_group", "selector=hall=3 -> selector=hall=4"),
+        ("+", "put_group", "selector=a"),
+    ]
+    assert asked(b"devices: {p01: {held: '', pins: {}}}", there) == [
+        ("~", "release", "release it (held: in use)"),
+        ("-", "unpin", "unpin main from watch:2"),
+    ]
+    assert asked(b"devices: {p01: {pins: {main: {model: watch, version: 3}, b: {model: m, version: 1}}}}", there) == [
+        ("+", "pin", "pin b to m:1"),
+        ("~", "pin", "pin main to watch:3"),
+    ]
+    assert asked(b"devices: {p09: {held: wait, pins: {main: {model: m, version: 1}}}}", there) == [
+        ("+", "claim", "announce it"),
+        ("~", "hold", "hold it: wait"),
+        ("+", "pin", "pin main to m:1"),
+    ]
+
+
+def test_what_was_exported_asks_for_nothing() -> None:
+    """Halted and overtaken rollouts are nobody's wish; all else comes back as it was."""
+    plan: dict[str, Any] = {
+        "waves": [{"count": 1, "percent": None}],
+        "gates": [],
+        "rate": None,
+        "retry": {"outcomes": []},
+    }
+    rollouts = [
+        rollout(2, "succeeded", plan=plan),
+        rollout(3, "running", plan=plan),
+        rollout(7, "halted", slot="b", plan=plan),
+    ]
+    group = {"name": "g", "selector": "hall=3", "description": "by the gate", "devices": 1}
+    present = Present([group], [P01 | {"held_reason": 'in use: "x"', "pins": [PIN]}, P02], rollouts)
+    fleet = parse(document(present), "f")
+    assert difference(fleet, present) == []
+    assert [one["version"] for one in fleet.rollouts] == [3]
+    assert len(difference(fleet, Present([], [], []))) == 1 + 2 + 2 + 1

@@ -6,6 +6,8 @@ from cloud.api.routes import (
     access,
     artefacts,
     audit,
+    claims,
+    device_changes,
     devices,
     events,
     fleet,
@@ -16,7 +18,7 @@ from cloud.api.routes import (
     trust,
     versions,
 )
-from cloud.api.schemas import Problem
+from cloud.api.schemas.base import Problem
 
 PREFIX = "/api/v1"
 PROBLEM = {
@@ -34,7 +36,9 @@ def router() -> APIRouter:
         events,
         trust,
         fleet,
+        claims,
         devices,
+        device_changes,
         groups,
         artefacts,
         registry,

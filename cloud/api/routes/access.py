@@ -1,13 +1,15 @@
 """Health and API keys."""
 
-from fastapi import APIRouter, Response
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Response
 from sqlalchemy import Connection
 
 from cloud.api import views
 from cloud.api.context import Administrator, Hub, ScopedViewer
-from cloud.api.etags import IfMatch, check
+from cloud.api.etags import IfMatch, Seen
 from cloud.api.paging import Paged
-from cloud.api.schemas import Health, KeyRequest, KeyView, NewKeyView
+from cloud.api.schemas.access import Health, KeyRequest, KeyView, NewKeyView
 from cloud.core.identity import Role, api_key, digest
 from cloud.core.reach import Reach
 from cloud.service import keys
@@ -16,6 +18,14 @@ from cloud.service.keys import NewKey
 
 router = APIRouter(tags=["access"])
 API_VERSION = "1"
+
+
+async def _seen(key: str, hub: Hub, if_match: IfMatch = None) -> Seen:
+    now_ns = hub.clock.now_ns()
+    return Seen(if_match, lambda conn: views.key_tag(views.key_view(keys.one(conn, key), now_ns)))
+
+
+SeenKey = Annotated[Seen, Depends(_seen)]
 
 
 @router.get("/health")
@@ -61,15 +71,14 @@ async def one_key(key: str, hub: Hub, actor: Administrator, response: Response) 
 
 
 @router.post("/keys/{key}/revoke")
-async def revoke_key(key: str, hub: Hub, actor: Administrator, response: Response, if_match: IfMatch = None) -> KeyView:
+async def revoke_key(key: str, hub: Hub, actor: Administrator, seen: SeenKey, response: Response) -> KeyView:
     """End an API key at once. The last administrator's key without an end stays."""
 
     def change(conn: Connection, now_ns: int) -> Effects:
-        check(if_match, views.key_tag(views.key_view(keys.one(conn, key), now_ns)))
         keys.revoke(conn, key, actor.name, now_ns)
         return NOTHING
 
-    await hub.change(change)
+    await hub.change(change, seen=seen)
     return await _view(hub, key, response)
 
 

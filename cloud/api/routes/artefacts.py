@@ -12,7 +12,7 @@ from sqlalchemy import Connection, select
 from cloud.api import problems
 from cloud.api.context import Context, Hub, Operator, Viewer
 from cloud.api.paging import Paged, Slice
-from cloud.api.schemas import ArtefactView
+from cloud.api.schemas.versions import ArtefactView
 from cloud.core.byte_ranges import ByteRange, RangeError, asked
 from cloud.errors import TooLongError, UnavailableError, UnknownError
 from cloud.ports import ObjectMissingError
@@ -36,8 +36,9 @@ async def upload(sha256: Digest, request: Request, response: Response, hub: Hub,
     announced = request.headers.get("content-length", "")
     if announced.isdecimal() and int(announced) > MAX_OBJECT_BYTES:
         raise TooLongError(f"the file has {announced} bytes: an artefact may have {MAX_OBJECT_BYTES}")
-    if not await hub.artefacts.upload(sha256, request.stream(), actor.name):
-        response.status_code = HTTPStatus.OK
+    with hub.limits.upload(actor.key):
+        if not await hub.artefacts.upload(sha256, request.stream(), actor.name, hub.change):
+            response.status_code = HTTPStatus.OK
     return await artefact(sha256, hub, actor)
 
 

@@ -12,7 +12,7 @@ from sqlalchemy import Select, select
 from cloud.api import views
 from cloud.api.context import Administrator, Hub
 from cloud.api.paging import MAX_LIMIT, Paged, Window
-from cloud.api.schemas import AuditView
+from cloud.api.schemas.access import AuditView
 from cloud.tables import audit
 
 router = APIRouter(prefix="/audit", tags=["audit"])

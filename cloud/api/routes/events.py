@@ -1,10 +1,9 @@
 """Server-sent events: a rollout or a device whenever it looks different, and every change in the order it was made.
 
 A state's id is its digest and a change's id its number in the audit trail, so that whoever comes back with
-`Last-Event-ID` misses nothing and gets nothing twice. A stream ends when its API key does.
+`Last-Event-ID` misses nothing and gets nothing twice. A stream ends when its API key does, and when the hub does.
 """
 
-import functools
 import hashlib
 from collections.abc import AsyncIterator, Callable
 from typing import Annotated, Final, TypeVar
@@ -12,22 +11,20 @@ from typing import Annotated, Final, TypeVar
 from fastapi import APIRouter, Depends, Header
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection
 
 from cloud.api import rollout_views, views
 from cloud.api.context import Actor, Context, Hub, ScopedViewer, Viewer
-from cloud.api.rollout_schemas import RolloutView
-from cloud.api.schemas import ChangeView, DeviceView
-from cloud.core.identity import KeyState, key_state
+from cloud.api.schemas.devices import DeviceView
+from cloud.api.schemas.rollouts import RolloutView
 from cloud.service import keys
-from cloud.tables import audit
+from cloud.service.changes import Changes
 from wire.ports import SECOND
 
 T = TypeVar("T")
 router = APIRouter(tags=["events"])
 
 LOOK_NS: Final = SECOND
-CHANGES_AT_ONCE: Final = 500
 NEWEST: Final = -1
 
 
@@ -75,19 +72,20 @@ async def device_events(
 @router.get("/events", response_class=EventSourceResponse, dependencies=[Slot])
 async def changes(hub: Hub, actor: Viewer, last_event_id: LastChange = NEWEST) -> AsyncIterator[ServerSentEvent]:
     """Every change from now on, or after that of `Last-Event-ID` (events named by the action)."""
-    seen = last_event_id if last_event_id != NEWEST else await hub.read(_newest)
-    while (found := await _look(hub, actor, functools.partial(_changes_after, change=seen))) is not None:
-        for change in found:
-            seen = change.id
-            yield ServerSentEvent(data=change, event=change.action, id=str(change.id))
-        await hub.clock.sleep(LOOK_NS)
+    following = Changes(hub.store, None if last_event_id == NEWEST else last_event_id)
+    while await _look(hub, actor, lambda conn: True):
+        for row in await following.look():
+            yield ServerSentEvent(data=views.change_view(row), event=row.action, id=str(row.id))
+        if not await hub.pause(LOOK_NS):
+            return
 
 
 async def _states(hub: Context, actor: Actor, look: Callable[[Connection], T]) -> AsyncIterator[T]:
-    """What `look` finds, once a second, as long as the key is usable."""
+    """What `look` finds, once a second, as long as the key is usable and the hub does not end."""
     while (state := await _look(hub, actor, look)) is not None:
         yield state
-        await hub.clock.sleep(LOOK_NS)
+        if not await hub.pause(LOOK_NS):
+            return
 
 
 async def _look(hub: Context, actor: Actor, look: Callable[[Connection], T]) -> T | None:
@@ -95,19 +93,9 @@ async def _look(hub: Context, actor: Actor, look: Callable[[Connection], T]) -> 
     now_ns = hub.clock.now_ns()
 
     def found(conn: Connection) -> T | None:
-        key = keys.one(conn, actor.key)
-        return look(conn) if key_state(key.expires_ns, key.revoked_ns, now_ns) is KeyState.USABLE else None
+        return look(conn) if keys.is_usable(conn, actor.key, now_ns) else None
 
     return await hub.read(found)
-
-
-def _newest(conn: Connection) -> int:
-    return int(conn.execute(select(func.coalesce(func.max(audit.c.id), 0))).scalar_one())
-
-
-def _changes_after(conn: Connection, change: int) -> list[ChangeView]:
-    query = select(audit).where(audit.c.id > change).order_by(audit.c.id).limit(CHANGES_AT_ONCE)
-    return [views.change_view(row) for row in conn.execute(query)]
 
 
 def _digest(view: BaseModel) -> str:

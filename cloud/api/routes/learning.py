@@ -6,7 +6,7 @@ from cloud.api import views
 from cloud.api.context import Hub, ScopedOperator, ScopedViewer
 from cloud.api.paging import Paged
 from cloud.api.reaching import model_in, selector_in
-from cloud.api.schemas import FederatedRequest, FederatedView
+from cloud.api.schemas.learning import FederatedRequest, FederatedView
 from cloud.service import federated_runs
 from cloud.service.federated_runs import NewRun
 

@@ -9,16 +9,9 @@ from cloud.api import views
 from cloud.api.context import Actor, Context, Hub, ScopedOperator, ScopedPublisher, ScopedViewer
 from cloud.api.paging import Paged
 from cloud.api.reaching import model_in
-from cloud.api.schemas import (
-    JobRequest,
-    JobView,
-    MetadataRequest,
-    ModelView,
-    RefusalRequest,
-    SigningRequestView,
-    VersionNumber,
-    VersionView,
-)
+from cloud.api.schemas.base import VersionNumber
+from cloud.api.schemas.registry import JobRequest, JobView, ModelView, RefusalRequest, SigningRequestView, VersionView
+from cloud.api.schemas.trust import MetadataRequest
 from cloud.service import audit, jobs, registry
 from cloud.service.effects import Effects
 

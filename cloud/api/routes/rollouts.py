@@ -1,21 +1,28 @@
 """Rollouts: start, watch, pause, approve, resume, abort, revert."""
 
+from typing import Annotated
+
 import msgspec
-from fastapi import APIRouter, Response
-from sqlalchemy import Connection
+from fastapi import APIRouter, Depends, Response
 
 from cloud.api import rollout_views as views
-from cloud.api.context import Hub, ScopedOperator, ScopedViewer
-from cloud.api.etags import IfMatch, check
+from cloud.api.context import Actor, Hub, ScopedOperator, ScopedViewer, identify
+from cloud.api.etags import IfMatch, Seen
 from cloud.api.paging import Paged
 from cloud.api.reaching import model_in, selector_in
-from cloud.api.rollout_schemas import GateRequest, MemberView, RolloutRequest, RolloutView
+from cloud.api.schemas.rollouts import GateRequest, MemberView, RolloutRequest, RolloutView
 from cloud.core.rollout import Command, Plan
 from cloud.service import rollouts
-from cloud.service.effects import Effects
 from cloud.service.rollouts import NewRollout
 
 router = APIRouter(prefix="/rollouts", tags=["rollouts"])
+
+
+async def _seen(rollout: str, caller: Annotated[Actor, Depends(identify)], if_match: IfMatch = None) -> Seen:
+    return Seen(if_match, lambda conn: views.rollout_tag(views.rollout_view(conn, rollout, caller.reach)))
+
+
+SeenRollout = Annotated[Seen, Depends(_seen)]
 
 
 @router.post("", status_code=201)
@@ -58,16 +65,11 @@ async def members(rollout: str, hub: Hub, actor: ScopedViewer, page: Paged) -> l
 
 @router.post("/{rollout}/{command}")
 async def control(
-    rollout: str, command: Command, hub: Hub, actor: ScopedOperator, response: Response, if_match: IfMatch = None
+    rollout: str, command: Command, hub: Hub, actor: ScopedOperator, seen: SeenRollout, response: Response
 ) -> RolloutView:
     """Pause; approve the next wave; resume (acknowledges what has been seen so far); abort (keeps what runs); or
     revert (aborts, and brings back what the devices reached ran before)."""
-
-    def change(conn: Connection, now_ns: int) -> Effects:
-        check(if_match, views.rollout_tag(views.rollout_view(conn, rollout, actor.reach)))
-        return rollouts.control(conn, rollout, command, actor.name, now_ns)
-
-    await hub.change(change)
+    await hub.change(lambda conn, now_ns: rollouts.control(conn, rollout, command, actor.name, now_ns), seen=seen)
     return await one(rollout, hub, actor, response)
 
 

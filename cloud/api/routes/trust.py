@@ -6,7 +6,7 @@ from fastapi import APIRouter, Response
 from sqlalchemy import Connection
 
 from cloud.api.context import Administrator, Hub, Publisher, Viewer
-from cloud.api.schemas import DeliveryRequest, HeldKeys, RoleView, RootRequest, TrustKeys, TrustView
+from cloud.api.schemas.trust import DeliveryRequest, HeldKeys, RoleView, RootRequest, TrustKeys, TrustView
 from cloud.core.trust import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from cloud.ports import Notary
 from cloud.service.effects import NOTHING, Effects

@@ -1,10 +1,11 @@
 """One verdict for each comparison of each gate: refused, passed or undecided, with the evidence it rests on.
 
-The test runs over everything that the rollout has shown so far, all open waves together, so a declared error rate
-holds for the whole rollout; only where that has passed, a wave which the same test refuses by its own figures is
-refused all the same, at the declared rate for each such wave. Two denominators are looked at: the executions that have
-ended (by the test), and, while that is undecided, the wave as planned: a gate that `hold`s is refused as soon as the
-wave cannot reach it any more, even if all others did.
+A version may be bad from the start, or on the devices of a later wave only, so the same test asks once for each open
+wave: what has been shown from that wave on, is it bad? The declared chance of a false halt is shared among these
+questions, most of it for the whole rollout (`FIRST`), so that it holds once for all of them together. What passes is
+decided on everything shown so far. Two denominators are looked at: the executions that have ended (by the test), and,
+while that is undecided, the wave as planned: a gate that `hold`s is refused as soon as the wave cannot reach it any
+more, even if all others did.
 A wave that is over without a decision goes on when its own figures meet the gate, or when the gate says `proceed`.
 """
 
@@ -13,6 +14,8 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
+from functools import reduce
+from operator import add
 from typing import Final
 
 from cloud.core.gates.catalogue import Unit
@@ -21,6 +24,8 @@ from cloud.core.gates.language import Against, Comparison, GateError, figure, pa
 from cloud.core.gates.sequential import Decision, Errors, Finding, mean_test, ratio_test
 
 _TINY: Final = 1e-9
+FIRST: Final = 0.9
+"""Share of a false halt's chance that the question about the whole rollout gets; the later waves share the rest."""
 MEAN_SAMPLE: Final = 10
 """Devices that a mean is taken over at least, where a gate does not say."""
 SHARE_MARGIN: Final = 0.05
@@ -76,13 +81,28 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Tally:
-    """What is known of a wave, or of several. Failures that a person has acknowledged are in none of the counts."""
+    """What is known of a wave, or of several. Failures that a person has acknowledged are in none of the counts.
+
+    `accepted`: of those that committed, the ones whose evidence a person has accepted; `sample` has nothing of them.
+    `control`: of the whole rollout, the same for every wave.
+    """
 
     planned: int
     ended: int
     committed: int
     sample: Sample
     control: Sample = NONE
+    accepted: int = 0
+
+    def __add__(self, other: "Tally") -> "Tally":
+        return Tally(
+            self.planned + other.planned,
+            self.ended + other.ended,
+            self.committed + other.committed,
+            self.sample + other.sample,
+            self.control,
+            self.accepted + other.accepted,
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,13 +125,14 @@ def rules(gates: tuple[Gate, ...]) -> tuple[Rule, ...]:
     return tuple(Rule(gate, one, _margin(gate, one)) for gate in gates for one in parse(gate.expression))
 
 
-def judge(rule: Rule, wave: Tally, so_far: Tally) -> Verdict:
-    """The gate for `wave`, by the evidence of all waves `so_far`."""
-    finding = _decide(rule, so_far)
-    if finding.decision is Decision.PASSED:
-        own = _decide(rule, wave)
-        if own.decision is Decision.REFUSED:
-            finding, so_far = own, wave
+def judge(rule: Rule, waves: Sequence[Tally], index: int, of: int) -> Verdict:
+    """The gate for one of the `waves` that are open, `of` all that are planned."""
+    wave, so_far = waves[index], reduce(add, waves)
+    finding = _decide(rule, so_far, _share(0, of))
+    since = reduce(add, waves[index:])
+    suspicion = _decide(rule, since, _share(index, of))
+    if suspicion.decision is Decision.REFUSED:
+        finding, so_far = suspicion, since
     decision = finding.decision
     short = _cannot_reach(rule, wave) if decision is Decision.UNDECIDED else ""
     if short:
@@ -134,9 +155,16 @@ def refusal(verdicts: Sequence[Verdict]) -> str:
     return next(refused, "")
 
 
-def _decide(rule: Rule, so_far: Tally) -> Finding:
+def _share(index: int, of: int) -> float:
+    """Of the chance of a false halt, for the question about everything from this wave on."""
+    if of == 1:
+        return 1.0
+    return FIRST if index == 0 else (1 - FIRST) / (of - 1)
+
+
+def _decide(rule: Rule, so_far: Tally, share: float) -> Finding:
     comparison, gate, sample = rule.comparison, rule.gate, so_far.sample
-    errors = Errors(gate.false_halt, gate.missed_halt)
+    errors = Errors(gate.false_halt * share, gate.missed_halt)
     if rule.proportion and comparison.at_least and comparison.offset <= 0:
         return Finding(Decision.PASSED, {})
     if sample.n < rule.minimum or (comparison.against is Against.CONTROL and so_far.control.n < rule.minimum):
@@ -178,8 +206,10 @@ def _good_enough(rule: Rule, wave: Tally, so_far: Tally) -> bool:
         return False
     if wave.planned == 0 or rule.comparison.fact.event:
         return True  # what misses the gate as planned has been refused already
-    measured = so_far.sample.n
-    if measured < min(rule.minimum, max(1, so_far.committed)):
+    new = so_far.committed - so_far.accepted
+    if new == 0 and so_far.accepted:
+        return True  # a person has accepted all that there is
+    if so_far.sample.n < min(rule.minimum, max(1, new)):
         return False
     if rule.gate.undecided is Undecided.PROCEED or rule.proportion:
         return True
@@ -230,8 +260,8 @@ def _text(rule: Rule, so_far: Tally, finding: Finding) -> str:
     """The evidence in words."""
     one, sample, value = rule.comparison, so_far.sample, _value(rule, so_far)
     if one.fact.event:
-        good = sample.total // SCALE
-        return f"{good} of {so_far.planned} committed, {sample.n - good} of {sample.n} completed executions failed"
+        failed = sample.n - sample.total // SCALE
+        return f"{so_far.committed} of {so_far.planned} committed, {failed} of {sample.n} completed executions failed"
     if value is None:
         return "nothing measured yet"
     if rule.proportion:

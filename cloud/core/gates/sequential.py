@@ -1,8 +1,8 @@
 """Decisions that may be looked at after every report and keep their error rates.
 
 *Proportions*: Wald's sequential probability ratio test (Annals of Mathematical Statistics 16, 1945) of a good rate
-against a bad one. The bounds are 1 / error rate: by Ville's inequality the chance that the ratio ever reaches them
-when it should not is at most that rate, whenever one looks and whenever one stops.
+against a bad one. It passes at its error rate and refuses at `boundary.refuse_from`: the chance that the ratio ever
+gets there when it should not is at most the declared rate, whenever one looks and whenever one stops.
 
 *Means*: the one-sided asymptotic confidence sequence of Waudby-Smith, Arbour, Sinha, Kennedy and Ramdas (Annals of
 Statistics 52, 2024, proposition B.1), built from count, mean and variance, so that it depends on no order of arrival
@@ -15,6 +15,8 @@ import math
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Final
+
+from cloud.core.gates.boundary import refuse_from
 
 TUNED_FOR: Final = 50
 """Sample size at which the confidence sequence is tightest."""
@@ -50,7 +52,7 @@ class Finding:
 def ratio_test(successes: int, failures: int, good: float, bad: float, errors: Errors) -> Finding:
     """Is the chance of success at least `good`, or at most `bad` (< good)? Between them either answer is right."""
     ratio = _times(successes, bad / good) + _times(failures, (1 - bad) / (1 - good) if good < 1 else math.inf)
-    upper, lower = -math.log(errors.false_halt), math.log(errors.missed_halt)
+    upper, lower = refuse_from(good, bad, errors.false_halt), math.log(errors.missed_halt)
     decision = Decision.REFUSED if ratio >= upper else Decision.PASSED if ratio <= lower else Decision.UNDECIDED
     shown = min(ratio, 1e9)  # JSON has no infinity
     return Finding(decision, {"log_ratio": shown, "refused_from": upper, "passed_to": lower, "good": good, "bad": bad})

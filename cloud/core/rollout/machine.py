@@ -11,17 +11,22 @@ from functools import reduce
 from operator import add
 from typing import Final
 
+from msgspec import UNSET, UnsetType
+
 from cloud.core.gates.evidence import NONE, Sample
 from cloud.core.gates.judge import Verdict, judge, refusal, rules
 from cloud.core.rollout.members import Counts
 from cloud.core.rollout.plan import Plan
 from cloud.core.rollout.states import RolloutState
 from cloud.core.rollout.waves import PLACES
-from cloud.core.rollout.windows import open_share
+from cloud.core.rollout.windows import open_share, openings
+from wire.assignment import Windows
 
 SECOND: Final = 1_000_000_000
 REPORT_GRACE_S: Final = 30.0
 """How long after its total time a device's own verdict may take to arrive before the hub calls it timed out."""
+CHANCES: Final = 2
+"""Openings for installing that a device gets: one that it may be too late for, or away in, and the next."""
 AT_ONCE: Final = 500
 """Devices that one decision assigns at most, so that no transaction keeps the others waiting."""
 
@@ -39,8 +44,8 @@ class Candidate:
 class Facts:
     """All that a decision rests on.
 
-    `ended_ns`: when the last execution of each wave ended. `recent_minute`, `recent_second`: devices assigned in the
-    last 60 s and the last second. `candidates`: in their order; the first few hundred are enough.
+    `ended_ns`: when the last execution of each wave ended. `recent_minute`, `recent_second`: assignments made in the
+    last 60 s and the last second, repeated ones too. `candidates`: in their order; the first few hundred are enough.
     """
 
     state: RolloutState
@@ -100,11 +105,11 @@ Decision = Assign | Expire | StartWave | AwaitApproval | Succeed | Halt
 
 def verdicts(plan: Plan, facts: Facts, wave: int) -> tuple[Verdict, ...]:
     """The gates of `wave` as things stand."""
-    so_far = reduce(add, facts.waves[: facts.wave + 1])
     found = []
     for index, rule in enumerate(rules(plan.gates)):
         control = _control(facts, index)
-        found.append(judge(rule, facts.waves[wave].tally(index), so_far.tally(index, control)))
+        tallies = [one.tally(index, control) for one in facts.waves[: facts.wave + 1]]
+        found.append(judge(rule, tallies, wave, len(plan.waves)))
     return tuple(found)
 
 
@@ -167,9 +172,23 @@ def per_minute(plan: Plan, committed: int) -> int | None:
     return min(rate.most, int(rate.per_minute * rate.factor**steps))
 
 
-def overdue_ns(plan: Plan, assigned_ns: int) -> int:
-    """When an execution counts as timed out unless its device has said how it went."""
-    return assigned_ns + int((plan.total_timeout_s + REPORT_GRACE_S) * SECOND)
+def overdue_ns(plan: Plan, assigned_ns: int, windows: Windows | UnsetType = UNSET) -> int:
+    """When an execution counts as timed out unless its device has said how it went: its last opening for installing is
+    waited for."""
+    last = () if windows is UNSET else windows.install
+    begins_ns = max((one.until_ns for one in last), default=assigned_ns)
+    return begins_ns + int((plan.total_timeout_s + REPORT_GRACE_S) * SECOND)
+
+
+def granted(plan: Plan, place: int, now_ns: int) -> Windows | UnsetType:
+    """When a device that is told now may download and install. The hours of telling are those of downloading."""
+    if plan.window is None and plan.install_window is None:
+        return UNSET
+    share = place / PLACES
+    return Windows(
+        download=openings(plan.window, share, now_ns, 1) if plan.window else (),
+        install=openings(plan.install_window, share, now_ns, CHANCES) if plan.install_window else (),
+    )
 
 
 def _rate_room(plan: Plan, facts: Facts) -> int:

@@ -50,7 +50,8 @@ class Member:
 
 @dataclass(frozen=True, slots=True)
 class Counts:
-    """What is known of a wave. `failed` includes the `acknowledged` ones; whoever was cancelled is in none.
+    """What is known of a wave. `failed` includes the `acknowledged` ones, `committed` the `accepted` ones: of both a
+    person has seen what there was to see, and gates look at them no more. Whoever was cancelled is in none.
 
     `samples` and `controls` have one entry for each rule of the plan's gates.
     """
@@ -61,6 +62,7 @@ class Counts:
     committed: int = 0
     failed: int = 0
     acknowledged: int = 0
+    accepted: int = 0
     samples: tuple[Sample, ...] = ()
     controls: tuple[Sample, ...] = ()
 
@@ -72,6 +74,7 @@ class Counts:
             self.committed + other.committed,
             self.failed + other.failed,
             self.acknowledged + other.acknowledged,
+            self.accepted + other.accepted,
             _both(self.samples, other.samples),
             _both(self.controls, other.controls),
         )
@@ -90,6 +93,7 @@ class Counts:
             planned=self.planned - self.acknowledged,
             ended=self.committed + self.failed - self.acknowledged,
             committed=self.committed,
+            accepted=self.accepted,
             sample=self.samples[rule] if self.samples else NONE,
             control=control,
         )
@@ -113,6 +117,7 @@ def counts_of(member: Member, rules: Sequence[Rule]) -> Counts:
         committed=int(succeeded),
         failed=int(member.status is Status.ENDED and not succeeded),
         acknowledged=int(member.acknowledged and member.status is Status.ENDED and not succeeded),
+        accepted=int(member.acknowledged and succeeded),
         samples=tuple(observe(rule.comparison, now, member.before) for rule in rules),
         controls=tuple(observe_control(rule.comparison, member.control) for rule in rules),
     )
@@ -146,14 +151,11 @@ def _key(member: Member) -> tuple[Hashable, ...]:
 
 
 def _measured(member: Member) -> dict[str, float]:
-    """What gates may see. Of what a person has acknowledged, only that a device committed."""
-    if member.status is not Status.ENDED:
+    """What gates may see: nothing of what a person has acknowledged."""
+    if member.status is not Status.ENDED or member.acknowledged:
         return {}
-    succeeded = member.outcome is Outcome.SUCCEEDED
-    if member.acknowledged:
-        return {COMMIT_RATE: 1.0} if succeeded else {}
     golden = {GOLDEN_AGREEMENT: member.golden_matched / member.golden_total} if member.golden_total else {}
-    return {**member.now, **golden, COMMIT_RATE: float(succeeded)}
+    return {**member.now, **golden, COMMIT_RATE: float(member.outcome is Outcome.SUCCEEDED)}
 
 
 def _both(left: tuple[Sample, ...], right: tuple[Sample, ...]) -> tuple[Sample, ...]:

@@ -84,6 +84,9 @@ class Plan:
     disruption: Disruption | None = None
     retry: Retry = Retry()
     window: Window | None = None
+    """When devices are told and may begin to download."""
+    install_window: Window | None = None
+    """When they may install what they have downloaded."""
 
 
 def check(plan: Plan, now_ns: int) -> None:
@@ -102,6 +105,7 @@ def check(plan: Plan, now_ns: int) -> None:
     for outcome in plan.retry.outcomes:
         if outcome not in RETRYABLE:
             raise PlanError(f"retry.outcomes: {outcome} is not repeated; {', '.join(sorted(RETRYABLE))} may be")
-    problem = why_never(plan.window, now_ns) if plan.window else ""
-    if problem:
-        raise PlanError(f"window: {problem}")
+    for name, window in (("window", plan.window), ("install_window", plan.install_window)):
+        problem = why_never(window, now_ns) if window else ""
+        if problem:
+            raise PlanError(f"{name}: {problem}")

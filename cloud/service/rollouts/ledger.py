@@ -21,22 +21,28 @@ Change = tuple[Row[Any], Mapping[str, Any]]
 """A member's row, and the columns that change."""
 
 
-def member_of(row: Row[Any], changes: Mapping[str, Any] | None = None) -> Member:
+_UNCHANGED: Mapping[str, Any] = {}
+
+
+def member_of(row: Row[Any], changes: Mapping[str, Any] = _UNCHANGED) -> Member:
     """The facts in a member's row, as they are or after `changes`."""
-    values: dict[str, Any] = {**row._mapping, **(changes or {})}
-    figures, outcome = values["figures"], values["outcome"]
+
+    def now(column: str) -> Any:
+        return changes[column] if column in changes else getattr(row, column)
+
+    figures, outcome = now("figures"), now("outcome")
     return Member(
         device=row.device,
         wave=row.wave,
         place=row.place,
         group=row.label_group,
-        status=Status(values["status"]),
-        due_ns=values["due_ns"],
-        attempt=values["attempt"],
+        status=Status(now("status")),
+        due_ns=now("due_ns"),
+        attempt=now("attempt"),
         outcome=None if outcome is None else Outcome(outcome),
-        acknowledged=values["acknowledged"],
-        golden_matched=values["golden_matched"],
-        golden_total=values["golden_total"],
+        acknowledged=now("acknowledged"),
+        golden_matched=now("golden_matched"),
+        golden_total=now("golden_total"),
         now=figures.get("now", {}),
         before=figures.get("before", {}),
         control=figures.get("control", {}),

@@ -49,7 +49,8 @@ def create(conn: Connection, new: NewRollout, actor: str, now_ns: int) -> Effect
 def control(conn: Connection, rollout: str, command: Command, actor: str, now_ns: int) -> Effects:
     """Pause, approve the next wave, resume, or abort: keeping what runs, or reverting.
 
-    Resuming acknowledges the failures seen so far, only those; after a halt also the figures that devices have shown.
+    Resuming acknowledges the failures seen so far, only those; after a halt all evidence of the devices that have ended
+    so far, figures that are missing included: the gates go on with what comes after it.
     """
     row = rollout_row(conn, rollout)
     target = COMMANDS.get((RolloutState(row.state), command))
@@ -87,7 +88,7 @@ def _insert(conn: Connection, new: NewRollout, reverts: str | None, now_ns: int)
 
 
 def _acknowledge(conn: Connection, row: Row[Any], now_ns: int) -> None:
-    """What a person has seen: failures; and, if figures halted the rollout, those of all devices that showed them."""
+    """What a person has seen: failures; after a halt, all that has ended."""
     failed = members.c.outcome != Outcome.SUCCEEDED
     seen = or_(failed, row.state == RolloutState.HALTED)
     query = select(members).where(members.c.rollout == row.id, members.c.status == Status.ENDED, seen)
@@ -102,7 +103,8 @@ def _cancel_waiting(conn: Connection, row: Row[Any], now_ns: int) -> None:
 
 
 def _revert(conn: Connection, row: Row[Any], actor: str, now_ns: int) -> None:
-    """Whoever was reached gets back what it ran: one rollout of each earlier version, with the same timers."""
+    """Whoever was reached gets back what it ran: one rollout of each earlier version, with the same timers. A version
+    that was retired since is good enough for that: those devices know it."""
     reached = select(members.c.device, members.c.previous).join(devices, devices.c.name == members.c.device)
     reached = reached.where(members.c.rollout == row.id, members.c.execution != "", ENROLLED)
     groups: dict[tuple[str, int], list[str]] = {}
@@ -119,7 +121,6 @@ def _revert(conn: Connection, row: Row[Any], actor: str, now_ns: int) -> None:
         rate=before.rate,
     )
     for (model, version), names in sorted(groups.items()):
-        released(conn, model, version)
         name = hashlib.sha256(f"{row.id} {model} {version}".encode()).hexdigest()[:32]
         back = NewRollout(name, model, version, row.slot, {}, None, plan)
         made = _insert(conn, back, row.id, now_ns)

@@ -18,6 +18,7 @@ from cloud.service.rollouts import ledger, measuring, outcomes
 from cloud.service.rollouts.joining import join_late
 from cloud.service.rollouts.orders import set_state
 from cloud.service.rollouts.plans import plan_of, rollout_row
+from cloud.service.rollouts.recalling import recall
 from cloud.tables import members, rollouts, slots, versions
 from wire.assignment import Execution, SlotAssignment
 from wire.ports import Ids
@@ -28,6 +29,8 @@ MAX_DECISIONS = 100
 """Decisions for one rollout in one tick; the next tick goes on."""
 NOTED_EVERY_S = 10.0
 """How often a rollout is noted as looked after."""
+STOPPED = frozenset({RolloutState.HALTED, RolloutState.ABORTED})
+"""What has not begun by then is not to begin. A pause only asks nobody further."""
 OUTAGE_S = 30.0
 """Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
 
@@ -53,8 +56,8 @@ def tick(conn: Connection, means: Means) -> Effects:
         _pardon_outage(conn, row, means.now_ns)
         if halted or RolloutState(row.state) not in ADVANCING:
             _expire(conn, row, means.now_ns)
-        elif row.state == RolloutState.RUNNING and deltas.undecided(conn, row):
-            effects += wake(Wake.DELTAS)  # which wakes us again
+            if halted or row.state in STOPPED:
+                effects += recall(conn, row, means.seal, means.ids, means.topics, means.now_ns)
         else:
             effects += _advance(conn, row, means)
     return effects
@@ -74,26 +77,28 @@ def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int) -> Facts:
         overdue=_overdue(conn, row, now_ns),
         candidates=_candidates(conn, row, machine.full_groups(plan, unavailable), now_ns) if running else (),
         unavailable=unavailable,
-        recent_minute=_recent(conn, row, now_ns - 60 * SECOND) if plan.rate else 0,
-        recent_second=_recent(conn, row, now_ns - SECOND) if plan.rate else 0,
+        recent_minute=_asked(row, now_ns - 60 * SECOND),
+        recent_second=_asked(row, now_ns - SECOND),
     )
 
 
 def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
-    plan, effects = plan_of(row), NOTHING
+    plan = plan_of(row)
     join_late(conn, row)
     suitability.reconsider(conn, row, means.now_ns)
     measuring.measure(conn, row, plan, means.now_ns)
-    assigned = False  # one batch a tick; what it led to is judged at once
+    undecided = row.state == RolloutState.RUNNING and deltas.undecided(conn, row)
+    effects = wake(Wake.DELTAS) if undecided else NOTHING  # which wakes us again
+    full = bool(undecided)  # one batch a tick; what it led to is judged at once
     for _ in range(MAX_DECISIONS):
         facts = facts_of(conn, row, plan, means.now_ns)
-        facts = replace(facts, candidates=()) if assigned else facts
+        facts = replace(facts, candidates=()) if full else facts
         _note_evidence(conn, row, plan, facts)
         decisions = machine.evaluate(plan, facts, means.now_ns)
         for decision in decisions:
             effects += _carry_out(conn, row, decision, means)
         row = rollout_row(conn, row.id)
-        assigned |= any(isinstance(decision, machine.Assign) for decision in decisions)
+        full |= any(isinstance(decision, machine.Assign) for decision in decisions)
         if not decisions or RolloutState(row.state) not in ADVANCING:
             break
     return effects
@@ -145,12 +150,14 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
     wanted, changes = {}, []
     for member in conn.execute(select(members).where(waiting)).all():
         variant = variants[member.device]
+        windows = machine.granted(plan, member.place, now_ns)
         execution = Execution(
             id=means.ids.new(),
             attempt=member.attempt,
             step_timeout_s=plan.step_timeout_s,
             total_timeout_s=plan.total_timeout_s,
             health_window_s=plan.health_window_s,
+            windows=windows,
         )
         wanted[member.device] = SlotAssignment(
             slot=row.slot,
@@ -162,11 +169,12 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
             deltas=shortcuts.get((member.device, variant.file.sha256), ()),
             execution=execution,
         )
-        due_ns = machine.overdue_ns(plan, now_ns)
+        due_ns = machine.overdue_ns(plan, now_ns, windows)
         told = {"execution": execution.id, "assigned_ns": now_ns, "status": Status.IN_FLIGHT, "due_ns": due_ns}
         changes.append((member, {**told, "measured": False, "previous": runs.get(member.device, member.previous)}))
     director.assign(conn, wanted, means.seal, now_ns)
     ledger.change(conn, row, changes, now_ns)
+    _note_asked(conn, row, len(changes), now_ns)
 
 
 def _running(conn: Connection, slot: str, names: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
@@ -224,6 +232,12 @@ def _unavailable(conn: Connection, row: Row[Any]) -> dict[str, int]:
     return {one.name: one.number for one in conn.execute(query)}
 
 
-def _recent(conn: Connection, row: Row[Any], since_ns: int) -> int:
-    here = (members.c.rollout == row.id) & (members.c.assigned_ns > since_ns)
-    return conn.execute(select(func.count()).select_from(members).where(here)).scalar_one()
+def _asked(row: Row[Any], since_ns: int) -> int:
+    """Assignments made since then, first and repeated ones."""
+    return sum(number for at_ns, number in row.asked if at_ns > since_ns)
+
+
+def _note_asked(conn: Connection, row: Row[Any], number: int, now_ns: int) -> None:
+    recent = [one for one in row.asked if one[0] > now_ns - 60 * SECOND]
+    here = rollouts.c.id == row.id
+    conn.execute(update(rollouts).where(here).values(asked=[*recent, [now_ns, number]]))

@@ -10,7 +10,14 @@ from cloud.web.figures import accuracy_colour, ink_on, latency, percent, share
 from cloud.web.markup import Markup, card, empty, join, tag
 
 COLUMN, ROW, ROLE, UNSEEN = "person", "arm", "role", "unseen"
-BUSY = {"fetching_release": "fetching", "fetching": "fetching", "verifying": "verifying", "trial": "on trial"}
+BUSY = {
+    "waiting_to_fetch": "waiting for its window",
+    "fetching_release": "fetching",
+    "fetching": "fetching",
+    "waiting_to_install": "waiting for its window",
+    "verifying": "verifying",
+    "trial": "on trial",
+}
 
 
 def render(overview: Overview) -> Markup:

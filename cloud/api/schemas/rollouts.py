@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cloud.api.schemas import Count, Label, Labels, Name, Request, VersionNumber
+from cloud.api.schemas.base import Count, Label, Labels, Name, Request, VersionNumber
 
 Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
 ErrorRate = Annotated[float, Field(gt=0, le=0.5)]
@@ -70,7 +70,7 @@ class RetryRequest(Request):
 
 
 class WindowRequest(Request):
-    """Devices are told only within `duration_s` after each moment of `cron` (five fields) in the IANA `zone`."""
+    """Within `duration_s` after each moment of `cron` (five fields) in the IANA `zone`."""
 
     cron: Annotated[str, Field(min_length=9, max_length=100)]
     zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
@@ -101,6 +101,9 @@ class RolloutRequest(Request):
     disruption: DisruptionRequest | None = None
     retry: RetryRequest | None = None
     window: WindowRequest | None = None
+    """When devices are told and may begin to download."""
+    install_window: WindowRequest | None = None
+    """When they may install what they have downloaded; until then they go on with what they have."""
     variant: Name | None = None
     """None = the variant that the optimizer chose."""
 

@@ -1,0 +1,69 @@
+"""Federated runs."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, Field
+
+from cloud.api.schemas.base import Labels, Name, Request, VersionNumber
+
+
+class TrainRequest(Request):
+    """What devices are told for local training."""
+
+    local_epochs: Annotated[int, Field(ge=1, le=100, alias="local-epochs")] = 2
+    lr: Annotated[float, Field(gt=0, le=10)] = 0.02
+    momentum: Annotated[float, Field(ge=0, lt=1)] = 0.9
+
+
+class NonInferiorityRequest(Request):
+    """The devices that the selector matches may lose at most `margin` of accuracy (mean over them)."""
+
+    selector: Labels
+    margin: Annotated[float, Field(ge=0, le=1)]
+
+
+class FederatedRequest(Request):
+    """Learn on the devices, from a released version on. Eligible: federated, enrolled, matched by the selector."""
+
+    model: Name
+    version: VersionNumber
+    selector: Labels = {}
+    strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "FedAvg"
+    strategy_args: dict[str, float | int | bool | str] = {}
+    rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
+    train: TrainRequest = TrainRequest()
+    evaluate_every: Annotated[int, Field(ge=0, le=10_000)] = 1
+    non_inferiority: NonInferiorityRequest | None = None
+    seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
+
+
+class RoundView(BaseModel):
+    """One round as the aggregator reported it; bytes are MQTT payload bytes published and received by the cloud."""
+
+    round: int
+    clients: int
+    failures: list[Any]
+    train_loss: float | None
+    eval_acc: float | None
+    eval_loss: float | None
+    bytes_down: int
+    bytes_up: int
+    seconds: float
+
+
+class FederatedView(BaseModel):
+    """A federated run."""
+
+    id: str
+    model: str
+    version: int
+    state: Literal["running", "deriving", "succeeded", "refused", "failed"]
+    reason: str
+    strategy: str
+    devices: list[str]
+    rounds_planned: int
+    rounds: list[RoundView]
+    verdict: dict[str, Any] | None
+    result_version: int | None
+    created_ns: int
+    finished_ns: int | None

@@ -1,0 +1,65 @@
+"""`fleetloop artefacts`: model files, by their digests."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from fleetloop.console.devices import moment
+from fleetloop.console.session import HubCommand, session
+from wire.errors import MalformedError
+
+app = typer.Typer(help="Model files: upload, see and download them.", no_args_is_help=True)
+
+
+@app.command("list", cls=HubCommand)
+def list_artefacts(context: typer.Context) -> None:
+    """Uploaded files."""
+    here = session(context)
+    with here.hub() as hub:
+        columns = {
+            "SHA-256": lambda one: one["sha256"],
+            "KIND": lambda one: one["kind"],
+            "BYTES": lambda one: one["bytes"],
+            "BY": lambda one: one["uploaded_by"],
+            "UPLOADED": lambda one: moment(one["created_ns"]),
+        }
+        here.table(hub.artefacts(), columns)
+
+
+@app.command("show", cls=HubCommand)
+def show(context: typer.Context, sha256: str) -> None:
+    """What an uploaded file is."""
+    with session(context).hub() as hub:
+        session(context).document(hub.artefact(sha256))
+
+
+@app.command("upload", cls=HubCommand)
+def upload(context: typer.Context, files: list[Path]) -> None:
+    """Upload ONNX, TFLite or safetensors files; those that are there already are not sent again."""
+    here, made = session(context), []
+    with here.hub() as hub:
+        for file in files:
+            try:
+                made.append(hub.upload_artefact(file) | {"file": str(file)})
+            except OSError as error:
+                raise MalformedError(f"{file}: {error.strerror}") from error
+    here.table(made, {"FILE": lambda one: one["file"], "SHA-256": lambda one: one["sha256"]})
+
+
+@app.command("download", cls=HubCommand)
+def download(
+    context: typer.Context,
+    sha256: str,
+    out: Annotated[Path | None, typer.Option(help="The file to write (default: its digest).")] = None,
+) -> None:
+    """Download an object of the registry. Broken off, the same command goes on where it was."""
+    to = out or Path(sha256)
+    if to.exists():
+        raise MalformedError(f"{to}: is there already")
+    with session(context).hub() as hub:
+        try:
+            hub.download_artefact(sha256, to)
+        except OSError as error:
+            raise MalformedError(f"{to}: {error.strerror}") from error
+    session(context).say(f"{to} has {to.stat().st_size} bytes", {"sha256": sha256, "file": str(to)})
