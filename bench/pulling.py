@@ -34,6 +34,8 @@ from wire.transfer.receiver import WINDOW
 PATIENCE = Patience(60.0)
 DISK_THREADS = 4
 CONNECTING = 50
+PER_ADDRESS = 5_000
+"""Sessions from one address: there are 28,000 local ports, and each rests for a minute after use."""
 T = TypeVar("T")
 
 
@@ -109,7 +111,10 @@ class LossyLine:
 
     def __init__(self, pull: Pull, number: int) -> None:
         credentials = Credentials(f"device-{number}", "unused", client_id=SystemIds().new())
-        self.link = MqttLink(Broker(host="127.0.0.1", port=pull.port), credentials, keepalive_s=600)
+        source = f"127.0.0.{1 + number // PER_ADDRESS}"
+        self.link = MqttLink(
+            Broker(host="127.0.0.1", port=pull.port), credentials, keepalive_s=600, source_address=source
+        )
         self.link.on_message = self._on_message
         self.on_chunk: Callable[[Inbound], None] = lambda message: None
         self.on_any: Callable[[], None] = lambda: None

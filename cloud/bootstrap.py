@@ -9,7 +9,7 @@ import ipaddress
 import logging
 import os
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -94,9 +94,16 @@ class _Base:
     topics: Topics
 
 
+OpenBroker = Callable[[str, contextlib.AsyncExitStack], Awaitable[BrokerAccess]]
+"""(password of the enrolment, what closes it again) -> a broker."""
+
+
 @contextlib.asynccontextmanager
-async def started(settings: Settings) -> AsyncIterator[Running]:
-    """Open the store, start the broker, wire the services; close everything in the reverse order."""
+async def started(settings: Settings, open_broker: OpenBroker | None = None) -> AsyncIterator[Running]:
+    """Open the store, start the broker, wire the services; close everything in the reverse order.
+
+    `open_broker` brings a broker that the settings cannot describe: that of a simulation.
+    """
     check(settings)
     check_replica(settings)
     base = _base(settings)
@@ -108,7 +115,7 @@ async def started(settings: Settings) -> AsyncIterator[Running]:
         await store.open()
         stack.callback(store.close)
         await store.write(functools.partial(_first_start, base=base))
-        access = await _access(settings, base, stack)
+        access = await _access(settings, base, stack, open_broker)
         yield await _wire(settings, base, store, access, stack)
 
 
@@ -280,9 +287,13 @@ def _aggregator_login(access: BrokerAccess) -> Login:
     return Login(**names, password=mine.password, certificate=mine.certificate, key=mine.key)
 
 
-async def _access(settings: Settings, base: _Base, stack: contextlib.AsyncExitStack) -> BrokerAccess:
-    """The broker of the settings. Raises SettingsError, BrokerError."""
+async def _access(
+    settings: Settings, base: _Base, stack: contextlib.AsyncExitStack, open_broker: OpenBroker | None
+) -> BrokerAccess:
+    """The broker of the settings, unless another is brought. Raises SettingsError, BrokerError."""
     password = _secret_file(base, "keys/enrol.secret")
+    if open_broker is not None:
+        return await open_broker(password, stack)
     try:
         match settings.broker:
             case "embedded":

@@ -67,6 +67,9 @@ PROGRAMS = {
     "keys": _package("fleetloop.keys", "the root of trust: makes, rotates and revokes keys; works offline", "hub"),
     "agent": _package("edge_agent", "the edge agent daemon, and what it says of itself", ""),
     "sim": _package("simulator", "the fleet simulator: the real hub and agent code in virtual time", "hub"),
+    "sim live": _package(
+        "simulator.live", "real MQTT sessions by the thousand against a real broker and hub", "hub,fl"
+    ),
     "demo": _package("fleetloop.demo", "the whole loop on this machine with real data", "hub,fl,train,watch"),
 }
 
@@ -87,6 +90,7 @@ BENCHES = {
     "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),
     "sim-fuzz": _proof("sim_fuzz", "random lives under random faults, every cut point, bugs seeded on purpose"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
+    "sim-live": _proof("sim_live", "ten thousand agents as real sessions: memory, a rollout, a storm"),
     "memory": _proof("memory", "memory of the agent's whole process tree, before and with a model"),
 }
 """`fleetloop bench NAME`: each proves one promise; its last line is one JSON object."""
@@ -115,8 +119,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     words = list(sys.argv[1:] if arguments is None else arguments)
     if COMPLETION in os.environ or (words and words[0] in (*NOUNS, "--install-completion", "--show-completion")):
         return _operate(words)
-    name = _parser("fleetloop", "PROGRAM", _everything()).parse_args(words[:1]).name
-    program, rest = PROGRAMS.get(name), words[1:]
+    named = 2 if " ".join(words[:2]) in PROGRAMS else 1
+    name = _parser("fleetloop", "PROGRAM", _everything()).parse_args([" ".join(words[:named])] if words else []).name
+    program, rest = PROGRAMS.get(name), words[named:]
     if program is None:
         proof = _parser("fleetloop bench", "NAME", BENCHES).parse_args(rest[:1]).name
         name, program, rest = f"bench {proof}", BENCHES[proof], rest[1:]

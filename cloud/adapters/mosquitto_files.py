@@ -26,7 +26,7 @@ PASSWORDS, REVOKED = "enrolment.passwd", "revoked.pem"
 HASH_ROUNDS: Final = 101
 """mosquitto's own number. The password is 256 random bits, so more rounds would add nothing."""
 
-_CONFIGURATION: Final = """\
+_GENERAL: Final = """\
 # Written by the hub at every start; changes made here are lost.
 {user}per_listener_settings true
 log_dest stderr
@@ -43,6 +43,8 @@ max_queued_bytes 268435456
 max_packet_size 131072
 set_tcp_nodelay true
 
+"""
+_LISTENERS: Final = """\
 listener {port} {bind}
 certfile {certificate}
 keyfile {key}
@@ -77,11 +79,14 @@ class Seat:
     topic_root: str
 
 
+def general() -> str:
+    """What is said of all listeners. As root, mosquitto would become another user, who cannot read the hub's files."""
+    return _GENERAL.format(user=f"user {pwd.getpwuid(0).pw_name}\n" if os.getuid() == 0 else "")
+
+
 def configuration(seat: Seat) -> str:
-    """mosquitto.conf. As root, mosquitto would become another user, who cannot read the hub's files."""
-    user = f"user {pwd.getpwuid(0).pw_name}\n" if os.getuid() == 0 else ""
-    return _CONFIGURATION.format(
-        user=user,
+    """mosquitto.conf."""
+    return general() + _LISTENERS.format(
         bind=seat.bind,
         port=seat.port,
         enrol_port=seat.enrol_port,

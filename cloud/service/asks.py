@@ -1,16 +1,16 @@
 """What devices ask (`wire.asks`): taken in turn, answered to the device that asked, remembered by nobody.
 
 Whether the asker may ask, and what the database alone answers, is looked up for all questions that have arrived by
-then.
+then. A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender
+only. One that is asked again while it waits is the same question.
 
-A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender only.
 What is asked is looked up by the kind of the question: each handler belongs to the service that knows the answer.
 """
 
 import asyncio
 import functools
 import logging
-from collections import Counter
+from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -30,7 +30,7 @@ from wire.topics import Topics, Upward
 log = logging.getLogger(__name__)
 
 MAX_ASK_BYTES = 16 * 1024
-MAX_WAITING = 2_000
+MAX_WAITING_BYTES = 32 * 1024 * 1024
 WORKERS = 16
 MAX_WAITING_PER_DEVICE = 16
 
@@ -60,7 +60,8 @@ class Asks:
         self._looks = looks
         self._arrived: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
         self._queue: asyncio.Queue[_Question] = asyncio.Queue()
-        self._waiting: Counter[str] = Counter()
+        self._waiting: defaultdict[str, set[bytes]] = defaultdict(set)
+        self._waiting_bytes = 0
 
     def filters(self) -> tuple[str, ...]:
         """What the hub subscribes to for this."""
@@ -69,10 +70,14 @@ class Asks:
     def take(self, device: str, message: Inbound) -> None:
         """A question arrived from `device`."""
         message.ack()
-        waiting = self._arrived.qsize() + self._queue.qsize()
-        if waiting < MAX_WAITING and self._waiting[device] < MAX_WAITING_PER_DEVICE:
-            self._waiting[device] += 1
-            self._arrived.put_nowait((device, message.payload))
+        question, waiting = message.payload, self._waiting[device]
+        room = self._waiting_bytes + len(question) <= MAX_WAITING_BYTES and len(waiting) < MAX_WAITING_PER_DEVICE
+        if room and question not in waiting:
+            waiting.add(question)
+            self._waiting_bytes += len(question)
+            self._arrived.put_nowait((device, question))
+        elif not waiting:
+            del self._waiting[device]
 
     async def run(self) -> None:
         """Answer for ever."""
@@ -97,14 +102,14 @@ class Asks:
                 if question.admitted:
                     self._queue.put_nowait(question)
                 else:
-                    self._forget(question.device)
+                    self._forget(question.device, question.payload)
 
     def _question(self, device: str, payload: bytes) -> "_Question | None":
         try:
-            return _Question(device, decode(payload, Ask, limit=MAX_ASK_BYTES))
+            return _Question(device, payload, decode(payload, Ask, limit=MAX_ASK_BYTES))
         except WireError as error:
             log.info("%s asked what cannot be read: %s", device, error)
-            self._forget(device)
+            self._forget(device, payload)
             return None
 
     def _look(self, questions: Sequence["_Question"], conn: Connection) -> None:
@@ -120,15 +125,17 @@ class Asks:
                     replies[what] = look(conn, what)
                 question.reply = replies[what]
 
-    def _forget(self, device: str) -> None:
-        self._waiting[device] -= 1
+    def _forget(self, device: str, payload: bytes) -> None:
+        """It waits no longer: it may be asked again."""
+        self._waiting_bytes -= len(payload)
+        self._waiting[device].discard(payload)
         if not self._waiting[device]:
             del self._waiting[device]
 
     async def _work(self) -> None:
         while True:
             question = await self._queue.get()
-            self._forget(question.device)
+            self._forget(question.device, question.payload)
             try:
                 await self._answer(question)
             except LinkError as error:
@@ -151,6 +158,7 @@ class _Question:
     """A question, and what the look at the database said of it."""
 
     device: str
+    payload: bytes
     ask: Ask
     admitted: bool = False
     reply: Reply = None

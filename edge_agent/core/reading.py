@@ -1,5 +1,6 @@
 """Which documents of the cloud a device accepts, and the variant on which director and publisher agree."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import TypeVar
 
@@ -55,8 +56,12 @@ def read_time(envelope: bytes, director: Mapping[str, Verify], device: str, nonc
     return told.now_ns, key
 
 
+@functools.lru_cache(maxsize=2)
 def read_release(document: bytes) -> Release:
-    """The release in `document`, whose digest was checked. Raises RefusedError: malformed or oversize."""
+    """The release in `document`, whose digest was checked. Raises RefusedError: malformed or oversize.
+
+    An installation reads the same one several times.
+    """
     try:
         release = decode(document, Release, limit=MAX_RELEASE_BYTES)
     except WireError as error:

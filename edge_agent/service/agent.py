@@ -1,6 +1,7 @@
 """The device as a whole: starts its parts in order, hands each message to the part it concerns, stops in order."""
 
 import contextlib
+import functools
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -49,6 +50,7 @@ class Parts:
     membership: Membership | Settled
 
 
+@functools.cache
 def offline_status() -> bytes:
     """What the broker says for us when the connection breaks."""
     return encode(Status(online=False))
@@ -97,6 +99,7 @@ class Agent:
                 await self._uplink.link.publish(topic, offline_status(), retain=True)
         await self._learner.close()
         await self._uplink.link.stop()
+        self.membership.stop()
         await self._uplink.tasks.stop()
 
     def _on_up(self) -> None:

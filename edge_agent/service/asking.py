@@ -22,6 +22,8 @@ from wire.errors import WireError
 from wire.ports import SECOND, Ids, LinkError
 
 ASK_AGAIN_NS = 3 * SECOND
+LAST_ASK_AGAIN_NS = 24 * SECOND
+"""Pauses double up to this: a hub that ten thousand ask at once has no time for asking again."""
 
 Question = AskMetadata | AskTime | AskChunks | AskRenewal
 Told = MetadataPiece | TimeTold | Renewed
@@ -54,6 +56,7 @@ class Asking:
         deadline_ns = clock.monotonic_ns() + int(timeout_s * SECOND)
         ask = Ask(id=self._ids.new(), what=question)
         waiting = self._open[ask.id] = asyncio.get_running_loop().create_future()
+        pause_ns = ASK_AGAIN_NS
         try:
             while not waiting.done():
                 left_ns = deadline_ns - clock.monotonic_ns()
@@ -61,7 +64,8 @@ class Asking:
                     state = "did not answer" if self._uplink.link.connected else "cannot be reached"
                     raise UnansweredError(f"the hub {state} within {timeout_s:g} s")
                 self.put(ask)
-                await self._wait(waiting, min(ASK_AGAIN_NS, left_ns))
+                await self._wait(waiting, min(pause_ns, left_ns))
+                pause_ns = min(2 * pause_ns, LAST_ASK_AGAIN_NS)
         finally:
             del self._open[ask.id]
         told: Told | Refused = waiting.result()

@@ -5,7 +5,6 @@ lacks: whatever a broker drops, repeats or reorders, a receipt means everything 
 """
 
 import logging
-from collections import deque
 
 import msgspec
 
@@ -28,7 +27,7 @@ class Delivery:
     def __init__(self, uplink: Uplink, outbox: Outbox) -> None:
         self._uplink = uplink
         self._outbox = outbox
-        self._outstanding: deque[int] = deque()
+        self._outstanding: list[int] = []
         self._sending = False
         self._restarts = 0
         self._more = False
@@ -96,7 +95,7 @@ class Delivery:
         """What is done, receipted or dropped, is no longer waited for. Was there any?"""
         before = len(self._outstanding)
         while self._outstanding and self._outstanding[0] <= self._outbox.done:
-            self._outstanding.popleft()
+            self._outstanding.pop(0)
         return len(self._outstanding) < before
 
     def _start_over(self) -> None:

@@ -25,6 +25,8 @@ from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
 ASK_AGAIN_NS = 3 * SECOND
+LAST_ASK_AGAIN_NS = 24 * SECOND
+"""Pauses double up to this: each request costs the hub a signature."""
 
 
 class Desk:
@@ -58,18 +60,21 @@ class Desk:
 
     async def _ask(self, request: bytes, timeout_s: float) -> EnrolReply:
         deadline_ns = self._clock.monotonic_ns() + int(timeout_s * SECOND)
+        pause_ns = ASK_AGAIN_NS
         while self._reply is None:
-            if self._clock.monotonic_ns() >= deadline_ns:
+            left_ns = deadline_ns - self._clock.monotonic_ns()
+            if left_ns <= 0:
                 state = "the hub did not answer" if self._link.connected else "the broker cannot be reached"
                 raise UnansweredError(f"{state} within {timeout_s:g} s; see `fleetloop agent doctor`")
-            await self._ask_once(request)
+            await self._ask_once(request, min(pause_ns, left_ns))
+            pause_ns = min(2 * pause_ns, LAST_ASK_AGAIN_NS)
         return self._reply
 
-    async def _ask_once(self, request: bytes) -> None:
+    async def _ask_once(self, request: bytes, pause_ns: int) -> None:
         if self._link.connected:
             with contextlib.suppress(LinkError):  # asked again below
                 await self._link.publish(self._topics.enrol("up", self._client), request)
-        timer = self._clock.call_later(ASK_AGAIN_NS, self._woken.set)
+        timer = self._clock.call_later(pause_ns, self._woken.set)
         if self._reply is None:
             await self._woken.wait()
         timer.cancel()

@@ -1,8 +1,9 @@
 """Staying a member of the fleet: a new claim is turned into a new identity, certificates are renewed or recovered.
 
-It runs beside everything else and never in its way: a device whose certificate is expired, revoked or refused goes on
-answering its application. What is obtained proves itself at the broker before it replaces what there was. An
-attempt that fails is made again with growing pauses; what the hub and the broker say is told by `problem`.
+It runs beside everything else and never in its way, and at rest it is a timer: a device whose certificate is expired,
+revoked or refused goes on answering its application. What is obtained proves itself at the broker before it replaces
+what there was. An attempt that fails is made again with growing pauses; what the hub and the broker say is told by
+`problem`.
 """
 
 import logging
@@ -19,7 +20,7 @@ from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.identity import Identity, claim_digest, discard_candidate, load_candidate, promote
 from wire.asks import AskRenewal, Renewed
 from wire.identity import ClaimFile, EnrolReply
-from wire.ports import SECOND, Ids, LinkError, LoginRefusedError
+from wire.ports import SECOND, Ids, LinkError, LoginRefusedError, Timer
 
 log = logging.getLogger(__name__)
 
@@ -78,6 +79,9 @@ class Settled:
     def start(self) -> None:
         """Nothing to do."""
 
+    def stop(self) -> None:
+        """Nothing to do."""
+
     def problem(self) -> str:
         """Nothing is known to be wrong."""
         return ""
@@ -99,6 +103,7 @@ class Membership:
         self._means = means
         self._enrolment = Enrolment(means.disk, member.keys, means.ids, ASK_TIMEOUT_S)
         self._retry_ns = FIRST_RETRY_NS
+        self._timer: Timer | None = None
         self._use(member.identity)
 
     @property
@@ -116,20 +121,25 @@ class Membership:
     def start(self) -> None:
         """Begin, unless there is nothing to look after."""
         if self._lifetime or self._claim_is_new:
-            self._means.uplink.tasks.spawn(self._run(), "membership")
+            self._means.uplink.tasks.spawn(self._turn(), "membership")
 
-    async def _run(self) -> None:
-        while self._lifetime or self._claim_is_new:
-            try:
-                pause_ns = await self._step()
-                self._retry_ns, self._trouble = FIRST_RETRY_NS, ""
-            except RefusedError as error:
-                self._say(f"{error}; {REFUSED_ADVICE}")
-                pause_ns = self._next_retry_ns()
-            except (LinkError, UnansweredError, DiskError) as error:
-                self._say(f"no new identity yet: {error}")
-                pause_ns = self._next_retry_ns()
-            await self._means.uplink.clock.sleep(pause_ns)
+    def stop(self) -> None:
+        """No more turns; the owner of the tasks ends the one under way."""
+        if self._timer is not None:
+            self._timer.cancel()
+
+    async def _turn(self) -> None:
+        """Do what is due, and come again when something may be."""
+        try:
+            pause_ns = await self._step()
+            self._retry_ns, self._trouble = FIRST_RETRY_NS, ""
+        except RefusedError as error:
+            self._say(f"{error}; {REFUSED_ADVICE}")
+            pause_ns = self._next_retry_ns()
+        except (LinkError, UnansweredError, DiskError) as error:
+            self._say(f"no new identity yet: {error}")
+            pause_ns = self._next_retry_ns()
+        self._timer = self._means.uplink.clock.call_later(pause_ns, self.start)
 
     async def _step(self) -> int:
         """Do what is due; returns how long there is nothing to do, if nothing happens."""

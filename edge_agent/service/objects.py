@@ -6,7 +6,6 @@ file.
 
 import contextlib
 import hashlib
-from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
 from typing import TypeVar
 
@@ -32,7 +31,7 @@ class Objects:
 
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
-        self._kept: Counter[str] = Counter()
+        self._kept: dict[str, int] = {}
 
     async def holds(self, sha256: str) -> bool:
         """Is it here, with the content it should have? Reads the whole file; one that cannot be read is not here.
@@ -99,12 +98,13 @@ class Objects:
     @contextlib.contextmanager
     def kept(self, sha256: str) -> Iterator[None]:
         """While an object is being fetched or used, what is there of it is no garbage."""
-        self._kept[sha256] += 1
+        self._kept[sha256] = self._kept.get(sha256, 0) + 1
         try:
             yield
         finally:
             self._kept[sha256] -= 1
-            self._kept += Counter()  # without those that nobody holds
+            if not self._kept[sha256]:
+                del self._kept[sha256]
 
     async def drop(self, sha256: str) -> None:
         """Remove an object that has served its purpose, if it is there."""

@@ -1,4 +1,4 @@
-"""The promises of `edge_agent.ports.Disk`, kept alike by the real file system and the simulator's memory disk."""
+"""The promises of `edge_agent.ports.Disk`, kept alike by the real file system and the simulator's disks in memory."""
 
 import asyncio
 import hashlib
@@ -12,6 +12,8 @@ from edge_agent.errors import FileMissingError
 from edge_agent.ports import Disk
 from edge_agent.service.durable import write_atomic
 from simulator.fakes.offload import InlineOffload
+from simulator.live.disk import SharedDisk
+from simulator.live.pool import Pool
 from simulator.memory_disk import MemoryDisk
 
 Check = Callable[[Disk], Awaitable[None]]
@@ -87,11 +89,16 @@ CHECKS: tuple[Check, ...] = (
 
 
 @pytest.mark.parametrize("check", CHECKS, ids=lambda check: check.__name__)
-@pytest.mark.parametrize("kind", ["posix", "memory"])
+@pytest.mark.parametrize("kind", ["posix", "memory", "shared"])
 def test_disk(kind: str, check: Check, tmp_path: Path) -> None:
     """One promise on one disk."""
     prepare(tmp_path / "data")
-    disk: Disk = PosixDisk(tmp_path / "data", InlineOffload()) if kind == "posix" else MemoryDisk()
+    disks: dict[str, Callable[[], Disk]] = {
+        "posix": lambda: PosixDisk(tmp_path / "data", InlineOffload()),
+        "memory": MemoryDisk,
+        "shared": lambda: SharedDisk(Pool()),
+    }
+    disk = disks[kind]()
 
     async def run() -> None:
         await check(disk)

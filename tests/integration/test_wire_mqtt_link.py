@@ -151,6 +151,23 @@ def test_publish_in_flight_fails_when_the_broker_dies(broker: BrokerProcess) -> 
     asyncio.run(scenario())
 
 
+def test_a_quiet_link_stays_and_one_whose_broker_fell_silent_is_lost(broker: BrokerProcess) -> None:
+    """Pings go out by themselves, and one that is not answered ends the connection."""
+
+    async def scenario() -> None:
+        client = Client(broker, "client")
+        client.link = MqttLink(broker.address, Credentials("client", "secret"), keepalive_s=1)
+        client.link.on_up, client.link.on_down = client.up.set, lambda reason: client.down.set()
+        async with connected(client):
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(client.down.wait(), 2.5)
+            broker.process.send_signal(signal.SIGSTOP)
+            await asyncio.wait_for(client.down.wait(), 5)
+            broker.process.send_signal(signal.SIGCONT)
+
+    asyncio.run(scenario())
+
+
 def test_a_receiver_that_raises_does_not_stop_the_link(broker: BrokerProcess, caplog: pytest.LogCaptureFixture) -> None:
     """The defect is logged, and later messages still arrive."""
 

@@ -10,6 +10,7 @@ import logging
 import random
 from collections.abc import Callable
 
+from wire.adapters.bell import Bell
 from wire.adapters.mqtt_login import Credentials, Will
 from wire.adapters.paho_connection import CONNECT_TIMEOUT_S, PahoConnection
 from wire.identity import Broker
@@ -30,7 +31,13 @@ class MqttLink:
     """Implements `wire.ports.Link`."""
 
     def __init__(
-        self, broker: Broker, credentials: Credentials, *, will: Will | None = None, keepalive_s: int = 20
+        self,
+        broker: Broker,
+        credentials: Credentials,
+        *,
+        will: Will | None = None,
+        keepalive_s: int = 20,
+        source_address: str = "",
     ) -> None:
         self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
         self.on_up: Callable[[], None] = lambda: None
@@ -43,10 +50,10 @@ class MqttLink:
         self._trouble = ""
         """Said once: the same again while trying goes to the debug log."""
         self._changed: asyncio.Future[None] | None = None
-        self._hurry = asyncio.Event()
+        self._hurry = Bell()
         self._runner: asyncio.Task[None] | None = None
         client_id = credentials.client_id or credentials.username
-        self._connection = PahoConnection(broker, client_id, will, keepalive_s)
+        self._connection = PahoConnection(broker, client_id, will, keepalive_s, source_address)
         self._connection.on_message = self._on_message
 
     @property
@@ -143,11 +150,11 @@ class MqttLink:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 await self._hurry.wait()
-        self._hurry.clear()
+        self._hurry.silence()
 
     def _log_in_anew(self) -> None:
         self._connection.interrupt(ANEW)
-        self._hurry.set()
+        self._hurry.ring()
 
     async def _connect_once(self) -> str:
         """Empty when the broker has accepted us, else why not; tells who waits for a change of credentials."""

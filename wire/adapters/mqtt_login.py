@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Credentials:
     """Who connects, by a password or by a certificate for a key (both PEM), whose common name is then the username.
 
@@ -17,7 +17,7 @@ class Credentials:
     key: str = field(default="", repr=False)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Will:
     """What the broker publishes, retained, when the connection breaks."""
 

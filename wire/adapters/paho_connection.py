@@ -17,6 +17,7 @@ import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
+from wire.adapters.bell import Bell
 from wire.adapters.mqtt_login import Credentials, Will
 from wire.adapters.tls import client_context, present
 from wire.identity import Broker
@@ -29,21 +30,25 @@ MAX_FILTERS = 8
 CONNECT_TIMEOUT_S = 10.0
 ACK_TIMEOUT_S = 30.0
 GOODBYE_TIMEOUT_S = 1.0
-MISC_EVERY_S = 1.0
-"""How often keep-alive is looked after."""
+LOOKS_PER_KEEPALIVE = 4
+"""How often keep-alive is looked after: a broker hangs up after one and a half times the keep-alive."""
 
 
 class PahoConnection:
     """One client id, one connection at a time: MQTT 3.1.1, QoS 1, persistent session, manual acknowledgement."""
 
-    def __init__(self, broker: Broker, client_id: str, will: Will | None, keepalive_s: int) -> None:
+    def __init__(
+        self, broker: Broker, client_id: str, will: Will | None, keepalive_s: int, source_address: str = ""
+    ) -> None:
         self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
         self._broker = broker
         self._keepalive_s = keepalive_s
+        self._source_address = source_address
         self._pending: dict[int, asyncio.Future[None]] = {}
         self._number = 0
         self._socket_error = ""
-        self._down = asyncio.Event()
+        self._down = Bell()
+        self._look: asyncio.TimerHandle | None = None
         self._connack: asyncio.Future[None] | None = None
         self._tls = client_context(broker.ca_pem) if broker.ca_pem else None
         self.client = self._make_client(client_id, will)
@@ -56,13 +61,14 @@ class PahoConnection:
         self._socket_error = ""
         try:
             await self._loop.run_in_executor(None, self._connect, credentials)
-            self._down.clear()  # not before: connecting closes the socket of the time before, which sets it
+            self._down.silence()  # not before: connecting closes the socket of the time before, which sets it
             sock = self.client.socket()
             if sock is None:
                 raise LinkError("connection closed at once")
             self._watch(sock)
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connack
+            self._connack = None
         except TimeoutError as error:
             raise LinkError("broker did not answer in time") from error
         except (OSError, ValueError) as error:
@@ -93,17 +99,17 @@ class PahoConnection:
 
     async def last(self) -> None:
         """Keep the connection alive; return when it is lost, or when `interrupt` is called."""
-        while not self._down.is_set():
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(MISC_EVERY_S):
-                    await self._down.wait()
-            if self.client.loop_misc() != MQTTErrorCode.MQTT_ERR_SUCCESS:
-                break
+        self._look_later()
+        try:
+            await self._down.wait()
+        finally:
+            if self._look is not None:
+                self._look.cancel()
 
     def interrupt(self, reason: str) -> None:
         """Make `last` return and what waits for an acknowledgement fail. The connection itself stays open."""
         self._fail_pending(reason)
-        self._down.set()
+        self._down.ring()
 
     async def say_goodbye(self) -> None:
         """DISCONNECT, then wait for the broker to close.
@@ -116,7 +122,7 @@ class PahoConnection:
             return
         with socket.socket(fileno=os.dup(sock.fileno())) as rest, contextlib.suppress(OSError, TimeoutError):
             rest.setblocking(False)
-            self._down.clear()
+            self._down.silence()
             self.client.disconnect()
             async with asyncio.timeout(GOODBYE_TIMEOUT_S):
                 await self._down.wait()  # written, behind what waited before it, and closed on our side
@@ -131,6 +137,16 @@ class PahoConnection:
             sock.close()
         self._fail_pending(reason)
 
+    def _look_later(self) -> None:
+        self._look = self._loop.call_later(self._keepalive_s / LOOKS_PER_KEEPALIVE, self._look_after)
+
+    def _look_after(self) -> None:
+        """A ping when it is time for one; a connection that did not answer the one before is lost."""
+        if self.client.loop_misc() == MQTTErrorCode.MQTT_ERR_SUCCESS:
+            self._look_later()
+        else:
+            self._down.ring()
+
     def _fail_pending(self, reason: str) -> None:
         for future in self._pending.values():
             if not future.done():
@@ -143,7 +159,7 @@ class PahoConnection:
             present(self._tls, credentials.certificate, credentials.key)
         else:
             self.client.username_pw_set(credentials.username, credentials.password)
-        self.client.connect(self._broker.host, self._broker.port, self._keepalive_s)
+        self.client.connect(self._broker.host, self._broker.port, self._keepalive_s, self._source_address)
 
     def _make_client(self, client_id: str, will: Will | None) -> mqtt.Client:
         client = mqtt.Client(
@@ -204,11 +220,11 @@ class PahoConnection:
         except Exception:  # a malformed packet: paho would choke on it again at every event
             log.exception("mqtt: cannot read what %s sent", self._broker.host)
             self._unwatch(sock)
-            self._down.set()
+            self._down.ring()
 
     def _on_socket_close(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
         self._unwatch(sock)
-        self._down.set()
+        self._down.ring()
 
     def _on_register_write(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
         if self._watched_here():
@@ -236,7 +252,7 @@ class PahoConnection:
     def _on_disconnect(
         self, client: mqtt.Client, userdata: object, flags: Any, code: ReasonCode, properties: Any
     ) -> None:
-        self._down.set()
+        self._down.ring()
         self._fail_pending("connection lost")
         if self._connack is not None and not self._connack.done():  # TLS 1.3 refuses a client after the handshake
             self._connack.set_exception(ConnectionError(self._socket_error or "closed before the broker answered"))
