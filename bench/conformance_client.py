@@ -136,7 +136,7 @@ async def connected(broker: Broker, data: Path, metadata_url: str) -> AsyncItera
     )
     tasks = Tasks(lambda error: print(f"{error!r}", file=sys.stderr))
     asking = Asking(Uplink(DEVICE, TOPICS, link, clock, tasks), ids)
-    line = Line(link, clock, ids, TOPICS, asking.send, TransferPolicy, Bucket(clock.monotonic_ns()))
+    line = Line(link, clock, ids, TOPICS, asking.put, TransferPolicy, Bucket(clock.monotonic_ns()))
     downloads = Downloads(disk, Objects(disk), line)
     trusting = Trusting(ports, DEVICE, asking)
     await _remembering(trusting, Journal(disk))

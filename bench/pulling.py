@@ -165,7 +165,7 @@ class _Device:
         await downloads.fetch(self._pull.ref, PATIENCE)
         self._costs.completed += 1
 
-    async def _ask(self, ask: Ask) -> None:
+    def _ask(self, ask: Ask) -> None:
         """There is no hub that answers: what is retained must suffice."""
         self._costs.asked_hub += 1
 

@@ -209,7 +209,11 @@ async def _wire(
         outbox=outbox,
         inbox=Inbox(store, outbox, clock, Door(topics, access.authority), shared=bool(settings.replica)),
         asks=Asks(
-            store, link, topics, {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer}
+            store,
+            link,
+            topics,
+            {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
+            trust.looks(),
         ),
         blobs=Blobs(leadership, objects, LeadersLink(link, leadership), topics),
         chunk_answers=chunk_answers,

@@ -34,7 +34,7 @@ from edge_agent.service.outbox import DEFAULT_BYTES, Outbox
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import Told, build_status
 from edge_agent.service.tasks import Tasks
-from edge_agent.service.telemetry import Known, TelemetryReporter
+from edge_agent.service.telemetry import HEARTBEAT_S, Known, TelemetryReporter
 from edge_agent.service.transfer import Line
 from edge_agent.service.trusting import TRUST_WORK, Trusting
 from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
@@ -140,11 +140,13 @@ async def running_agent(
 
 @dataclass(frozen=True, slots=True)
 class AgentPolicy:
-    """How often is measured and looked, and how much of the disk may hold what the hub has not taken yet."""
+    """How often is measured and looked, how much of the disk may hold what the hub has not taken yet, and how often a
+    device at rest says that it is there."""
 
     telemetry_interval_s: float
     outbox_bytes: int = DEFAULT_BYTES
     refresh_trust_s: float = REFRESH_TRUST_S
+    heartbeat_s: float = HEARTBEAT_S
 
 
 def assemble(
@@ -166,7 +168,7 @@ def assemble(
     def transfer_policy() -> TransferPolicy:
         return reconciler.record.transfer
 
-    line = Line(uplink.link, uplink.clock, ports.ids, uplink.topics, asking.send, transfer_policy, bucket)
+    line = Line(uplink.link, uplink.clock, ports.ids, uplink.topics, asking.put, transfer_policy, bucket)
     downloads = Downloads(ports.disk, objects, line)
     inference = Inference(ports, objects)
     trusting = Trusting(ports, uplink.device, asking)
@@ -179,7 +181,7 @@ def assemble(
     def known() -> Known:
         return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
 
-    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s)
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s, policy.heartbeat_s)
     inference.on_answered = telemetry.changed
     freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
     membership = (

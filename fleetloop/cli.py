@@ -84,6 +84,7 @@ BENCHES = {
     "hub-kill": _proof("hub_kill", "two hubs on PostgreSQL, killed and paused over and over during rollouts"),
     "fuzz": _proof("fuzz", "hostile bytes for every parser of the contract"),
     "gates": _proof("gates", "false halts, missed halts and devices exposed, of our gates and of fixed thresholds"),
+    "sim-virtual": _proof("sim_virtual", "a fleet in virtual time: how fast, and the same every time"),
     "rollout-tick": _proof("rollout_tick", "one tick of a rollout over 100,000 devices, from a cold database"),
     "model-gate": _proof("model_gate", "damaged model files for the installer child"),
     "sim-live": _proof("sim_live", "ten thousand agents as real sessions: memory, a rollout, a storm"),

@@ -5,11 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
 
+from cloud.service.hub import Intervals
+from edge_agent.bootstrap import AgentPolicy
 from simulator.core.network import Network, Quality
-from simulator.device import Device
+from simulator.device import DEFAULT_POLICY, Device
 from simulator.fakes.broker import MemoryBroker
-from simulator.hub import SimulatedHub
+from simulator.hub import HUB_INTERVALS, SimulatedHub
 from simulator.world import World
+from wire.identity import ClaimFile
 from wire.ports import MILLISECOND, SECOND
 
 BOOT_SPREAD_NS = 20 * SECOND
@@ -20,18 +23,23 @@ DOWN_MAX_NS = 8 * SECOND
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many devices, and how good their networks are."""
+    """How many devices, how good their networks are, and what they are set to."""
 
     devices: int
     quality: Quality
+    enrolled: bool = False
+    """They have an identity already, as after an earlier life of the fleet."""
+    policy: AgentPolicy = DEFAULT_POLICY
+    disk_turn_every: int = 1
+    """Disk operations that are one turn of the loop: more of them make a large fleet faster, and less of a test."""
 
 
 class Fleet:
     """The hub and the devices, in order of their names."""
 
-    def __init__(self, world: World) -> None:
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS) -> None:
         self.world = world
-        self.hub = SimulatedHub(world)
+        self.hub = SimulatedHub(world, intervals)
         self.devices: list[Device] = []
         self.reconnects = 0
         self.kills = 0
@@ -40,13 +48,13 @@ class Fleet:
         """Start the hub, claim the devices and switch them on, each at its own moment."""
         self.hub.start()
         await asyncio.sleep(1)
-        for number in range(size.devices):
-            name = f"d{number:05}"
-            rng = self.world.rng.child(name)
-            network = Network(size.quality, rng.child("network"), self.world.faults)
-            device = Device(self.world, await self.hub.claim(name), network, rng.child("device"))
-            self.devices.append(device)
-            self._later(rng.below(BOOT_SPREAD_NS), device.boot)
+        names = [f"d{number:05}" for number in range(size.devices)]
+        if size.enrolled:
+            for claim, identity in await self.hub.enrol(names):
+                self._add(claim, size).remember(identity)
+        else:
+            for name in names:
+                self._add(await self.hub.claim(name), size)
 
     def plan_reboots(self, count: int, operations: int) -> None:
         """Have power fail `count` times in all, on random devices, each within its next `operations` on the disk."""
@@ -73,6 +81,16 @@ class Fleet:
             self._later(at_ns, partial(self._kill, victim))
             at_ns += rng.between(DOWN_MIN_NS, DOWN_MAX_NS)
             self._later(at_ns, victim.start)
+
+    def _add(self, claim: ClaimFile, size: Size) -> Device:
+        """One device more, which is switched on soon."""
+        rng = self.world.rng.child(claim.device)
+        network = Network(size.quality, rng.child("network"), self.world.faults)
+        device = Device(self.world, claim, network, rng.child("device"), policy=size.policy)
+        device.disk.turn_every = size.disk_turn_every
+        self.devices.append(device)
+        self._later(rng.below(BOOT_SPREAD_NS), device.boot)
+        return device
 
     @property
     def reboots(self) -> int:

@@ -2,11 +2,11 @@
 
 import asyncio
 import hashlib
-from collections.abc import Callable
-from typing import TypeVar
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection
+from sqlalchemy import Connection, insert
 
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.core.access import ENROLMENT, HUB, Access, under
@@ -16,6 +16,7 @@ from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
+from cloud.service.effects import Effects, Wake, wake
 from cloud.service.enrolment import Door, NewClaim
 from cloud.service.hub import Hub, Intervals, Parts
 from cloud.service.inbox import Inbox
@@ -26,6 +27,8 @@ from cloud.service.rollouts import NewRollout
 from cloud.service.trust import deliveries
 from cloud.service.trust.rows import current_root
 from cloud.service.trust.service import Trust
+from cloud.tables import devices
+from edge_agent.service.identity import Identity, claim_digest
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds
@@ -51,11 +54,15 @@ OPERATOR = "operator"
 LOCAL_NETWORK = Quality(delay_min_ns=MILLISECOND // 5, delay_max_ns=MILLISECOND)
 
 
+HUB_INTERVALS = Intervals()
+
+
 class SimulatedHub:
     """A hub that can be killed and started again, and the operator and publisher who use it."""
 
-    def __init__(self, world: World) -> None:
-        self.store = MemoryStore()
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS) -> None:
+        self._intervals = intervals
+        self.store = MemoryStore(world.clock)
         self.topics = Topics(DEFAULT_ROOT)
         self._world = world
         self._objects = MemoryObjects()
@@ -92,15 +99,27 @@ class SimulatedHub:
         new = NewClaim(device=device, labels={}, federated=False, token=token)
         now_ns = self._world.clock.now_ns()
         await self.store.write(lambda conn: enrolment.claim(conn, new, OPERATOR, now_ns))
-        return ClaimFile(
-            device=device,
-            broker=self._world.broker.endpoint,
-            topic_root=self.topics.root,
-            token=token,
-            enrol_username="enrol",
-            enrol_password=self._passwords["enrol"],
-            root=self.look(current_root),
-        )
+        return self._claim_file(device, token, self.look(current_root))
+
+    async def enrol(self, names: Sequence[str]) -> list[tuple[ClaimFile, Identity]]:
+        """Devices as enrolment leaves them, without the exchange: for a fleet that has been there for long."""
+        root, now_ns = self.look(current_root), self._world.clock.now_ns()
+        found = [(self._claim_file(name, self._ids.secret(), root), self._ids.secret()) for name in names]
+        rows = [
+            {
+                "name": claim.device,
+                "labels": {},
+                "federated": False,
+                "claimed_ns": now_ns,
+                "enrolled_ns": now_ns,
+                "verifier": hashlib.sha256(password.encode()).hexdigest(),
+                **enrolment.FRESH,
+            }
+            for claim, password in found
+        ]
+        assert self._outbox is not None
+        await self._outbox.change(lambda conn: _enter(conn, rows))
+        return [(claim, _identity(claim, password)) for claim, password in found]
 
     async def publish_version(self, model: str, files: Files) -> Release:
         """Enter the next version of `model` and have the publisher sign it."""
@@ -151,7 +170,9 @@ class SimulatedHub:
             topics=self.topics,
             outbox=outbox,
             inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
-            asks=Asks(self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}),
+            asks=Asks(
+                self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}, trust.looks()
+            ),
             blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),
             chunk_answers=chunk_answers,
             deltas=Deltas(leadership, self._objects, InlineDeltas(), world.clock),
@@ -159,7 +180,18 @@ class SimulatedHub:
             trust=trust,
             leadership=leadership,
         )
-        await Hub(parts, VirtualScheduler(world.clock), Intervals()).run()
+        await Hub(parts, VirtualScheduler(world.clock), self._intervals).run()
+
+    def _claim_file(self, device: str, token: str, root: bytes) -> ClaimFile:
+        return ClaimFile(
+            device=device,
+            broker=self._world.broker.endpoint,
+            topic_root=self.topics.root,
+            token=token,
+            enrol_username="enrol",
+            enrol_password=self._passwords["enrol"],
+            root=root,
+        )
 
     def _found(self) -> None:
         """Root, targets and bins are there before the first device is claimed."""
@@ -172,6 +204,15 @@ class SimulatedHub:
         root = self.topics.root
         verifier = hashlib.sha256(self._passwords[name].encode()).hexdigest()
         return BrokerUser(name, verifier, under(root, access.publish), under(root, access.receive), pinned)
+
+
+def _enter(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> Effects:
+    conn.execute(insert(devices), rows)
+    return wake(Wake.USERS)
+
+
+def _identity(claim: ClaimFile, password: str) -> Identity:
+    return Identity(username=claim.device, claim=claim_digest(claim), password=password, enrolled=True)
 
 
 def _key(world: World, name: str) -> SigningKey:

@@ -4,12 +4,12 @@ What a cut leaves is decided in `simulator.core.power`. Satisfies `edge_agent.po
 """
 
 import asyncio
-import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from edge_agent.errors import DiskError, DiskFullError, FileMissingError
-from simulator.core.power import Content, NameChange, Unsettled, apply, one_outcome
+from simulator.core.memo import sha256, shared
+from simulator.core.power import Content, NameChange, Unsettled, apply, one_outcome, written
 from simulator.core.rng import Rng
 
 
@@ -19,10 +19,15 @@ class PowerCutError(BaseException):
 
 @dataclass(slots=True)
 class Inode:
-    """A file: its bytes as they are now, and what of them a power cut would leave."""
+    """A file: what of it is durable, and the writes since then. The bytes are put together when somebody reads them."""
 
-    data: bytes | bytearray
     content: Content
+
+    @property
+    def data(self) -> bytes:
+        """The bytes as they are now."""
+        content = self.content
+        return content.durable if content.settled else written(content, content.writes)
 
 
 def _raise_power_cut() -> None:
@@ -30,9 +35,13 @@ def _raise_power_cut() -> None:
 
 
 class MemoryDisk:
-    """The disk. Set `cut_at` to have the power fail at that operation from now; `on_cut` is what failing means."""
+    """The disk. Set `cut_at` to have the power fail at that operation from now; `on_cut` is what failing means.
 
-    def __init__(self, capacity_bytes: int = 1 << 30) -> None:
+    `turn_every`: so many operations are one turn of the loop. Each of them is a moment at which the power may fail.
+    """
+
+    def __init__(self, capacity_bytes: int = 1 << 30, turn_every: int = 1) -> None:
+        self.turn_every = turn_every
         self.operations = 0
         self.cut_at: int | None = None
         self.on_cut: Callable[[], None] = _raise_power_cut
@@ -46,50 +55,48 @@ class MemoryDisk:
     async def read(self, path: str) -> bytes:
         """The whole file."""
         await self._step()
-        return bytes(self._inode(path).data)
+        return self._inode(path).data
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
-        return hashlib.sha256(await self.read(path)).hexdigest()
+        return sha256(await self.read(path))
 
     async def digests(self, path: str, piece_bytes: int) -> tuple[str, ...]:
         """SHA-256 (hex) of each piece."""
         data = await self.read(path)
         pieces = (data[start : start + piece_bytes] for start in range(0, len(data), piece_bytes))
-        return tuple(hashlib.sha256(piece).hexdigest() for piece in pieces)
+        return tuple(map(sha256, pieces))
 
     async def size(self, path: str) -> int:
         """Length in bytes."""
         await self._step()
-        return len(self._inode(path).data)
+        return self._inode(path).content.size
 
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
         replaced = self._names.get(path)
-        if size > self._free() + (0 if replaced is None else len(self._inodes[replaced].data)):
+        if size > self._free() + (0 if replaced is None else self._inodes[replaced].content.size):
             raise DiskFullError(f"{path}: no room for {size} bytes")
-        number = self._add(Inode(bytearray(size), Content(b"", size)))
+        number = self._add(Inode(Content(b"", size)))
         self._change(NameChange(_directory(path), path, number))
         await self._step()
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
         inode = self._inode(path)
-        growth = max(0, offset + len(data) - len(inode.data))
-        if growth > self._free():
+        before = inode.content
+        growth = offset + len(data) - before.size
+        if growth > 0 and growth > self._free():
             raise DiskFullError(f"{path}: no room for {len(data)} bytes")
-        inode.data = bytearray(inode.data) if isinstance(inode.data, bytes) else inode.data
-        inode.data.extend(bytes(growth))
-        inode.data[offset : offset + len(data)] = data
-        writes = (*inode.content.writes, (offset, bytes(data)))
-        inode.content = Content(inode.content.durable, len(inode.data), writes)
+        writes = (*before.writes, (offset, shared(bytes(data))))
+        inode.content = Content(before.durable, before.size + max(0, growth), writes)
         await self._step()
 
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
         inode = self._inode(path)
         await self._step()
-        inode.content = Content(bytes(inode.data), len(inode.data))
+        inode.content = Content(shared(inode.data), inode.content.size)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
@@ -131,7 +138,7 @@ class MemoryDisk:
     def peek(self, path: str) -> bytes | None:
         """What a read would give now, without being an operation: for checks from outside."""
         number = self._names.get(path)
-        return None if number is None else bytes(self._inodes[number].data)
+        return None if number is None else self._inodes[number].data
 
     def unsettled(self) -> Unsettled:
         """What is certain of the disk at this moment, and what is not."""
@@ -142,7 +149,7 @@ class MemoryDisk:
         """Hold these files and no others, all of it durable."""
         self._inodes, self._names, self._changes, self.cut_at = {}, {}, [], None
         for path, data in files.items():
-            self._names[path] = self._add(Inode(data, Content(data, len(data))))
+            self._names[path] = self._add(Inode(Content(data, len(data))))
         self._durable_names = dict(self._names)
 
     def crash(self, rng: Rng) -> None:
@@ -150,13 +157,14 @@ class MemoryDisk:
         self.hold({path: left.data for path, left in one_outcome(self.unsettled(), rng).items()})
 
     async def _step(self) -> None:
-        """One operation: a turn of the loop, in which other tasks run, and a moment at which the power may go."""
+        """One operation: a moment at which the power may go and, every so often, other tasks run."""
         self.operations += 1
         if self.cut_at is not None and self.operations >= self.cut_at:
             self.cut_at = None
             self.on_cut()
             await asyncio.get_running_loop().create_future()
-        await asyncio.sleep(0)
+        if not self.operations % self.turn_every:
+            await asyncio.sleep(0)
 
     def _number(self, path: str) -> int:
         number = self._names.get(path)
@@ -177,7 +185,7 @@ class MemoryDisk:
         self._changes.append(change)
 
     def _free(self) -> int:
-        return self._capacity_bytes - sum(len(self._inodes[number].data) for number in self._names.values())
+        return self._capacity_bytes - sum(self._inodes[number].content.size for number in self._names.values())
 
 
 def _directory(path: str) -> str:

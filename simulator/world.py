@@ -3,7 +3,7 @@
 import asyncio
 
 from simulator.core.clock import VirtualClock
-from simulator.core.loop import Process, VirtualLoop
+from simulator.core.loop import COLLECT_EVERY, Process, VirtualLoop
 from simulator.core.network import Faults
 from simulator.core.rng import Rng
 from simulator.core.trace import Trace
@@ -13,9 +13,9 @@ from simulator.fakes.broker import MemoryBroker
 class World:
     """One run. Everything random in it comes from `rng`."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, *, collect_every: int = COLLECT_EVERY) -> None:
         self.rng = Rng(seed)
-        self.loop = VirtualLoop(self.rng.child("order"))
+        self.loop = VirtualLoop(self.rng.child("order"), collect_every)
         self.clock = VirtualClock(self.loop)
         self.trace = Trace()
         self.faults = Faults()

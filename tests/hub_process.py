@@ -12,7 +12,7 @@ import psutil
 
 from tests.clients import free_port
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 
 
 class HubProcess:

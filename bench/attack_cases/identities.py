@@ -23,7 +23,7 @@ from cloud.core import identity
 from cloud.core.identity import Enrolled
 from cloud.errors import InvalidError
 from cloud.ports import ObjectMissingError
-from cloud.service import certificates, clones, enrolment, ingest, reports, revocation, senders
+from cloud.service import certificates, enrolment, ingest, reports, revocation, senders, statuses
 from cloud.service.certificates import Renewals
 from cloud.service.enrolment import CLAIM_LIFE_NS, Door, NewClaim
 from cloud.service.ingest import Received
@@ -312,9 +312,9 @@ ATTACKS = (
            at_desk(_renewal_after_revocation), lambda: replaced(certificates, ENROLLED=true())),
     Attack("report after revocation, through a broker that did not notice", REVOKED,
            "the hub hears enrolled devices only", "not heard", at_desk(_report_after_revocation),
-           lambda: replaced(senders, ENROLLED=true())),
+           lambda: replaced(senders, HEARD=senders.NAMED)),
     Attack("copied disk", CLONED, "clone alarm", "the hub suspects a clone", at_desk(_second_device),
-           lambda: replaced(clones, are_clones=lambda turns: False)),
+           lambda: replaced(statuses, are_clones=lambda turns: False)),
     Attack("absurd version in a report", SPOKEN, "figures are plausible", "lies outside", at_desk(_absurd_version),
            lambda: replaced(reports, check_reported=lambda reported: None)),
     Attack("device name that is a path or a filter", TRAVERSAL, "grammar of names", "cannot be a name",

@@ -1,6 +1,7 @@
 """The notary on python-tuf, with the hub's own keys as whatever function lists them."""
 
 from collections.abc import Mapping
+from functools import lru_cache
 
 from wire.adapters import tuf_metadata, tuf_root
 from wire.adapters.key_ring import Ring, newest_named
@@ -10,18 +11,20 @@ from wire.errors import SignatureError
 from wire.trust import Listed, RootKeys, Standing
 
 ONLINE, DIRECTOR = "online", "director"
+_remembered = lru_cache(maxsize=64)
+"""Checks are functions of signed bytes, and the same documents are looked at every minute."""
 
 
 class TufNotary:
     """Implements `cloud.ports.Notary`."""
 
-    keys_of = staticmethod(tuf_root.keys_of)
+    keys_of = staticmethod(_remembered(tuf_root.keys_of))
     check_root = staticmethod(tuf_root.check_root)
-    check_targets = staticmethod(tuf_metadata.check_targets)
-    check_bin = staticmethod(tuf_metadata.check_bin)
+    check_targets = staticmethod(_remembered(tuf_metadata.check_targets))
+    check_bin = staticmethod(_remembered(tuf_metadata.check_bin))
     read_bin = staticmethod(tuf_metadata.read_bin)
-    check_snapshot = staticmethod(tuf_metadata.check_snapshot)
-    check_timestamp = staticmethod(tuf_metadata.check_timestamp)
+    check_snapshot = staticmethod(_remembered(tuf_metadata.check_snapshot))
+    check_timestamp = staticmethod(_remembered(tuf_metadata.check_timestamp))
 
     def __init__(self, online: Ring, director: Ring) -> None:
         self._online = online

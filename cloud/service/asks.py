@@ -1,18 +1,25 @@
 """What devices ask (`wire.asks`): taken in turn, answered to the device that asked, remembered by nobody.
 
+Whether the asker may ask, and what the database alone answers, is looked up for all questions that have arrived by
+then.
+
 A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender only.
 One that is asked again while it waits is the same question.
 What is asked is looked up by the kind of the question: each handler belongs to the service that knows the answer.
 """
 
 import asyncio
+import functools
 import logging
 from collections import defaultdict
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, select
+from sqlalchemy import Connection, bindparam, select
 
+from cloud.errors import StoreError
 from cloud.ports import Store
 from cloud.tables import ENROLLED, devices
 from wire.asks import Answer, Ask, MetadataPiece, Refused, Renewed, TimeTold
@@ -29,19 +36,31 @@ WORKERS = 16
 MAX_WAITING_PER_DEVICE = 16
 
 Reply = MetadataPiece | TimeTold | Renewed | Refused | None
+_KNOWN = select(devices.c.name).where(devices.c.name.in_(bindparam("names", expanding=True)), ENROLLED)
 Handler = Callable[[str, Any], Awaitable[Reply]]
 """(device, question) -> answer; None when there is nothing (more) to say."""
+Look = Callable[[Connection, Any], Reply]
+"""The answer to a question that the database alone answers, the same for everybody."""
 
 
 class Asks:
     """Answers questions, WORKERS at a time: an answer that the broker is slow to take holds up few others."""
 
-    def __init__(self, store: Store, link: Link, topics: Topics, handlers: Mapping[type, Handler]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        link: Link,
+        topics: Topics,
+        handlers: Mapping[type, Handler],
+        looks: Mapping[type, Look] = MappingProxyType({}),
+    ) -> None:
         self._store = store
         self._link = link
         self._topics = topics
         self._handlers = handlers
-        self._queue: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._looks = looks
+        self._arrived: asyncio.Queue[tuple[str, bytes]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_Question] = asyncio.Queue()
         self._waiting: defaultdict[str, set[bytes]] = defaultdict(set)
         self._waiting_bytes = 0
 
@@ -57,43 +76,92 @@ class Asks:
         if room and question not in waiting:
             waiting.add(question)
             self._waiting_bytes += len(question)
-            self._queue.put_nowait((device, question))
+            self._arrived.put_nowait((device, question))
         elif not waiting:
             del self._waiting[device]
 
     async def run(self) -> None:
         """Answer for ever."""
         async with asyncio.TaskGroup() as group:
+            group.create_task(self._admit(), name="asks-admit")
             for number in range(WORKERS):
                 group.create_task(self._work(), name=f"asks-{number}")
 
-    async def _work(self) -> None:
+    async def _admit(self) -> None:
         while True:
-            device, payload = await self._queue.get()
-            self._waiting[device].discard(payload)
-            self._waiting_bytes -= len(payload)
-            if not self._waiting[device]:
-                del self._waiting[device]
+            arrived = [await self._arrived.get()]
+            while not self._arrived.empty():
+                arrived.append(self._arrived.get_nowait())
+            questions = [question for device, payload in arrived if (question := self._question(device, payload))]
             try:
-                await self._answer(device, payload)
-            except LinkError as error:
-                log.info("an answer to %s was not sent, it will ask again: %s", device, error)
+                await self._store.read(functools.partial(self._look, questions))
+            except StoreError as error:
+                log.warning("%d questions are dropped, they will be asked again: %s", len(questions), error)
             except Exception:
-                log.exception("a question of %s failed; it will ask again", device)
+                log.exception("%d questions cannot be looked up; they will be asked again", len(questions))
+            for question in questions:
+                if question.admitted:
+                    self._queue.put_nowait(question)
+                else:
+                    self._forget(question.device, question.payload)
 
-    async def _answer(self, device: str, payload: bytes) -> None:
-        if not await self._store.read(lambda conn: _may_ask(conn, device)):
-            return
+    def _question(self, device: str, payload: bytes) -> "_Question | None":
         try:
-            ask = decode(payload, Ask, limit=MAX_ASK_BYTES)
+            return _Question(device, payload, decode(payload, Ask, limit=MAX_ASK_BYTES))
         except WireError as error:
             log.info("%s asked what cannot be read: %s", device, error)
-            return
-        handler = self._handlers.get(type(ask.what))
-        reply = await handler(device, ask.what) if handler else Refused(reason="this hub does not answer that")
+            self._forget(device, payload)
+            return None
+
+    def _look(self, questions: Sequence["_Question"], conn: Connection) -> None:
+        """Who may ask? And what the database answers, each different question once."""
+        names = sorted({question.device for question in questions})
+        known = set(conn.execute(_KNOWN, {"names": names}).scalars())
+        replies: dict[Any, Reply] = {}
+        for question in questions:
+            question.admitted, what = question.device in known, question.ask.what
+            look = self._looks.get(type(what))
+            if question.admitted and look is not None:
+                if what not in replies:
+                    replies[what] = look(conn, what)
+                question.reply = replies[what]
+
+    def _forget(self, device: str, payload: bytes) -> None:
+        self._waiting[device].discard(payload)
+        self._waiting_bytes -= len(payload)
+        if not self._waiting[device]:
+            del self._waiting[device]
+
+    async def _work(self) -> None:
+        while True:
+            question = await self._queue.get()
+            self._forget(question.device, question.payload)
+            try:
+                await self._answer(question)
+            except LinkError as error:
+                log.info("an answer to %s was not sent, it will ask again: %s", question.device, error)
+            except Exception:
+                log.exception("a question of %s failed; it will ask again", question.device)
+
+    async def _answer(self, question: "_Question") -> None:
+        device, ask, reply = question.device, question.ask, question.reply
+        if reply is None:
+            handler = self._handlers.get(type(ask.what))
+            reply = await handler(device, ask.what) if handler else Refused(reason="this hub does not answer that")
         if reply is not None:
             answer = encode(Answer(id=ask.id, what=reply))
             await self._link.publish(self._topics.dn(device, "answer"), answer)
+
+
+@dataclass(slots=True)
+class _Question:
+    """A question, and what the look at the database said of it."""
+
+    device: str
+    payload: bytes
+    ask: Ask
+    admitted: bool = False
+    reply: Reply = None
 
 
 def is_ask(topics: Topics, topic: str) -> str | None:
@@ -103,8 +171,3 @@ def is_ask(topics: Topics, topic: str) -> str | None:
     except WireError:
         return None
     return parsed.device if isinstance(parsed, Upward) and parsed.channel == "ask" else None
-
-
-def _may_ask(conn: Connection, device: str) -> bool:
-    """Enrolled and not revoked."""
-    return conn.execute(select(devices.c.name).where(devices.c.name == device, ENROLLED)).first() is not None

@@ -39,12 +39,16 @@ class Intervals:
     """How often the timers look, in seconds."""
 
     rollouts_s: float = 1.0
+    """While a rollout is under way."""
     republish_s: float = 5.0
-    presence_s: float = 5.0
+    """While a rollout is under way, or another hub may have begun one."""
+    rest_s: float = 60.0
+    """When nothing is under way: whatever this hub begins itself rings its bells."""
+    presence_s: float = 15.0
     trust_s: float = 60.0
     silence_s: float = 180.0
     """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
-    prune_s: float = 60.0
+    prune_s: float = 300.0
     promotion_s: float = 30.0
     keys_s: float = 60.0
     """How exactly it is known when a key was last used."""
@@ -92,8 +96,10 @@ class Hub:
         self._note_keys = asyncio.Event()
         self._republish = asyncio.Event()
         self._republish_all = False
-        scheduler.every(intervals.rollouts_s, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
-        scheduler.every(intervals.republish_s, self._republish.set)
+        self._under_way = True
+        scheduler.every(intervals.rollouts_s, self._look_after_rollouts)
+        scheduler.every(intervals.republish_s, self._repeat_unless_at_rest)
+        scheduler.every(intervals.rest_s, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
         scheduler.every(intervals.trust_s, parts.trust.wake)
         if parts.group:  # identities that another hub took away
@@ -183,6 +189,14 @@ class Hub:
         log.warning("lost the broker: %s", reason)
         self._link_lost.set()
 
+    def _look_after_rollouts(self) -> None:
+        if self._under_way:
+            self._parts.outbox.post(wake(Wake.ROLLOUTS))
+
+    def _repeat_unless_at_rest(self) -> None:
+        if self._under_way or self._parts.group:
+            self._republish.set()
+
     async def _look_at_trust(self) -> None:
         trust = self._parts.trust
         await (trust.look() if self._parts.leadership.leads else trust.follow())
@@ -216,7 +230,8 @@ class Hub:
         if not parts.link.connected:
             return
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
-        self._post(await parts.leadership.write(functools.partial(rollouts.tick, means=means)))
+        effects, self._under_way = await parts.leadership.write(functools.partial(_tick, means=means))
+        self._post(effects)
 
     async def _decide_deltas(self) -> None:
         """Rollouts wait for it."""
@@ -235,11 +250,16 @@ class Hub:
         query = director.everything if self._republish_all else director.unconfirmed
         self._republish_all = False
         self._post(await parts.store.read(functools.partial(query, topics=parts.topics)))
-        parts.outbox.post(wake(Wake.BLOBS, Wake.JOBS))  # other hubs add jobs, too
+        parts.outbox.post(wake(Wake.BLOBS, Wake.JOBS, Wake.ROLLOUTS))  # other hubs add jobs and rollouts, too
 
     def _post(self, effects: Effects) -> None:
         """What is retained is published by the leader only, even if it has been paused in between."""
         self._parts.outbox.post(effects, only_while=lambda: self._parts.leadership.leads)
+
+
+def _tick(conn: Connection, means: Means) -> tuple[Effects, bool]:
+    """Advance the rollouts; is there one that has to be looked after?"""
+    return rollouts.tick(conn, means), rollouts.under_way(conn)
 
 
 def _ended(reason: str) -> None:

@@ -1,8 +1,13 @@
-"""From the broker into the database: messages gather while one transaction runs and are acknowledged after the next."""
+"""From the broker into the database: messages gather while one transaction runs and are acknowledged after the next.
+
+Telemetry is in no hurry: it waits a moment for that of other devices, so that a fleet at rest is not a transaction for
+every message. Whoever has more to tell, and everything else, is taken at once.
+"""
 
 import asyncio
 import functools
 import logging
+from collections import deque
 from collections.abc import Callable
 
 from sqlalchemy import Connection, select, update
@@ -14,7 +19,7 @@ from cloud.service.enrolment import Door
 from cloud.service.ingest import Received, apply
 from cloud.service.outbox import Outbox
 from cloud.tables import devices
-from wire.ports import MILLISECOND, SECOND, Clock, Inbound
+from wire.ports import MILLISECOND, SECOND, Clock, Inbound, Timer
 
 log = logging.getLogger(__name__)
 
@@ -22,10 +27,13 @@ MAX_BATCH = 200
 """A larger one costs each message hardly less, and the next change waits longer for it."""
 CHANNELS = ("reported", "telemetry")
 PRESENCE = "status"
+PATIENT = "/telemetry"
 Waiting = tuple[Inbound, int]
 """A message, and how many times more it may be tried."""
 EARLY_TRIES, EARLY_NS = 20, 50 * MILLISECOND
 """Of a message whose predecessor is not there yet, where several hubs get the messages of one device in turn."""
+LINGER_NS = SECOND
+"""How long telemetry waits for more of it."""
 PATIENCE_NS = SECOND
 """Between two tries of a batch that the database could not take."""
 
@@ -39,7 +47,10 @@ class Inbox:
         self._clock = clock
         self._door = door
         self._tries = EARLY_TRIES if shared else 0
-        self._queue: asyncio.Queue[Waiting] = asyncio.Queue()
+        self._queue: deque[Waiting] = deque()
+        self._patient: set[str] = set()
+        self._due = asyncio.Event()
+        self._timer: Timer | None = None
 
     def filters(self) -> tuple[str, ...]:
         """What every hub subscribes to."""
@@ -56,15 +67,31 @@ class Inbox:
 
     def take(self, message: Inbound) -> None:
         """The link's callback."""
-        self._queue.put_nowait((message, self._tries))
+        self._wait((message, self._tries))
 
     async def run(self) -> None:
         """Take messages for ever."""
         while True:
-            batch = [await self._queue.get()]
-            while not self._queue.empty() and len(batch) < MAX_BATCH:
-                batch.append(self._queue.get_nowait())
-            await self._take(batch)
+            await self._due.wait()
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = None
+            self._patient.clear()
+            while self._queue:
+                await self._take([self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))])
+            self._due.clear()
+
+    def _wait(self, one: Waiting) -> None:
+        """A message has come: is there reason to take what waits at once?"""
+        self._queue.append(one)
+        topic = one[0].topic
+        patient = topic.endswith(PATIENT) and not self._tries  # another hub may have its successor
+        if not patient or topic in self._patient or len(self._queue) >= MAX_BATCH:
+            self._due.set()
+            return
+        self._patient.add(topic)
+        if self._timer is None:
+            self._timer = self._clock.call_later(LINGER_NS, self._due.set)
 
     async def presume_all_gone(self, store: Store) -> None:
         """Nobody is known to be there until they say so (again)."""
@@ -101,7 +128,7 @@ class Inbox:
 
     def _postpone(self, message: Inbound, tries: int) -> None:
         """Another hub may have got its predecessor, and be about to take it."""
-        self._clock.call_later(EARLY_NS, lambda: self._queue.put_nowait((message, tries)))
+        self._clock.call_later(EARLY_NS, lambda: self._wait((message, tries)))
 
     async def _committed(self, call: Callable[[Connection], Effects]) -> Effects:
         """However long the database is away: what is not durable is not acknowledged, and comes again if we end."""

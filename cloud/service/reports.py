@@ -35,6 +35,31 @@ AT_ONCE = 500
 Ended = tuple[str, str]
 """An execution and its device."""
 
+_OF_DEVICE = update(devices).where(devices.c.name == bindparam("of"))
+_TAKE = _OF_DEVICE.values(
+    reported=bindparam("content"),
+    reported_seq=bindparam("mark"),
+    reported_sequence=bindparam("accepted"),
+    agent=bindparam("program"),
+    speaks=bindparam("schema"),
+    reported_ns=bindparam("now"),
+    seen_ns=bindparam("now"),
+    online=True,
+    gone_ns=None,
+)
+_REFUSE = _OF_DEVICE.values(
+    last_refusal=bindparam("why"), refusal_count=bindparam("count"), last_refusal_ns=bindparam("now")
+)
+_SLOT_KEYS = ("device", "slot")
+_SLOT = upsert(slots)
+_ENTER_SLOT = _SLOT.on_conflict_do_update(
+    index_elements=_SLOT_KEYS,
+    set_={name: _SLOT.excluded[name] for name in slots.c.keys() if name not in _SLOT_KEYS},  # noqa: SIM118 - columns
+)
+_DROP_SLOTS = delete(slots).where(
+    slots.c.device.in_(bindparam("those", expanding=True)), slots.c.slot.not_in(bindparam("kept", expanding=True))
+)
+
 
 @dataclass(slots=True)
 class _Sender:
@@ -168,16 +193,13 @@ def _store_slots(conn: Connection, reports: Mapping[str, Reported]) -> None:
     """A slot that the newest report does not name is no more."""
     rows = [_slot(name, slot) for name, reported in reports.items() for slot in reported.slots]
     if rows:
-        row = upsert(slots)
-        values = {name: row.excluded[name] for name in rows[0] if name not in ("device", "slot")}
-        conn.execute(row.on_conflict_do_update(index_elements=["device", "slot"], set_=values), rows)
+        conn.execute(_ENTER_SLOT, rows)
     named: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, reported in reports.items():
         named[tuple(sorted(slot.slot for slot in reported.slots))].append(name)
     for kept, those in named.items():
         for first in range(0, len(those), AT_ONCE):
-            here = slots.c.device.in_(those[first : first + AT_ONCE])
-            conn.execute(delete(slots).where(here, slots.c.slot.not_in(kept)))
+            conn.execute(_DROP_SLOTS, {"those": those[first : first + AT_ONCE], "kept": kept})
 
 
 def _slot(device: str, slot: SlotReport) -> dict[str, Any]:
@@ -200,7 +222,6 @@ def _slot(device: str, slot: SlotReport) -> dict[str, Any]:
 
 
 def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int) -> None:
-    here = devices.c.name == bindparam("of")
     taken = [
         {
             "of": name,
@@ -209,27 +230,20 @@ def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int
             "accepted": sender.newest.sequence,
             "program": sender.newest.agent[:MAX_AGENT],
             "schema": min(max(sender.newest.speaks[1], 0), MAX_SCHEMA),
+            "now": now_ns,
         }
         for name, sender in senders.items()
         if sender.newest is not None
     ]
     if taken:
-        told: dict[str, Any] = {"reported": bindparam("content"), "reported_seq": bindparam("mark")}
-        told |= {
-            "reported_sequence": bindparam("accepted"),
-            "agent": bindparam("program"),
-            "speaks": bindparam("schema"),
-        }
-        heard_ns: dict[str, Any] = {"reported_ns": now_ns, "seen_ns": now_ns, "online": True, "gone_ns": None}
-        conn.execute(update(devices).where(here).values(**told, **heard_ns), taken)
+        conn.execute(_TAKE, taken)
     refused = [
-        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals}
+        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals, "now": now_ns}
         for name, sender in senders.items()
         if sender.refusals
     ]
     if refused:
-        why: dict[str, Any] = {"last_refusal": bindparam("why"), "refusal_count": bindparam("count")}
-        conn.execute(update(devices).where(here).values(**why, last_refusal_ns=now_ns), refused)
+        conn.execute(_REFUSE, refused)
 
 
 def _back(conn: Connection, sender: _Sender, now_ns: int) -> None:

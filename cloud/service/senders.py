@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from cloud.tables import ENROLLED, devices
 
@@ -16,15 +16,11 @@ _MARKS = (
     devices.c.agent,
 )
 """What one has to know of a device to take its reports and telemetry: there are many of these, so it is little."""
+NAMED = select(*_MARKS).where(devices.c.name.in_(bindparam("names", expanding=True)))
+HEARD = NAMED.where(ENROLLED)
 
 
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
     """The marks of those of `names` that are listened to."""
-    query = select(*_MARKS).where(devices.c.name.in_(sorted(set(names))), ENROLLED)
-    rows: Iterable[Row[Any]] = conn.execute(query)
+    rows: Iterable[Row[Any]] = conn.execute(HEARD, {"names": sorted(set(names))})
     return {row.name: row for row in rows}
-
-
-def known(conn: Connection, name: str) -> Row[Any] | None:
-    """All that is known of a device, if it is listened to."""
-    return conn.execute(select(devices).where(devices.c.name == name, ENROLLED)).one_or_none()

@@ -30,6 +30,30 @@ Which = tuple[str, int, str]
 """A variant: model, version and name."""
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
 
+# Built once: a fleet at rest is little else than these.
+_POINT = upsert(telemetry_points)
+_ENTER_POINT = _POINT.on_conflict_do_update(
+    index_elements=["device", "seq"],
+    set_={name: _POINT.excluded[name] for name in ("at_ns", "received_ns", "content")},
+)
+_ROW = upsert(stats)
+_ENTER_COUNTERS = _ROW.on_conflict_do_update(
+    index_elements=["device", "model", "version", "variant"], set_={name: _ROW.excluded[name] for name in _COUNTERS}
+)
+_OF_DEVICE = update(devices).where(devices.c.name == bindparam("of"))
+_TAKE = _OF_DEVICE.values(
+    # a payload of None: all were refused, and move but the mark
+    telemetry=func.coalesce(bindparam("payload", type_=LargeBinary), devices.c.telemetry),
+    telemetry_seq=bindparam("mark"),
+    telemetry_ns=bindparam("now"),
+    seen_ns=bindparam("now"),
+    gone_ns=None,
+    online=True,
+)
+_REFUSE = _OF_DEVICE.values(
+    last_refusal=bindparam("why"), refusal_count=bindparam("count"), last_refusal_ns=bindparam("now")
+)
+
 
 class _Number(msgspec.Struct, frozen=True):
     """What can be read of a message that is otherwise unacceptable."""
@@ -136,35 +160,27 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     _store_points(conn, [point for sender in senders.values() for point in sender.points])
     _store_counters(conn, senders)
     marks = [
-        {"of": name, "payload": sender.newest, "mark": sender.mark}
+        {"of": name, "payload": sender.newest, "mark": sender.mark, "now": now_ns}
         for name, sender in senders.items()
         if sender.mark > sender.row.telemetry_seq
     ]
-    here = devices.c.name == bindparam("of")
     if marks:
-        payload = bindparam("payload", type_=LargeBinary)  # None: all were refused, and move but the mark
-        newest = func.coalesce(payload, devices.c.telemetry)
-        taken: dict[str, Any] = {"telemetry": newest, "telemetry_seq": bindparam("mark")}
         for one in marks:
             history.back(conn, senders[str(one["of"])].row, now_ns)
-        heard_ns = {"telemetry_ns": now_ns, "seen_ns": now_ns, "gone_ns": None}
-        conn.execute(update(devices).where(here).values(**taken, **heard_ns, online=True), marks)
+        conn.execute(_TAKE, marks)
     refused = [
-        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals}
+        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals, "now": now_ns}
         for name, sender in senders.items()
         if sender.refusals
     ]
     if refused:
-        told: dict[str, Any] = {"last_refusal": bindparam("why"), "refusal_count": bindparam("count")}
-        conn.execute(update(devices).where(here).values(**told, last_refusal_ns=now_ns), refused)
+        conn.execute(_REFUSE, refused)
 
 
 def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
     """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
     if points:
-        row = upsert(telemetry_points)
-        values = {name: row.excluded[name] for name in ("at_ns", "received_ns", "content")}
-        conn.execute(row.on_conflict_do_update(index_elements=["device", "seq"], set_=values), points)
+        conn.execute(_ENTER_POINT, points)
 
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
@@ -177,10 +193,7 @@ def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
         if key in known
     ]
     if rows:
-        row = upsert(stats)
-        values = {name: row.excluded[name] for name in _COUNTERS}
-        keys = ["device", "model", "version", "variant"]
-        conn.execute(row.on_conflict_do_update(index_elements=keys, set_=values), rows)
+        conn.execute(_ENTER_COUNTERS, rows)
 
 
 def _variants(conn: Connection, model: str, version: int) -> tuple[str, ...]:

@@ -40,7 +40,7 @@ class Watch:
         """Time since something new came or was asked for."""
         self._silence_ns = FIRST_SILENCE_NS
         self._gap_ns = 0
-        """How long chunks took to come lately."""
+        """How long chunks took to come lately, once asked for: finding out whom to ask says nothing of that."""
         self._elapsed_ns = 0
         self._bytes = 0
 
@@ -51,7 +51,7 @@ class Watch:
         self._idle_ns += counted_ns
         self._quiet_ns += passed_ns if link_up else 0
         if received:
-            self._gap_ns = max(self._idle_ns, self._gap_ns // 2)
+            self._gap_ns = max(self._quiet_ns, self._gap_ns // 2)
             self._silence_ns = min(LAST_SILENCE_NS, max(LEAST_SILENCE_NS, GAPS * self._gap_ns))
             self._idle_ns = self._quiet_ns = 0
         if self._idle_ns >= self._patience.stall_s * SECOND:

@@ -63,7 +63,7 @@ class Asking:
                 if left_ns <= 0:
                     state = "did not answer" if self._uplink.link.connected else "cannot be reached"
                     raise UnansweredError(f"the hub {state} within {timeout_s:g} s")
-                self._uplink.tasks.spawn(self.send(ask), "ask")  # it may wait long for a broker that is silent
+                self.put(ask)
                 await self._wait(waiting, min(pause_ns, left_ns))
                 pause_ns = min(2 * pause_ns, LAST_ASK_AGAIN_NS)
         finally:
@@ -73,8 +73,14 @@ class Asking:
             raise RefusedError(f"the hub refused: {told.reason}")
         return told
 
-    async def send(self, ask: Ask) -> None:
-        """Put the question once; what gets lost is asked again by whoever waits."""
+    def put(self, ask: Ask) -> None:
+        """Put the question once; what gets lost is asked again by whoever waits.
+
+        Nobody waits for its acknowledgement: a broker may be silent for long, and the answer come all the same.
+        """
+        self._uplink.tasks.spawn(self._send(ask), "ask")
+
+    async def _send(self, ask: Ask) -> None:
         with contextlib.suppress(LinkError):
             await self._uplink.link.publish(self._uplink.topics.up(self._uplink.device, "ask"), encode(ask))
 

@@ -1,7 +1,7 @@
 """Measuring: cumulative counters, at most every `interval_s` and when they changed, go into the outbox as they stand.
 
-A connected device at rest says so every HEARTBEAT_NS, because the hub takes long silence for absence. Numbers come from
-the boot number in the record: nothing is numbered before that is durable, so none is ever given twice.
+A connected device at rest says so every `heartbeat_s`, because the hub takes long silence for absence. Numbers come
+from the boot number in the record: nothing is numbered before that is durable, so none is ever given twice.
 """
 
 import logging
@@ -22,7 +22,7 @@ from wire.ports import SECOND, Timer
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_NS = 60 * SECOND
+HEARTBEAT_S = 60.0
 MAX_STAMP_BYTES = 20
 """What sending adds: `after` in place of its 0."""
 
@@ -39,13 +39,20 @@ class TelemetryReporter:
     """Owns the telemetry channel."""
 
     def __init__(
-        self, ports: Ports, uplink: Uplink, outbox: Outbox, known: Callable[[], Known], interval_s: float
+        self,
+        ports: Ports,
+        uplink: Uplink,
+        outbox: Outbox,
+        known: Callable[[], Known],
+        interval_s: float,
+        heartbeat_s: float = HEARTBEAT_S,
     ) -> None:
         self._ports = ports
         self._uplink = uplink
         self._outbox = outbox
         self._known = known
         self._interval_ns = int(interval_s * SECOND)
+        self._heartbeat_ns = int(heartbeat_s * SECOND)
         self._seq = 0
         self._timer: Timer | None = None
         self._heartbeat: Timer | None = None
@@ -86,7 +93,7 @@ class TelemetryReporter:
     def _rest(self) -> None:
         if self._heartbeat is not None:
             self._heartbeat.cancel()
-        self._heartbeat = self._ports.clock.call_later(HEARTBEAT_NS, self._on_rest)
+        self._heartbeat = self._ports.clock.call_later(self._heartbeat_ns, self._on_rest)
 
     def _on_rest(self) -> None:
         if self._uplink.link.connected:

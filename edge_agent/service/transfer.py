@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, assert_never
 
@@ -85,7 +85,7 @@ class Line:
     clock: Clock
     ids: Ids
     topics: Topics
-    ask: Callable[[Ask], Awaitable[None]]
+    ask: Callable[[Ask], None]
     """Sends a question to the hub, once."""
     policy: Callable[[], TransferPolicy]
     bucket: Bucket
@@ -189,7 +189,7 @@ class Transfer:
         if pulled:
             steps.append(self._subscribe(pulled))
         if direct:
-            steps.append(self._ask_hub(direct))
+            self._ask_hub(direct)
         if pulled or direct:
             self._watch.asked()
         await asyncio.gather(*steps)
@@ -206,9 +206,9 @@ class Transfer:
             with contextlib.suppress(LinkError):
                 await self._line.link.unsubscribe(*topics)
 
-    async def _ask_hub(self, indices: list[int]) -> None:
+    def _ask_hub(self, indices: list[int]) -> None:
         question = AskChunks(sha256=self._receiver.ref.sha256, indices=tuple(indices))
-        await self._line.ask(Ask(id=self._line.ids.new(), what=question))
+        self._line.ask(Ask(id=self._line.ids.new(), what=question))
 
     def _topics(self, indices: Iterable[int]) -> list[str]:
         return [self._line.topics.blob(self._receiver.ref.sha256, index) for index in indices]

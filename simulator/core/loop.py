@@ -16,6 +16,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
 
+from simulator.core.guard import guarded
 from simulator.core.rng import Rng
 from wire.ports import SECOND
 
@@ -27,7 +28,8 @@ COLLECT_EVERY = 500_000
 """Events between garbage collections: at fixed points, because finalizers must not run at a random moment.
 
 What was there before the run is frozen meanwhile: it is none of the run's business, and looking at all of it takes
-longer than a short run (with torch loaded, it is a million objects)."""
+longer than a short run (with torch loaded, it is a million objects). What outlives a collection is frozen, too: most of
+it is the fleet."""
 
 MAX_CLOSES = 10
 
@@ -67,6 +69,43 @@ def current_process() -> Process:
     return _PROCESS.get()
 
 
+class Call:
+    """A call at a moment. `asyncio.TimerHandle` does the same with more around it."""
+
+    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_scheduled")
+
+    def __init__(
+        self,
+        callback: Callable[..., object],
+        args: tuple[Any, ...],
+        loop: "VirtualLoop",
+        context: contextvars.Context | None,
+    ) -> None:
+        self._callback: Callable[..., object] | None = callback
+        self._args = args
+        self._cancelled = False
+        self._context = contextvars.copy_context() if context is None else context
+        self._loop = loop
+        self._scheduled = True
+
+    def cancel(self) -> None:
+        """Do not call."""
+        if not self._cancelled:
+            self._cancelled = True
+            self._callback, self._args = None, ()
+            if self._scheduled:
+                self._loop._cancelled()
+
+    def _run(self) -> None:
+        assert self._callback is not None
+        try:
+            self._context.run(self._callback, *self._args)
+        except (SystemExit, KeyboardInterrupt):
+            raise
+        except BaseException as error:
+            self._loop.call_exception_handler({"message": "a timer failed", "exception": error})
+
+
 class NumberedTask(asyncio.Task[Any]):
     """A task that hashes by its number: sets of tasks (asyncio keeps some) then iterate in the same order every run."""
 
@@ -86,8 +125,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
     _ready: deque[Any]
     _stopping: bool
 
-    def __init__(self, rng: Rng) -> None:
+    def __init__(self, rng: Rng, collect_every: int = COLLECT_EVERY) -> None:
         super().__init__()
+        self._collect_every = self._collect_at = collect_every
         self.now_ns = 0
         self.events = 0
         self._rng = rng
@@ -110,7 +150,8 @@ class VirtualLoop(asyncio.BaseEventLoop):
         gc.freeze()
         gc.disable()
         try:
-            result = self.run_until_complete(main)
+            with guarded():
+                result = self.run_until_complete(main)
             gc.collect()
             self._raise_failures()
             return result
@@ -139,23 +180,31 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Schedule by seconds, rounded to the nanosecond."""
-        return self.call_at_ns(round(when * SECOND), callback, *args, context=context)
+        return self._timer(round(when * SECOND), asyncio.TimerHandle(when, callback, args, self, context))
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> asyncio.TimerHandle:
         """Schedule by a delay in seconds."""
-        return self.call_at_ns(self.now_ns + round(delay * SECOND), callback, *args, context=context)
+        when_ns = self.now_ns + round(delay * SECOND)
+        return self._timer(when_ns, asyncio.TimerHandle(when_ns / SECOND, callback, args, self, context))
 
     def call_at_ns(
         self, when_ns: int, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Call:
         """Schedule at a moment in nanoseconds since the start."""
-        handle: Any = asyncio.TimerHandle(when_ns / SECOND, callback, args, self, context)
-        handle._scheduled = True
+        call = Call(callback, args, self, context)
+        self._push(when_ns, call)
+        return call
+
+    def _timer(self, when_ns: int, handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
+        handle._scheduled = True  # type: ignore[attr-defined]
+        self._push(when_ns, handle)
+        return handle
+
+    def _push(self, when_ns: int, handle: Any) -> None:
         self._timers += 1
         heapq.heappush(self._heap, (when_ns, self._timers, handle))
-        return handle  # type: ignore[no-any-return]
 
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., T], *args: Any
@@ -181,6 +230,9 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._failures.append(error)
 
     def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
+        self._cancelled()
+
+    def _cancelled(self) -> None:
         self._cancelled_timers += 1
         if self._cancelled_timers > COMPACT_AFTER and self._cancelled_timers * 2 > len(self._heap):
             self._heap = [entry for entry in self._heap if not entry[2]._cancelled]
@@ -198,16 +250,23 @@ class VirtualLoop(asyncio.BaseEventLoop):
             if self._stopping:
                 return
             raise DeadlockError(f"nothing is scheduled any more at {self.time():.3f} s, and the run is not done")
-        batch = list(self._ready)
-        self._ready.clear()
-        self._rng.shuffle(batch)
-        for handle in batch:
-            if not handle._cancelled and handle._context.get(_PROCESS, _WORLD).alive:
-                handle._run()
-        self._raise_failures()
-        before, self.events = self.events, self.events + len(batch)
-        if self.events // COLLECT_EVERY > before // COLLECT_EVERY:
+        ready = self._ready
+        count = len(ready)
+        if count == 1:
+            _run(ready.popleft())
+        else:
+            batch = list(ready)
+            ready.clear()
+            self._rng.shuffle(batch)
+            for handle in batch:
+                _run(handle)
+        if self._failures:
+            self._raise_failures()
+        self.events += count
+        if self.events >= self._collect_at:
+            self._collect_at += self._collect_every
             gc.collect()
+            gc.freeze()
 
     def _advance(self) -> bool:
         """Go to the moment of the next timer and make all timers of that moment ready."""
@@ -247,6 +306,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._ready.clear()
         self._heap.clear()
         self._dead.clear()
+
+
+def _run(handle: Any) -> None:
+    """Run what is scheduled, unless it was cancelled or its process is dead."""
+    if not handle._cancelled and handle._context.get(_PROCESS, _WORLD).alive:
+        handle._run()
 
 
 def _close(coroutine: Any) -> None:

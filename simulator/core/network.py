@@ -5,6 +5,7 @@ arrived, or one that arrived while its acknowledgement did not.
 """
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from simulator.core.rng import Rng
 from wire.ports import MILLISECOND
@@ -20,8 +21,7 @@ class Quality:
     delay_max_ns: int = 40 * MILLISECOND
 
 
-@dataclass(frozen=True, slots=True)
-class Passage:
+class Passage(NamedTuple):
     """What happens to one publish: does it arrive, does its acknowledgement come back, and when."""
 
     arrives: bool

@@ -77,13 +77,13 @@ def leavings(content: Content) -> tuple[Left, ...]:
     """Everything that may be left of a file, each once: first what is durable, then all of it."""
     if content.settled:
         return (_left(content.durable),)
-    found = [content.durable, _written(content, content.writes)]
-    found.append(_written(content, tuple((offset, bytes(len(data))) for offset, data in content.writes)))
+    found = [content.durable, written(content, content.writes)]
+    found.append(written(content, tuple((offset, bytes(len(data))) for offset, data in content.writes)))
     if len(content.writes) > 1:
-        found.append(_written(content, content.writes[-1:]))
+        found.append(written(content, content.writes[-1:]))
     for at in _tears(content):
         beginning, end = _beginning(content.writes, at)
-        torn = _written(content, beginning)
+        torn = written(content, beginning)
         found += [torn, torn[: max(end, len(content.durable))]]
     return tuple(_left(data) for data in dict.fromkeys(found))
 
@@ -121,7 +121,7 @@ def _left(data: bytes) -> Left:
     return Left(data, hashlib.blake2b(data, digest_size=16).digest())
 
 
-def _written(content: Content, writes: tuple[tuple[int, bytes], ...]) -> bytes:
+def written(content: Content, writes: tuple[tuple[int, bytes], ...]) -> bytes:
     """The file at its full size with only these writes in it."""
     data = bytearray(content.durable[: content.size])
     data.extend(bytes(content.size - len(data)))

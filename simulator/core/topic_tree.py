@@ -3,9 +3,13 @@
 `+` stands for one level, `#` for the rest including its parent level (MQTT 3.1.1 section 4.7).
 """
 
+from collections.abc import Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+MOST_FOUND = 200_000
+"""Topics that are remembered."""
 
 
 class _Node(Generic[T]):
@@ -17,13 +21,15 @@ class _Node(Generic[T]):
 
 
 class TopicTree(Generic[T]):
-    """Values filed under topic filters."""
+    """Values filed under topic filters. What a topic was found to match is remembered until that may be different."""
 
     def __init__(self) -> None:
         self._root: _Node[T] = _Node()
+        self._found: dict[str, tuple[T, ...]] = {}
 
     def add(self, topic_filter: str, value: T) -> None:
         """File `value` under the filter; again is harmless."""
+        self._forget(topic_filter)
         node = self._root
         for level in topic_filter.split("/"):
             node = node.below.setdefault(level, _Node())
@@ -31,6 +37,7 @@ class TopicTree(Generic[T]):
 
     def remove(self, topic_filter: str, value: T) -> None:
         """Take it out, if it is there, and the branches that are empty then."""
+        self._forget(topic_filter)
         path: list[tuple[_Node[T], str]] = []
         node = self._root
         for level in topic_filter.split("/"):
@@ -46,6 +53,19 @@ class TopicTree(Generic[T]):
 
     def match(self, topic: str) -> tuple[T, ...]:
         """Every value with a filter that matches, once each, in an order that depends only on how they were added."""
+        if topic not in self._found:
+            if len(self._found) >= MOST_FOUND:
+                self._found.clear()
+            self._found[topic] = self._match(topic)
+        return self._found[topic]
+
+    def _forget(self, topic_filter: str) -> None:
+        if "+" in topic_filter or "#" in topic_filter:
+            self._found.clear()
+        else:
+            self._found.pop(topic_filter, None)
+
+    def _match(self, topic: str) -> tuple[T, ...]:
         found: dict[T, None] = {}
         nodes = [self._root]
         for level in topic.split("/"):
@@ -61,3 +81,52 @@ def _collect(nodes: list[_Node[T]], found: dict[T, None]) -> None:
     for node in nodes:
         if "#" in node.below:
             found.update(node.below["#"].values)
+
+
+class Topics:
+    """Topics as a tree, so that finding those that a filter means does not look at all of them."""
+
+    def __init__(self) -> None:
+        self._below: dict[str, Topics] = {}
+        self._topic = ""
+
+    def add(self, topic: str) -> None:
+        """Add a topic; again is harmless."""
+        node = self
+        for level in topic.split("/"):
+            node = node._below.setdefault(level, Topics())
+        node._topic = topic
+
+    def remove(self, topic: str) -> None:
+        """Take it out, if it is there, and the branches that are empty then."""
+        path: list[tuple[Topics, str]] = []
+        node = self
+        for level in topic.split("/"):
+            if level not in node._below:
+                return
+            path.append((node, level))
+            node = node._below[level]
+        node._topic = ""
+        for parent, level in reversed(path):
+            if parent._below[level]._topic or parent._below[level]._below:
+                break
+            del parent._below[level]
+
+    def under(self, topic_filter: str) -> tuple[str, ...]:
+        """Every topic that the filter matches, in an order that depends only on how they were added."""
+        nodes = [self]
+        for level in topic_filter.split("/"):
+            if level == "#":
+                return tuple(topic for node in nodes for topic in node._all())
+            names = [(node, (level,) if level != "+" else node._below) for node in nodes]
+            nodes = [node._below[name] for node, wanted in names for name in wanted if name in node._below]
+            if not nodes:
+                return ()
+        return tuple(node._topic for node in nodes if node._topic)
+
+    def _all(self) -> Iterator[str]:
+        """Its own topic and all below."""
+        if self._topic:
+            yield self._topic
+        for node in self._below.values():
+            yield from node._all()

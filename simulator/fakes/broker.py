@@ -7,22 +7,23 @@ the embedded one does. Delays, loss and duplication are the business of the link
 import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from functools import lru_cache
+from typing import Final, Literal, NamedTuple, Protocol
 
 from cloud.core.access import permitted
 from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
-from simulator.core.topic_tree import TopicTree
+from simulator.core.topic_tree import Topics, TopicTree
 from simulator.core.trace import Trace
 from wire.adapters.mqtt_link import Credentials, Will
 from wire.identity import Broker
 from wire.ports import SECOND, Clock
 
 KEEPALIVE_NS = 20 * SECOND
+_permitted: Final = lru_cache(maxsize=1 << 17)(permitted)
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(NamedTuple):
     """What the broker has for one client. `number` identifies it within the client's session."""
 
     number: int
@@ -70,6 +71,7 @@ class MemoryBroker:
         self._trace = trace or Trace()
         self._sessions: dict[str, _Session] = {}
         self._retained: dict[str, bytes] = {}
+        self._retained_topics = Topics()
         self._tree: TopicTree[str] = TopicTree()
         self._users: Mapping[str, BrokerUser] | None = None
 
@@ -96,7 +98,7 @@ class MemoryBroker:
         """SIGKILL: connections break and nothing is remembered."""
         self.running = False
         sessions, self._sessions = self._sessions, {}
-        self._retained, self._tree = {}, TopicTree()
+        self._retained, self._retained_topics, self._tree = {}, Topics(), TopicTree()
         for session in sessions.values():
             if session.connection is not None:
                 session.connection.broken("the broker is gone")
@@ -162,8 +164,10 @@ class MemoryBroker:
         self._note("publish", client, topic, payload)
         if retain and payload:
             self._retained[topic] = payload
+            self._retained_topics.add(topic)
         elif retain:
             self._retained.pop(topic, None)
+            self._retained_topics.remove(topic)
         for receiver in self._tree.match(topic):
             self._queue(receiver, topic, payload, retained=False)
 
@@ -175,7 +179,7 @@ class MemoryBroker:
                 continue
             session.filters[one] = None
             self._tree.add(one, client)
-            for topic in self._retained_for(one):
+            for topic in self._retained_topics.under(one):
                 self._queue(client, topic, self._retained[topic], retained=True)
 
     def unsubscribe(self, client: str, filters: tuple[str, ...]) -> None:
@@ -203,13 +207,6 @@ class MemoryBroker:
         self._note("deliver", connection.client, message.topic)
         connection.deliver(message)
 
-    def _retained_for(self, topic_filter: str) -> list[str]:
-        if "+" not in topic_filter and "#" not in topic_filter:
-            return [topic_filter] if topic_filter in self._retained else []
-        tree: TopicTree[None] = TopicTree()
-        tree.add(topic_filter, None)
-        return [topic for topic in self._retained if tree.match(topic)]
-
     def _knows(self, connection: Connection) -> bool:
         """A pinned user's client id is its name; nobody else may take that id."""
         if self._users is None:
@@ -223,7 +220,9 @@ class MemoryBroker:
     def _may(self, client: str, topic: str, what: Literal["publish", "receive"]) -> bool:
         session = self._sessions[client]
         user = None if self._users is None else self._users.get(session.username)
-        if self._users is None or (user is not None and permitted(getattr(user, what), client, topic)):
+        if self._users is None or (
+            user is not None and _permitted(user.publish if what == "publish" else user.receive, client, topic)
+        ):
             return True
         self.refused.append(f"{client} may not {what} {topic}")
         return False

@@ -1,14 +1,15 @@
 """The hub's database as SQLite in memory, and its object store as a dictionary.
 
 The same engine settings, transactions and tables as on disk, without the thread. What was committed survives a kill of
-the hub, because the simulation keeps this object and builds a new hub on it.
+the hub, because the simulation keeps this object and builds a new hub on it. With a clock, reads and commits take
+their time, one after the other, so that messages gather meanwhile as they do before a real database.
 """
 
 import asyncio
 import hashlib
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection
 
@@ -16,43 +17,63 @@ from cloud.adapters.sql_store import make_engine
 from cloud.ports import ObjectMissingError, Staged
 from cloud.tables import metadata
 from wire.adapters.zstd_delta import pack
+from wire.ports import MILLISECOND, Clock
 
 T = TypeVar("T")
+
+COMMIT_NS = 20 * MILLISECOND
+"""What a commit takes that is synced to a memory card."""
+READ_NS = MILLISECOND
 
 
 class MemoryStore:
     """The `cloud.ports.Store`. `transactions` counts what was committed."""
 
-    def __init__(self) -> None:
+    def __init__(self, clock: Clock | None = None) -> None:
         self.transactions = 0
+        self._clock = clock
+        self._free_ns = 0
         self._engine = make_engine(Path(":memory:"))
         metadata.create_all(self._engine)
+        self._connection = self._engine.connect()
+        self._database: Any = self._connection.connection.dbapi_connection
 
     async def write(self, call: Callable[[Connection], T]) -> T:
         """Run `call` in a transaction, as one turn of the loop."""
-        await asyncio.sleep(0)
+        await self._turn(COMMIT_NS)
         return self.now(call)
 
     async def read(self, call: Callable[[Connection], T]) -> T:
-        """Run `call`; there is one connection, so reading is no different."""
-        await asyncio.sleep(0)
+        """Run `call`; there is one connection, so reading is no different, but for the time."""
+        await self._turn(READ_NS)
         return self.now(call)
 
     def now(self, call: Callable[[Connection], T]) -> T:
         """Run `call` at once, for expectations that look at the database between two turns."""
-        with self._engine.connect() as connection:
-            connection.exec_driver_sql("BEGIN IMMEDIATE")
-            try:
-                result = call(connection)
-            except BaseException:
-                connection.rollback()
-                raise
-            connection.commit()
+        self._database.execute("BEGIN IMMEDIATE")
+        try:
+            result = call(self._connection)
+        except BaseException:
+            self._connection.rollback()
+            self._database.rollback()
+            raise
+        self._connection.commit()
+        self._database.commit()
         self.transactions += 1
         return result
 
+    async def _turn(self, ns: int) -> None:
+        """Wait for everybody before, and for the work itself."""
+        if self._clock is None:
+            await asyncio.sleep(0)
+            return
+        now_ns = self._clock.monotonic_ns()
+        self._free_ns = max(self._free_ns, now_ns) + ns
+        await self._clock.sleep(self._free_ns - now_ns)
+
     def close(self) -> None:
         """Give the memory back."""
+        self._connection.close()
         self._engine.dispose()
 
 

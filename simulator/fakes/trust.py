@@ -1,20 +1,33 @@
 """The `edge_agent.ports.Trust` in one process: the child's own judgement, begun again with each piece that it asks for.
 
 The judgement is a function of its question and of what it fetched, so beginning again with more answers comes to the
-same as waiting in the middle. Nothing is faked but the process around it.
+same as waiting in the middle. Nothing is faked but the process around it. A fleet asks the same question over and over,
+at other times: time counts only by which of the documents at hand have expired by then.
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
+from typing import Final
 
-from edge_agent.core.trust import Judgement, Question
+import msgspec
+
+from edge_agent.core.trust import Floors, Judgement, Question
 from edge_agent.judging import judge
 from edge_agent.ports import FetchMetadata
+from simulator.core.memo import Memo
 from wire.adapters.keys import verifiers
 from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.dsse import Verify
+from wire.ports import SECOND
+
+_EXPIRES: Final = re.compile(rb'"expires":\s*"([^"]{1,40})"')
+
+Answers = tuple[tuple[AskMetadata, MetadataPiece | Refused], ...]
+_Key = tuple[bytes, tuple[tuple[str, bytes], ...], Floors, tuple[str, ...], Answers, int]
 
 
 class _MissingError(BaseException):
@@ -23,6 +36,16 @@ class _MissingError(BaseException):
     def __init__(self, ask: AskMetadata) -> None:
         super().__init__(ask.name)
         self.ask = ask
+
+
+def _comparable(outcome: Judgement | AskMetadata) -> object:
+    """The memory that judging took is not part of the judgement."""
+    return msgspec.structs.replace(outcome, rss_bytes=0) if isinstance(outcome, Judgement) else outcome
+
+
+_JUDGED: Final[Memo[_Key, Judgement | AskMetadata]] = Memo(512, like=_comparable)
+_EXPIRIES: Final[Memo[bytes, tuple[int, ...]]] = Memo(1_024)
+_VERIFIERS: Final[Memo[tuple[str, ...], Mapping[str, Verify]]] = Memo(64, like=tuple)
 
 
 class InlineTrust:
@@ -36,19 +59,60 @@ class InlineTrust:
 
     def verifiers(self, directors: Iterable[str]) -> Mapping[str, Verify]:
         """Key id -> verification with that key."""
-        return verifiers(directors)
+        keys = tuple(directors)
+        return _VERIFIERS.get(keys, lambda: verifiers(keys))
 
     async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
         """The judgement; the deadlines are those of `fetch`."""
-        answers: dict[AskMetadata, MetadataPiece | Refused] = {}
-
-        def known(ask: AskMetadata) -> MetadataPiece | Refused:
-            if ask not in answers:
-                raise _MissingError(ask)
-            return answers[ask]
-
+        answers: Answers = ()
         while True:
-            try:
-                return judge(question, known, self._folder)
-            except _MissingError as missing:
-                answers[missing.ask] = await fetch(missing.ask)
+            outcome = self._outcome(question, answers)
+            if isinstance(outcome, Judgement):
+                return outcome
+            answers = (*answers, (outcome, await fetch(outcome)))
+
+    def _outcome(self, question: Question, answers: Answers) -> Judgement | AskMetadata:
+        """The judgement, or what it lacks."""
+        files = tuple(sorted(question.files.items()))
+        expired = _expired((question.root, *question.files.values(), *_documents(answers)), question.now_ns)
+        key = (question.root, files, question.floors, question.paths, answers, expired)
+        return _JUDGED.get(key, lambda: self._judge(question, answers))
+
+    def _judge(self, question: Question, answers: Answers) -> Judgement | AskMetadata:
+        known = dict(answers)
+
+        def fetch(ask: AskMetadata) -> MetadataPiece | Refused:
+            if ask not in known:
+                raise _MissingError(ask)
+            return known[ask]
+
+        try:
+            return judge(question, fetch, self._folder)
+        except _MissingError as missing:
+            return missing.ask
+
+
+def _documents(answers: Answers) -> tuple[bytes, ...]:
+    """What was fetched, its pieces put together."""
+    found: dict[str, bytes] = {}
+    for ask, answer in answers:
+        if isinstance(answer, MetadataPiece):
+            found[ask.name] = found.get(ask.name, b"") + answer.data
+    return tuple(found.values())
+
+
+def _expired(documents: Iterable[bytes], now_ns: int) -> int:
+    """How many of the documents' dates have passed."""
+    return sum(at_s <= now_ns // SECOND for data in documents for at_s in _expiries(data))
+
+
+def _expiries(data: bytes) -> tuple[int, ...]:
+    return _EXPIRIES.get(data, lambda: tuple(map(_seconds, _EXPIRES.findall(data))))
+
+
+def _seconds(date: bytes) -> int:
+    """A date that is none makes the document invalid at any time."""
+    try:
+        return int(datetime.fromisoformat(date.decode()).timestamp())
+    except ValueError:
+        return 0

@@ -378,21 +378,25 @@ class TestAnswers:
         """Every file by its name, from any offset; a path is no name."""
 
         async def scenario(world: World) -> None:
-            answer = world.trust.handlers()[AskMetadata]
+            look = world.trust.looks()[AskMetadata]
+
+            async def answer(ask: AskMetadata) -> Any:
+                return await world.store.read(lambda conn: look(conn, ask))
+
             whole = await world.store.read(lambda conn: file(conn, "timestamp.json"))
-            piece = await answer("p01", AskMetadata(name="timestamp.json"))
+            piece = await answer(AskMetadata(name="timestamp.json"))
             assert piece == MetadataPiece(found=True, total=len(whole), offset=0, data=whole)
-            tail = await answer("p01", AskMetadata(name="timestamp.json", offset=len(whole) - 3))
+            tail = await answer(AskMetadata(name="timestamp.json", offset=len(whole) - 3))
             assert tail.data == whole[-3:]
-            assert (await answer("p01", AskMetadata(name="1.root.json"))).data == world.publisher.root
+            assert (await answer(AskMetadata(name="1.root.json"))).data == world.publisher.root
             for name in ("2.root.json", "root.json", "1.timestamp.json", "9.nothing.json"):
-                assert not (await answer("p01", AskMetadata(name=name))).found
+                assert not (await answer(AskMetadata(name=name))).found
             many = {f"m/{number}.json": Target(1, "1" * 64, number) for number in range(1, 400)}
             long = make_bin(2, FAR, many, world.keys["publisher"])
             await world.store.write(lambda conn: store(conn, "bin-0", Standing(2, FAR), long, 1))
             got = b""
             while len(got) < len(long):
-                piece = await answer("p01", AskMetadata(name="2.bin-0.json", offset=len(got)))
+                piece = await answer(AskMetadata(name="2.bin-0.json", offset=len(got)))
                 assert 0 < len(piece.data) <= MAX_PIECE_BYTES
                 got += piece.data
             assert got == long

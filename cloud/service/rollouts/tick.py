@@ -35,6 +35,13 @@ OUTAGE_S = 30.0
 """Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
 
 
+_UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
+    select(members.c.rollout).where(members.c.status == Status.IN_FLIGHT)
+)
+_OPEN = select(rollouts).where(_UNDER_WAY).order_by(rollouts.c.created_ns, rollouts.c.id)
+_ANY_OPEN = select(rollouts.c.id).where(_UNDER_WAY).limit(1)
+
+
 @dataclass(frozen=True, slots=True)
 class Means:
     """What carrying decisions out needs beside the database."""
@@ -48,11 +55,9 @@ class Means:
 def tick(conn: Connection, means: Means) -> Effects:
     """Bring every rollout as far as its facts allow."""
     effects = NOTHING
-    under_way = select(members.c.rollout).where(members.c.status == Status.IN_FLIGHT)
-    open_ones = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(under_way)
-    query = select(rollouts).where(open_ones).order_by(rollouts.c.created_ns, rollouts.c.id)
-    halted = restraints.halted(conn)
-    for row in conn.execute(query).all():
+    open_ones = conn.execute(_OPEN).all()
+    halted = restraints.halted(conn) if open_ones else ""
+    for row in open_ones:
         _pardon_outage(conn, row, means.now_ns)
         if halted or RolloutState(row.state) not in ADVANCING:
             _expire(conn, row, means.now_ns)
@@ -61,6 +66,11 @@ def tick(conn: Connection, means: Means) -> Effects:
         else:
             effects += _advance(conn, row, means)
     return effects
+
+
+def under_way(conn: Connection) -> bool:
+    """Is there a rollout that time alone may move?"""
+    return conn.execute(_ANY_OPEN).first() is not None
 
 
 def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int) -> Facts:

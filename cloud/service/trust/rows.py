@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Any
 
-from sqlalchemy import Connection, Row, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from cloud.core.trust import ROOT, file_of
 from cloud.errors import ConflictError, UnknownError
@@ -16,11 +16,14 @@ NO_ROOT = (
     "it in with `fleetloop keys push` (docs/security.md)"
 )
 
+_OF_ROLE = select(trust_metadata).where(trust_metadata.c.role == bindparam("role"))
+_NEWEST = _OF_ROLE.order_by(trust_metadata.c.version.desc()).limit(1)
+_ONE = _OF_ROLE.where(trust_metadata.c.version == bindparam("version"))
+
 
 def newest(conn: Connection, role: str) -> Row[Any] | None:
     """The newest document of a role."""
-    query = select(trust_metadata).where(trust_metadata.c.role == role).order_by(trust_metadata.c.version.desc())
-    return conn.execute(query.limit(1)).one_or_none()
+    return conn.execute(_NEWEST, {"role": role}).one_or_none()
 
 
 def current_root(conn: Connection) -> bytes:
@@ -36,8 +39,8 @@ def file(conn: Connection, name: str) -> bytes:
     wanted = file_of(name)
     if wanted is not None:
         role, version = wanted
-        query = select(trust_metadata).where(trust_metadata.c.role == role, trust_metadata.c.version == version)
-        row = newest(conn, role) if version is None else conn.execute(query).one_or_none()
+        one = {"role": role, "version": version}
+        row = newest(conn, role) if version is None else conn.execute(_ONE, one).one_or_none()
         if row is not None:
             return bytes(row.content)
     raise UnknownError(f"there is no trust metadata {name!r}")

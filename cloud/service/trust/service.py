@@ -10,7 +10,7 @@ from cloud.core.trust import ROOT
 from cloud.errors import ConflictError, UnknownError
 from cloud.ports import Notary, Store
 from cloud.service import director
-from cloud.service.asks import Handler
+from cloud.service.asks import Handler, Look
 from cloud.service.trust.freshness import refresh
 from cloud.service.trust.rows import NO_ROOT, file, newest
 from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, MetadataPiece, SignedTime, TimeTold
@@ -36,7 +36,11 @@ class Trust:
 
     def handlers(self) -> Mapping[type, Handler]:
         """What devices may ask here."""
-        return {AskMetadata: self._metadata, AskTime: self._time}
+        return {AskTime: self._time}
+
+    def looks(self) -> Mapping[type, Look]:
+        """What they may ask that is in the database."""
+        return {AskMetadata: _metadata}
 
     def seal(self, assignment: bytes) -> bytes:
         """The director's signature over an assignment."""
@@ -82,14 +86,15 @@ class Trust:
         refresh(conn, self.notary, now_ns)
         director.reissue_foreign(conn, self.notary.director, self.seal, now_ns)
 
-    async def _metadata(self, device: str, ask: AskMetadata) -> MetadataPiece:
-        try:
-            content = await self._store.read(lambda conn: file(conn, ask.name))
-        except UnknownError:
-            return MetadataPiece(found=False)
-        piece = content[ask.offset : ask.offset + MAX_PIECE_BYTES]
-        return MetadataPiece(found=True, total=len(content), offset=ask.offset, data=piece)
-
     async def _time(self, device: str, ask: AskTime) -> TimeTold:
         document = SignedTime(device=device, nonce=ask.nonce, now_ns=self._clock.now_ns())
         return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE))
+
+
+def _metadata(conn: Connection, ask: AskMetadata) -> MetadataPiece:
+    try:
+        content = file(conn, ask.name)
+    except UnknownError:
+        return MetadataPiece(found=False)
+    piece = content[ask.offset : ask.offset + MAX_PIECE_BYTES]
+    return MetadataPiece(found=True, total=len(content), offset=ask.offset, data=piece)

@@ -1,0 +1,68 @@
+"""Pure functions of bytes, computed once for the whole fleet: devices do the same work on the same contents.
+
+What is remembered is looked at: every SAMPLE_EVERY-th time the function runs all the same, and has to come to the same.
+The values are shared, so they must not be changed by those who get them.
+"""
+
+import hashlib
+from collections.abc import Callable, Hashable
+from typing import Final, Generic, TypeVar
+
+K = TypeVar("K", bound=Hashable)
+V = TypeVar("V")
+
+SAMPLE_EVERY: Final = 64
+MOST: Final = 4_096
+
+
+class UnequalError(AssertionError):
+    """A function that was taken for pure is not."""
+
+
+class Memo(Generic[K, V]):
+    """Values by key, those that were not used for longest giving way to new ones.
+
+    `like` says what of a value has to be the same every time.
+    """
+
+    def __init__(self, most: int = MOST, like: Callable[[V], object] = lambda value: value) -> None:
+        self._most = most
+        self._like = like
+        self._values: dict[K, V] = {}
+        self._hits = 0
+
+    def get(self, key: K, compute: Callable[[], V]) -> V:
+        """The value of `key`. Raises UnequalError."""
+        if key not in self._values:
+            if len(self._values) >= self._most:
+                del self._values[next(iter(self._values))]
+            self._values[key] = compute()
+            return self._values[key]
+        value = self._values[key] = self._values.pop(key)
+        self._hits += 1
+        if not self._hits % SAMPLE_EVERY and self._like(compute()) != self._like(value):
+            raise UnequalError(f"not a pure function: {compute} for {str(key)[:200]}")
+        return value
+
+
+_CONTENTS: Final[dict[bytes, bytes]] = {}
+_DIGESTS: Final[Memo[bytes, str]] = Memo(1_024)
+MOST_CONTENTS: Final = 1_024
+SHARED_FROM_BYTES: Final = 512
+"""Smaller contents are not worth the look."""
+
+
+def shared(data: bytes) -> bytes:
+    """The same bytes, of which a whole fleet keeps one copy as long as it is used now and then."""
+    if len(data) < SHARED_FROM_BYTES:
+        return data
+    known = _CONTENTS.pop(data, data)
+    if len(_CONTENTS) >= MOST_CONTENTS:
+        del _CONTENTS[next(iter(_CONTENTS))]
+    _CONTENTS[known] = known
+    return known
+
+
+def sha256(data: bytes) -> str:
+    """SHA-256 (hex)."""
+    return _DIGESTS.get(data, lambda: hashlib.sha256(data).hexdigest())

@@ -1,0 +1,47 @@
+"""What a fleet computes once: remembered, bounded, and looked at again now and then."""
+
+import itertools
+
+import pytest
+
+from simulator.core.memo import SAMPLE_EVERY, SHARED_FROM_BYTES, Memo, UnequalError, sha256, shared
+
+
+def test_a_value_is_computed_once_but_for_the_sample() -> None:
+    """One use in SAMPLE_EVERY runs the function again."""
+    calls = itertools.count()
+    memo: Memo[str, int] = Memo(like=lambda value: None)
+    for _ in range(1 + SAMPLE_EVERY):
+        memo.get("a", lambda: next(calls))
+    assert next(calls) == 2
+
+
+def test_a_function_that_is_not_pure_is_found_out() -> None:
+    """The sample comes to something else."""
+    calls = itertools.count()
+    memo: Memo[str, int] = Memo()
+    for _ in range(SAMPLE_EVERY):
+        memo.get("a", lambda: next(calls))
+    with pytest.raises(UnequalError):
+        memo.get("a", lambda: next(calls))
+
+
+def test_what_was_not_used_for_longest_gives_way() -> None:
+    """There are never more than were allowed."""
+    memo: Memo[int, int] = Memo(most=2)
+    calls: list[int] = []
+
+    def compute(key: int) -> int:
+        calls.append(key)
+        return key
+
+    for key in (1, 2, 1, 3, 1, 2):
+        memo.get(key, lambda key=key: compute(key))  # type: ignore[misc]
+    assert calls == [1, 2, 3, 2]
+
+
+def test_large_contents_are_one_object() -> None:
+    """Small ones are not worth it."""
+    large = bytes(SHARED_FROM_BYTES)
+    assert shared(bytes(bytearray(large))) is shared(large)
+    assert len(sha256(large)) == 64
