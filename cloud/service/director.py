@@ -55,6 +55,13 @@ def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_
     _issue(conn, [_document(row, slots, now_ns) for row, slots in kept], seal)
 
 
+def executions(conn: Connection, names: Iterable[str], slot: str) -> dict[str, str]:
+    """The execution that is desired of each device in this slot, where there is one."""
+    standing = conn.execute(_standing(names)).all()
+    before = [(row, _decoded(row.assignment)) for row in standing]
+    return {row.name: each.execution.id for row, one in before if one for each in one.slots if each.slot == slot}
+
+
 def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
     """Issue anew for these devices."""
     _reissue(conn, outdated(conn), seal, now_ns)

@@ -76,6 +76,55 @@ def test_what_waits_for_its_window_is_taken_back(tmp_path: Path, command: Comman
     hub(tmp_path, scenario)
 
 
+def test_a_success_that_was_taken_back_counts_for_nothing(tmp_path: Path) -> None:
+    """A device installed on its own, out of reach, what had been halted: it goes back, and is asked again later."""
+
+    async def scenario(world: World) -> None:
+        names = await fleet(world, 2)
+        await order(world, 1, Plan((Wave(percent=100),)))
+        for name in names:
+            await world.report(name)
+        await world.tick()
+        await world.store.write(another)
+        await order(world, 2, Plan((Wave(percent=100),), install_window=NIGHT))
+        done = (await world.desired("p01")).slots[0]
+        await told(world, "p00", Phase.FAILED, Outcome.REJECTED)
+        await world.tick()
+        await world.tick()
+        assert (await world.desired("p01")).slots[0].version == 1
+        runs = Installed(model=MODEL, version=2, variant=done.variant, sha256=done.sha256)
+        await world.report("p01", execution=done.execution.id, current=runs)
+        assert (await outcomes(world, "r2"))["p01"] is None
+        await say(world, Command.RESUME)
+        assert (await world.desired("p01")).slots[0].version == 2
+        await world.report("p01")
+        assert (await outcomes(world, "r2"))["p01"] == "succeeded"
+
+    hub(tmp_path, scenario)
+
+
+def test_what_another_rollout_has_told_a_device_since_stays(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One is aborted and the next one begun, while there are more devices to recall than a tick takes."""
+
+    async def scenario(world: World) -> None:
+        names = await fleet(world, 3)
+        await order(world, 1, Plan((Wave(percent=100),)))
+        for name in names:
+            await world.report(name)
+        await world.tick()
+        await world.store.write(another)
+        await order(world, 2, Plan((Wave(percent=100),), install_window=NIGHT))
+        monkeypatch.setattr("cloud.service.rollouts.recalling.AT_ONCE", 1)
+        await say(world, Command.REVERT)
+        told_now = [(await world.desired(name)).sequence for name in names]
+        for _ in names:
+            await world.tick()
+        assert [(await world.desired(name)).sequence for name in names] == told_now
+        assert set((await outcomes(world, "r2")).values()) == {"cancelled"}
+
+    hub(tmp_path, scenario)
+
+
 def test_a_halt_of_the_fleet_takes_it_back_too(tmp_path: Path) -> None:
     """Until it is resumed; a pause of the rollout does not."""
 

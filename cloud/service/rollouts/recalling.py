@@ -1,7 +1,9 @@
 """Devices that wait for a window when their rollout, or the fleet, is halted or aborted: they shall not begin later on.
 
 What is under way in a rollout goes on to its end, which is a matter of minutes. What has not begun is taken back: the
-device shall run what it runs. In a halted rollout it waits again; in an aborted one it is cancelled.
+device shall run what it runs. In a halted rollout it waits again; in an aborted one it is cancelled. Should it have
+installed it nevertheless, out of reach, that counts for nothing: it goes back. A device that another rollout has told
+something since is left to that one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -35,13 +37,14 @@ def recall(conn: Connection, rollout: Row[Any], seal: Seal, ids: Ids, topics: To
     rows = _not_begun(conn, rollout) if plan.window or plan.install_window else ()
     if not rows:
         return NOTHING
-    names = [row.device for row in rows]
+    told = director.executions(conn, [row.device for row in rows], rollout.slot)
+    names = [row.device for row in rows if told.get(row.device) == row.execution]
     back = _what_they_run(conn, rollout.slot, names, ids)
     director.assign(conn, back, seal, now_ns)
     director.withdraw(conn, [name for name in names if name not in back], rollout.slot, seal, now_ns)
     cancelled = {"outcome": Outcome.CANCELLED, "status": Status.ENDED, "finished_ns": now_ns}
     waiting = {"status": Status.WAITING, "assigned_ns": None, "due_ns": now_ns}
-    then = cancelled if rollout.state == RolloutState.ABORTED else waiting
+    then = {"execution": "", **(cancelled if rollout.state == RolloutState.ABORTED else waiting)}
     ledger.change(conn, rollout, [(row, then) for row in rows], now_ns)
     audit.record(conn, now_ns, audit.HUB, ("rollout.recall", rollout.id), devices=names)
     return director.of_devices(conn, names, topics)
