@@ -129,11 +129,16 @@ def _reading(path: str) -> BinaryIO:
 def _store_durably(path: Path, source: BinaryIO) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with NamedTemporaryFile(dir=path.parent, prefix=f"{path.name}.", suffix=PART, delete=False) as file:
-        shutil.copyfileobj(source, file)
-        file.flush()
-        os.fsync(file.fileno())
+        part = Path(file.name)
+        try:
+            shutil.copyfileobj(source, file)
+            file.flush()
+            os.fsync(file.fileno())
+        except BaseException:
+            part.unlink(missing_ok=True)
+            raise
     try:
-        Path(file.name).replace(path)
+        part.replace(path)
     except FileNotFoundError:
         if not path.exists():  # then nobody who was quicker has taken our part away
             raise

@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import os
+import resource
 from collections.abc import Callable, Coroutine
 from pathlib import Path
 from typing import Any
@@ -139,6 +140,22 @@ def test_two_may_store_the_same_object_at_once(tmp_path: Path) -> None:
         await slow
         assert [path.name for path in folder.iterdir()] == [DIGEST]
         assert await store.get(DIGEST) == DATA
+
+    run(scenario())
+
+
+def test_what_could_not_be_written_leaves_nothing(tmp_path: Path) -> None:
+    """There is room for a part of it only: trying again and again does not fill the disk."""
+
+    async def scenario() -> None:
+        store, (soft, hard) = FsspecObjects(str(tmp_path), InlineOffload()), resource.getrlimit(resource.RLIMIT_FSIZE)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (len(DATA) // 2, hard))
+        try:
+            with pytest.raises(ObjectStoreError, match="see that there is room"):
+                await store.put(DATA)
+        finally:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        assert not list((tmp_path / DIGEST[:2]).iterdir())
 
     run(scenario())
 
