@@ -32,6 +32,9 @@ log = logging.getLogger(__name__)
 MAX_ASK_BYTES = 16 * 1024
 MAX_WAITING_BYTES = 32 * 1024 * 1024
 WORKERS = 16
+AT_ONCE = 1_000
+"""Questions that one look answers. Databases take only so many names in a statement (PostgreSQL 65,535), and a look
+that is refused would drop all of them, as often as they are asked."""
 MAX_WAITING_PER_DEVICE = 16
 
 Reply = MetadataPiece | TimeTold | Renewed | Refused | None
@@ -89,7 +92,7 @@ class Asks:
     async def _admit(self) -> None:
         while True:
             arrived = [await self._arrived.get()]
-            while not self._arrived.empty():
+            while len(arrived) < AT_ONCE and not self._arrived.empty():
                 arrived.append(self._arrived.get_nowait())
             questions = [question for device, payload in arrived if (question := self._question(device, payload))]
             try:
