@@ -74,6 +74,8 @@ class ViewGate:
                 await send({"type": "websocket.close", "code": WEBSOCKET_POLICY_VIOLATION})
                 return
             await self._app(scope, self._while_good(key, receive), send)
+        elif welcome and _in_address(scope):  # of a link that was opened again
+            await _to_itself(scope["path"])(scope, receive, send)
         elif welcome:
             await self._app(scope, receive, send)
         else:
@@ -109,9 +111,7 @@ class ViewGate:
             key = await self._door.enter(request.client.host if request.client else "", given)
         except DoorError as error:
             return _refusal(error.status, str(error))
-        response = RedirectResponse(
-            request.url.path, 303, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
-        )
+        response = _to_itself(request.url.path)
         response.set_cookie(
             COOKIE,
             self._signer.sign(key).decode(),
@@ -133,7 +133,20 @@ async def _given(request: Request) -> str:
             said += part
             if len(said) > MAX_KEY_BYTES:
                 return ""
+    return _token(said)
+
+
+def _in_address(scope: Scope) -> bool:
+    return bool(_token(scope["query_string"]))
+
+
+def _token(said: bytes) -> str:
     return parse_qs(said.decode("latin-1")).get("token", [""])[0].strip()
+
+
+def _to_itself(path: str) -> Response:
+    """The same page, with nothing but its path in the address."""
+    return RedirectResponse(path, 303, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
 
 
 def _refusal(status: int, why: str) -> HTMLResponse:

@@ -75,6 +75,15 @@ def test_a_key_is_traded_for_a_cookie_and_leaves_the_address() -> None:
     assert ask(gate(), PATH, cookie=formed.cookies[COOKIE]).text == "twenty devices"
 
 
+def test_a_link_leaves_the_address_of_whoever_is_in_already() -> None:
+    """A browser that has its cookie opens the link again: the key does not stay in sight. A bad one shuts nobody out."""
+    cookie = ask(gate(), f"{PATH}/?token={KEY}").cookies[COOKIE]
+    for key in (KEY, "wrong"):
+        answer = ask(gate(), f"{PATH}/?x=1&token={key}", cookie=cookie)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"{PATH}/")
+    assert ask(gate(), f"{PATH}/?x=1", cookie=cookie).text == "twenty devices"
+
+
 @pytest.mark.parametrize("query", ["", "?token=", "?token=wrong", f"?token={KEY}x", "?token=%C3%A9", f"?x={KEY}"])
 @pytest.mark.parametrize("path", [PATH, f"{PATH}/", f"{PATH}/_nicegui/any.js", f"{PATH}/_nicegui_ws/socket.io/"])
 def test_everything_else_is_refused_with_the_way_in(path: str, query: str) -> None:
