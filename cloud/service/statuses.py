@@ -95,7 +95,7 @@ def _one(conn: Connection, sender: _Sender, payload: bytes, now_ns: int) -> None
     after = presence.on_status(before, online=status.online, boot=status.boot, now_ns=now_ns)
     if after == before:
         return
-    if after.online:
+    if after.online and sender.gone_ns == sender.row.gone_ns:  # else it came back within this batch already
         history.back(conn, sender.row, now_ns)
     sender.presence = Presence(after.online, max(before.boot, status.boot), after.seen_ns)
     sender.gone_ns = None if after.online else (sender.gone_ns or now_ns)

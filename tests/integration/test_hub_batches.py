@@ -5,8 +5,9 @@ from pathlib import Path
 
 from sqlalchemy import select
 
+from cloud.service.history import ABSENT
 from cloud.service.inbox import LINGER_NS, Inbox
-from cloud.tables import devices
+from cloud.tables import device_events, devices
 from tests.hub_steps import hub
 from tests.hub_world import ROOT, World, inbound
 from wire.codec import encode
@@ -54,6 +55,21 @@ class TestOrder:
                 ("p02", "telemetry", telemetry(2)),
             )
             assert (await online(world, "p01"), await online(world, "p02")) == (False, True)
+
+        hub(tmp_path, scenario)
+
+    def test_an_absence_is_noted_once(self, tmp_path: Path) -> None:
+        """However often its device comes and goes in the batch that tells of its return."""
+
+        async def scenario(world: World) -> None:
+            await world.enrol("p01")
+            await told(world, ("p01", "status", status(online=True, boot=1)))
+            await told(world, ("p01", "status", status(online=False, boot=0)))
+            world.clock.ns += 3600 * 10**9
+            back, gone = status(online=True, boot=1), status(online=False, boot=0)
+            await told(world, *(("p01", "status", one) for one in (back, gone, back, gone, back)))
+            query = select(device_events.c.event).where(device_events.c.device == "p01")
+            assert await world.store.read(lambda conn: conn.scalars(query).all()) == [ABSENT]
 
         hub(tmp_path, scenario)
 
