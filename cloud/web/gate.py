@@ -14,6 +14,7 @@ from urllib.parse import parse_qs
 
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers
+from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -48,7 +49,7 @@ class Door(Protocol):
         """The id of this API key, shown from `address`. Raises DoorError."""
 
     async def is_good(self, key: str) -> bool:
-        """Does the API key with this id still open the page?"""
+        """Does the API key with this id still open the page? Raises DoorError when that cannot be told now."""
 
 
 class ViewGate:
@@ -68,18 +69,31 @@ class ViewGate:
             await self._app(scope, receive, send)
             return
         key = self._holder(scope)
-        welcome = key is not None and await self._door.is_good(key)
         if scope["type"] == "websocket":
-            if key is None or not welcome:
+            if key is None or not await self._is_good(key):
                 await send({"type": "websocket.close", "code": WEBSOCKET_POLICY_VIOLATION})
                 return
             await self._app(scope, self._while_good(key, receive), send)
-        elif welcome and _in_address(scope):  # of a link that was opened again
-            await _to_itself(scope["path"])(scope, receive, send)
-        elif welcome:
-            await self._app(scope, receive, send)
-        else:
-            await (await self._admit(Request(scope, receive)))(scope, receive, send)
+            return
+        refusal = await self._refused(Request(scope, receive), key)
+        await (self._app if refusal is None else refusal)(scope, receive, send)
+
+    async def _refused(self, request: Request, key: str | None) -> Response | None:
+        """What is answered instead of the page; None: the page."""
+        try:
+            if key is None or not await self._door.is_good(key):
+                return await self._admit(request)
+        except DoorError as error:
+            return _refusal(error.status, str(error))
+        except HTTPException as error:  # it took too long to send the form
+            return _refusal(error.status_code, error.detail)
+        return _to_itself(request) if _in_address(request) else None  # a link that was opened again
+
+    async def _is_good(self, key: str) -> bool:
+        try:
+            return await self._door.is_good(key)
+        except DoorError:
+            return False
 
     def _guards(self, path: str) -> bool:
         return path == self._path or path.startswith(self._path + "/")
@@ -97,21 +111,19 @@ class ViewGate:
 
         async def received() -> Message:
             message = await receive()
-            if message["type"] != "websocket.receive" or await self._door.is_good(key):
+            if message["type"] != "websocket.receive" or await self._is_good(key):
                 return message
             return {"type": "websocket.disconnect", "code": WEBSOCKET_POLICY_VIOLATION}
 
         return received
 
     async def _admit(self, request: Request) -> Response:
+        """Raises DoorError, HTTPException."""
         given = await _given(request)
         if not given:
             return _refusal(HTTPStatus.UNAUTHORIZED, "It shows the whole fleet.")
-        try:
-            key = await self._door.enter(request.client.host if request.client else "", given)
-        except DoorError as error:
-            return _refusal(error.status, str(error))
-        response = _to_itself(request.url.path)
+        key = await self._door.enter(request.client.host if request.client else "", given)
+        response = _to_itself(request)
         response.set_cookie(
             COOKIE,
             self._signer.sign(key).decode(),
@@ -136,17 +148,19 @@ async def _given(request: Request) -> str:
     return _token(said)
 
 
-def _in_address(scope: Scope) -> bool:
-    return bool(_token(scope["query_string"]))
+def _in_address(request: Request) -> bool:
+    return bool(_token(request.url.query.encode()))
 
 
 def _token(said: bytes) -> str:
     return parse_qs(said.decode("latin-1")).get("token", [""])[0].strip()
 
 
-def _to_itself(path: str) -> Response:
+def _to_itself(request: Request) -> Response:
     """The same page, with nothing but its path in the address."""
-    return RedirectResponse(path, 303, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"})
+    return RedirectResponse(
+        request.url.path, 303, headers={"Cache-Control": "no-store", "Referrer-Policy": "no-referrer"}
+    )
 
 
 def _refusal(status: int, why: str) -> HTMLResponse:

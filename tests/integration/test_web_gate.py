@@ -4,6 +4,7 @@ import asyncio
 
 import httpx
 import pytest
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 from starlette.types import Message, Receive, Scope, Send
 
@@ -17,6 +18,7 @@ class OneKey:
 
     def __init__(self) -> None:
         self.revoked = False
+        self.trouble = ""
         self.asked_from = ""
 
     async def enter(self, address: str, key: str) -> str:
@@ -28,6 +30,8 @@ class OneKey:
 
     async def is_good(self, key: str) -> bool:
         """Is it the one, still?"""
+        if self.trouble:
+            raise DoorError(503, self.trouble)
         return key == "key-1" and not self.revoked
 
 
@@ -166,6 +170,41 @@ def test_an_open_page_ends_with_its_key() -> None:
     headers = [(b"cookie", f"{COOKIE}={cookie}".encode())]
     asyncio.run(app({"type": "websocket", "path": PATH, "headers": headers, "query_string": b""}, receive, send))
     assert heard == ["websocket.connect", "websocket.receive", "websocket.receive", "websocket.disconnect"]
+
+
+def test_where_no_key_can_be_looked_up_nobody_is_asked_for_one() -> None:
+    """The hub is in trouble: a cookie is neither good nor bad then, and an open page ends."""
+    door = OneKey()
+    cookie = ask(gate(door=door), f"{PATH}?token={KEY}").cookies[COOKIE]
+    door.trouble = "ask again"
+    answer = ask(gate(door=door), PATH, cookie=cookie)
+    assert (answer.status_code, "ask again" in answer.text) == (503, True)
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    headers = [(b"cookie", f"{COOKIE}={cookie}".encode())]
+    scope = {"type": "websocket", "path": PATH, "headers": headers, "query_string": b""}
+    asyncio.run(gate(door=door)(scope, never, send))
+    assert [message["type"] for message in sent] == ["websocket.close"]
+
+
+async def never() -> Message:
+    """Nothing comes."""
+    raise HTTPException(408, "nothing came of the body for 30 s")
+
+
+def test_a_form_that_never_comes_is_no_defect() -> None:
+    """Whatever ends it further out is answered as what it is."""
+    sent: list[Message] = []
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "POST", "path": PATH, "headers": [], "query_string": b"", "scheme": "http"}
+    asyncio.run(gate()(scope, never, send))
+    assert sent[0]["status"] == 408
 
 
 def test_a_gate_without_a_secret_is_no_gate() -> None:
