@@ -10,6 +10,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse, Response
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 
 from cloud.api.bounds import Bounds
 from cloud.api.calls import REQUEST_ID, Calls, ReplayError
@@ -72,6 +73,7 @@ def install(app: FastAPI) -> None:
     app.add_exception_handler(ReplayError, _replay)
     app.add_exception_handler(RequestValidationError, _validation)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(ClientDisconnect, _broken_off)
     app.add_exception_handler(Exception, _defect)
     app.add_middleware(Bounds, refuse=problem)
     app.add_middleware(Calls)
@@ -103,6 +105,11 @@ async def _validation(request: Request, error: Exception) -> JSONResponse:
 async def _http(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     return problem(request, error.status_code, str(error.detail), error.headers)
+
+
+async def _broken_off(request: Request, error: Exception) -> JSONResponse:
+    """Nobody is there to read it."""
+    return problem(request, HTTPStatus.BAD_REQUEST, "the body broke off: send it again")
 
 
 async def _defect(request: Request, error: Exception) -> JSONResponse:

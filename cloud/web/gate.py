@@ -15,7 +15,7 @@ from urllib.parse import parse_qs
 from itsdangerous import BadSignature, TimestampSigner
 from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -87,6 +87,8 @@ class ViewGate:
             return _refusal(error.status, str(error))
         except HTTPException as error:  # it took too long to send the form
             return _refusal(error.status_code, error.detail)
+        except ClientDisconnect:
+            return _refusal(HTTPStatus.BAD_REQUEST, "The form broke off.")
         return _to_itself(request) if _in_address(request) else None  # a link that was opened again
 
     async def _is_good(self, key: str) -> bool:

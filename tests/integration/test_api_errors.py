@@ -1,13 +1,17 @@
 """Every error is a problem document with the request's id, whatever went wrong and wherever."""
 
+import asyncio
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import httpx
 import pytest
+from fastapi import FastAPI, Request
 from sqlalchemy import update
+from starlette.types import Message
 
+from cloud.api import problems
 from cloud.api.bounds import MAX_BODY_BYTES, MAX_HEADER_BYTES
 from cloud.tables import devices
 from tests.api_world import Api, api
@@ -77,6 +81,32 @@ def test_a_defect_is_a_problem_that_tells_nothing_but_its_id(tmp_path: Path, cap
         assert "look-for-this" in caplog.text
 
     api(tmp_path, scenario)
+
+
+def test_a_body_that_breaks_off_is_no_defect(caplog: pytest.LogCaptureFixture) -> None:
+    """Cables are pulled every day: that is not worth a line in the log."""
+    app, sent = FastAPI(), list[Message]()
+    problems.install(app)
+
+    @app.put("/file")
+    async def take(request: Request) -> None:
+        async for _ in request.stream():
+            pass
+
+    body: list[Message] = [
+        {"type": "http.request", "body": b"half", "more_body": True},
+        {"type": "http.disconnect"},
+    ]
+
+    async def receive() -> Message:
+        return body.pop(0)
+
+    async def send(message: Message) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/file", "headers": [], "query_string": b""}
+    asyncio.run(app(scope, receive, send))
+    assert (sent[0]["status"], caplog.records) == (400, [])
 
 
 def test_a_request_id_is_taken_over_or_made(tmp_path: Path) -> None:

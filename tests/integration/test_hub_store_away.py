@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Callable
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import httpx
 import pytest
@@ -13,6 +13,9 @@ from sqlalchemy.exc import OperationalError
 
 from cloud.adapters.sql_store import SqlStore
 from cloud.api import problems
+from cloud.api.context import Context
+from cloud.api.door import PageDoor
+from cloud.api.limits import Limits
 from cloud.api.problems import TO_THE_LOG
 from cloud.bootstrap import SettingsError, started
 from cloud.errors import StoreError
@@ -21,6 +24,7 @@ from cloud.service.jobs import Jobs, add
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.settings import Settings
 from cloud.tables import jobs, models
+from cloud.web.gate import DoorError
 from tests.hub_steps import counters, fleet, hub, telemetry
 from tests.hub_world import ROOT, FakeClock, World, inbound, run_until_idle
 
@@ -133,6 +137,24 @@ def test_the_api_says_that_the_database_is_away(caplog: pytest.LogCaptureFixture
     assert int(answer.headers["retry-after"]) > 0
     assert "/srv" not in answer.text
     assert f"(request {answer.json()['request_id']}): the database /srv/hub.sqlite is gone" in caplog.text
+
+
+def test_the_page_says_no_more_of_it_than_the_api(caplog: pytest.LogCaptureFixture) -> None:
+    """Neither to whoever is in, nor to whoever shows a key."""
+
+    class Away:
+        clock, limits = FakeClock(), Limits()
+
+        async def read(self, call: object) -> None:
+            raise StoreError("the database /srv/hub.sqlite is gone")
+
+    door = PageDoor(cast(Context, Away()))
+    for asked in (door.enter("127.0.0.1", "flk_any"), door.is_good("key-1")):
+        with pytest.raises(DoorError, match="ask again") as refused:
+            asyncio.run(asked)
+        assert (refused.value.status, "/srv" in str(refused.value)) == (503, False)
+        assert "/srv/hub.sqlite" in caplog.text
+        caplog.clear()
 
 
 @pytest.mark.parametrize(

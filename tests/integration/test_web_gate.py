@@ -195,16 +195,22 @@ async def never() -> Message:
     raise HTTPException(408, "nothing came of the body for 30 s")
 
 
-def test_a_form_that_never_comes_is_no_defect() -> None:
-    """Whatever ends it further out is answered as what it is."""
+async def gone() -> Message:
+    """Nobody is there any more."""
+    return {"type": "http.disconnect"}
+
+
+@pytest.mark.parametrize(("receive", "status"), [(never, 408), (gone, 400)])
+def test_a_form_that_never_comes_is_no_defect(receive: Receive, status: int) -> None:
+    """Whatever ends it is answered as what it is."""
     sent: list[Message] = []
 
     async def send(message: Message) -> None:
         sent.append(message)
 
     scope = {"type": "http", "method": "POST", "path": PATH, "headers": [], "query_string": b"", "scheme": "http"}
-    asyncio.run(gate()(scope, never, send))
-    assert sent[0]["status"] == 408
+    asyncio.run(gate()(scope, receive, send))
+    assert sent[0]["status"] == status
 
 
 def test_a_gate_without_a_secret_is_no_gate() -> None:
