@@ -65,8 +65,11 @@ def test_messages_wait_for_the_database_unacknowledged(tmp_path: Path) -> None:
     async def scenario(world: World) -> None:
         await fleet(world, 1)
         store = Moody(world.store, 1, 2, 3)
-        inbox, acked = Inbox(store, world.outbox, PatientClock(), world.door), []
+        clock, acked = PatientClock(), []
+        inbox = Inbox(store, world.outbox, clock, world.door)
         inbox.take(inbound(ROOT.up("p00", "telemetry"), telemetry(1, 10, 9), acked))
+        for ring in clock.alarms:  # telemetry waits a moment for more of it
+            ring()
         running = asyncio.create_task(inbox.run())
         async with asyncio.timeout(5):
             while store.writes < 4:
