@@ -80,7 +80,7 @@ def test_a_key_is_traded_for_a_cookie_and_leaves_the_address() -> None:
 
 
 def test_a_link_leaves_the_address_of_whoever_is_in_already() -> None:
-    """A browser that has its cookie opens the link again: the key does not stay in sight. A bad one shuts nobody out."""
+    """A browser with its cookie opens the link again: no key stays in sight, and a bad one shuts nobody out."""
     cookie = ask(gate(), f"{PATH}/?token={KEY}").cookies[COOKIE]
     for key in (KEY, "wrong"):
         answer = ask(gate(), f"{PATH}/?x=1&token={key}", cookie=cookie)
