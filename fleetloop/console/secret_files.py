@@ -12,7 +12,7 @@ from wire.errors import MalformedError
 def reserved(paths: Sequence[Path]) -> Iterator[None]:
     """Empty files for their owner only, to be written in the block; those that stay empty are gone after it.
 
-    Raises MalformedError when one of them is there already, before anything was asked.
+    Raises MalformedError when one of them is there already or cannot be made, before anything was asked.
     """
     made: list[Path] = []
     try:
@@ -29,5 +29,7 @@ def reserved(paths: Sequence[Path]) -> Iterator[None]:
 def _make(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-    except OSError as error:
+    except FileExistsError as error:
         raise MalformedError(f"{path}: {error.strerror}; a secret is never written over another file") from error
+    except OSError as error:
+        raise MalformedError(f"{path}: {error.strerror}") from error
