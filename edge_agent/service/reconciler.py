@@ -60,6 +60,8 @@ LASTING_NS = 20 * SECOND
 """A start that lasts so long was not ended by the models in use."""
 MAX_REASON = 500
 LOOK_AGAIN_NS = 900 * SECOND
+UNTOLD_NS = 15 * SECOND
+"""Between two looks while nobody has told the time."""
 MISSED = "the times in which it might have begun are over"
 
 
@@ -370,14 +372,19 @@ class Reconciler:
         self._timers.setdefault(slot, []).append(timer)
 
     def _await_window(self, slot: str, effect: AwaitWindow) -> None:
-        """By signed time, which may be set right while we wait: so it is looked at now and then."""
-        left_ns = wait_ns(effect.openings, self._trusting.now_ns())
+        """By signed time alone, which is asked for, and may be set right while we wait: so it is looked at now and then."""
+        told_ns, again = self._trusting.told_ns(), partial(self._await_window, slot, effect)
+        if told_ns is None:
+            if self._ports.link.connected:
+                self._tasks.spawn(self._trusting.learn_time(), "learn-time")
+            self._timers[slot] = [self._ports.clock.call_later(UNTOLD_NS, again)]
+            return
+        left_ns = wait_ns(effect.openings, told_ns)
         if left_ns == 0:
             self._put(Happened(slot, WindowOpened(effect.ticket)))
         elif left_ns is None:
             self._put(Happened(slot, StepFailed(effect.ticket, Outcome.TIMED_OUT, MISSED)))
         else:
-            again = partial(self._await_window, slot, effect)
             self._timers[slot] = [self._ports.clock.call_later(min(left_ns, LOOK_AGAIN_NS), again)]
 
     def _abandon(self, slot: str) -> None:
