@@ -372,7 +372,7 @@ class Reconciler:
         self._timers.setdefault(slot, []).append(timer)
 
     def _await_window(self, slot: str, effect: AwaitWindow) -> None:
-        """By signed time alone, which is asked for, and may be set right while we wait: so it is looked at now and then."""
+        """By signed time alone. It may have to be asked for, or be set right while we wait: looked at now and then."""
         told_ns, again = self._trusting.told_ns(), partial(self._await_window, slot, effect)
         if told_ns is None:
             if self._ports.link.connected:
