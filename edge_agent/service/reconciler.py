@@ -162,6 +162,7 @@ class Reconciler:
             record = record.lasting()
         self._lasting = self._ports.clock.call_later(LASTING_NS, partial(self._put, Lasted()))
         items = [Happened(slot, booted) for slot in sorted(record.slots)]
+        self._draining = True  # what happens meanwhile waits: until the start is written down, there is no record yet
         try:
             await self._ports.captures.set_policy(record.capture)
             await self._apply(record.next_boot(), items)
@@ -170,8 +171,11 @@ class Reconciler:
             for slot, state in record.slots.items():
                 suspected = state.current is not None and state.current.installed.sha256 in booted.suspects
                 await self._serve(slot, Serve(None if suspected else state.current))
-            self._mailbox.extend([*items, OutcomesTaken()])
+            self._mailbox[:0] = [*items, OutcomesTaken()]
             self._write_later(error)
+        finally:
+            self._draining = False
+        self._kick()
 
     def on_desired(self, envelope: bytes, ack: Callable[[], None]) -> None:
         """A desired document arrived."""
