@@ -61,7 +61,7 @@ LASTING_NS = 20 * SECOND
 MAX_REASON = 500
 LOOK_AGAIN_NS = 900 * SECOND
 UNTOLD_NS = 15 * SECOND
-"""Between two looks while nobody has told the time."""
+"""Until the next look while nobody has told the time; twice as long each time that it was asked for."""
 MISSED = "the times in which it might have begun are over"
 
 
@@ -375,20 +375,19 @@ class Reconciler:
         timer = self._ports.clock.call_later(int(seconds * SECOND), partial(self._put, Happened(slot, event)))
         self._timers.setdefault(slot, []).append(timer)
 
-    def _await_window(self, slot: str, effect: AwaitWindow) -> None:
-        """By signed time alone. It may have to be asked for, or be set right while we wait: looked at now and then."""
-        told_ns, again = self._trusting.told_ns(), partial(self._await_window, slot, effect)
-        if told_ns is None:
-            if self._ports.link.connected:
-                self._tasks.spawn(self._trusting.learn_time(), "learn-time")
-            self._timers[slot] = [self._ports.clock.call_later(UNTOLD_NS, again)]
-            return
-        left_ns = wait_ns(effect.openings, told_ns)
+    def _await_window(self, slot: str, effect: AwaitWindow, untold_ns: int = UNTOLD_NS) -> None:
+        """By signed time alone, which may be set right while we wait: so it is looked at now and then."""
+        told_ns = self._trusting.told_ns()
+        left_ns = untold_ns if told_ns is None else wait_ns(effect.openings, told_ns)
+        if told_ns is None and self._ports.link.connected:
+            self._tasks.spawn(self._trusting.learn_time(), "learn-time")
+            untold_ns = min(2 * untold_ns, LOOK_AGAIN_NS)
         if left_ns == 0:
             self._put(Happened(slot, WindowOpened(effect.ticket)))
         elif left_ns is None:
             self._put(Happened(slot, StepFailed(effect.ticket, Outcome.TIMED_OUT, MISSED)))
         else:
+            again = partial(self._await_window, slot, effect, untold_ns)
             self._timers[slot] = [self._ports.clock.call_later(min(left_ns, LOOK_AGAIN_NS), again)]
 
     def _abandon(self, slot: str) -> None:
