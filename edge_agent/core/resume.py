@@ -21,7 +21,7 @@ from edge_agent.core.slot import (
     ServeTrial,
     State,
 )
-from edge_agent.core.windows import to_fetch, to_install
+from edge_agent.core.windows import spent, to_fetch, to_install
 from wire.messages import Outcome, Phase
 
 ACTIVE: Final = (Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.VERIFYING)
@@ -43,8 +43,9 @@ def booted(state: State, event: Booted) -> Decision:
     if state.restarts >= MAX_RESTARTS:
         reason = f"the agent was restarted {state.restarts} times during the installation"
         return _given_up(whole, event, Outcome.FAILED_NO_CHANGE, reason)
-    desired = wanted(state)
-    again = changed(whole, phase=Phase.FETCHING_RELEASE, outcome=None, restarts=state.restarts + 1)
+    desired = spent(wanted(state)) if lost else wanted(state)
+    restarts = state.restarts + 1
+    again = changed(whole, phase=Phase.FETCHING_RELEASE, desired=desired, outcome=None, restarts=restarts)
     return Moved(again, (_serve(whole, event), FetchRelease(ticket(desired), desired)))
 
 

@@ -23,6 +23,12 @@ def to_install(desired: SlotAssignment) -> tuple[Opening, ...]:
     return () if windows is msgspec.UNSET else windows.install
 
 
+def spent(desired: SlotAssignment) -> SlotAssignment:
+    """The same for what has begun in its windows and was carried out: when it went bad, it is repaired at any time."""
+    execution = msgspec.structs.replace(desired.execution, windows=msgspec.UNSET)
+    return msgspec.structs.replace(desired, execution=execution)
+
+
 def wait_ns(openings: Sequence[Opening], now_ns: int) -> int | None:
     """How long to wait for the next opening: 0 = begin now, None = all of them are over."""
     ahead = [max(0, one.from_ns - now_ns) for one in openings if one.until_ns > now_ns]

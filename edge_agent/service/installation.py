@@ -104,7 +104,8 @@ class Installation:
             by_delta=model.by_delta,
             delta_refused=model.refused,
         )
-        inside = wait_ns(to_install(effect.desired), self.trusting.now_ns()) == 0
+        openings, told_ns = to_install(effect.desired), self.trusting.told_ns()
+        inside = not openings or (told_ns is not None and wait_ns(openings, told_ns) == 0)
         return FilesStored(effect.ticket, effect.verified, figures, inside)
 
     async def _canary(self, effect: RunCanary) -> Event:

@@ -60,6 +60,8 @@ LASTING_NS = 20 * SECOND
 """A start that lasts so long was not ended by the models in use."""
 MAX_REASON = 500
 LOOK_AGAIN_NS = 900 * SECOND
+UNTOLD_NS = 15 * SECOND
+"""Until the next look while nobody has told the time; twice as long each time that it was asked for."""
 MISSED = "the times in which it might have begun are over"
 
 
@@ -160,6 +162,7 @@ class Reconciler:
             record = record.lasting()
         self._lasting = self._ports.clock.call_later(LASTING_NS, partial(self._put, Lasted()))
         items = [Happened(slot, booted) for slot in sorted(record.slots)]
+        self._draining = True  # what happens meanwhile waits: until the start is written down, there is no record yet
         try:
             await self._ports.captures.set_policy(record.capture)
             await self._apply(record.next_boot(), items)
@@ -168,8 +171,11 @@ class Reconciler:
             for slot, state in record.slots.items():
                 suspected = state.current is not None and state.current.installed.sha256 in booted.suspects
                 await self._serve(slot, Serve(None if suspected else state.current))
-            self._mailbox.extend([*items, OutcomesTaken()])
+            self._mailbox[:0] = [*items, OutcomesTaken()]
             self._write_later(error)
+        finally:
+            self._draining = False
+        self._kick()
 
     def on_desired(self, envelope: bytes, ack: Callable[[], None]) -> None:
         """A desired document arrived."""
@@ -369,15 +375,19 @@ class Reconciler:
         timer = self._ports.clock.call_later(int(seconds * SECOND), partial(self._put, Happened(slot, event)))
         self._timers.setdefault(slot, []).append(timer)
 
-    def _await_window(self, slot: str, effect: AwaitWindow) -> None:
-        """By signed time, which may be set right while we wait: so it is looked at now and then."""
-        left_ns = wait_ns(effect.openings, self._trusting.now_ns())
+    def _await_window(self, slot: str, effect: AwaitWindow, untold_ns: int = UNTOLD_NS) -> None:
+        """By signed time alone, which may be set right while we wait: so it is looked at now and then."""
+        told_ns = self._trusting.told_ns()
+        left_ns = untold_ns if told_ns is None else wait_ns(effect.openings, told_ns)
+        if told_ns is None and self._ports.link.connected:
+            self._tasks.spawn(self._trusting.learn_time(), "learn-time")
+            untold_ns = min(2 * untold_ns, LOOK_AGAIN_NS)
         if left_ns == 0:
             self._put(Happened(slot, WindowOpened(effect.ticket)))
         elif left_ns is None:
             self._put(Happened(slot, StepFailed(effect.ticket, Outcome.TIMED_OUT, MISSED)))
         else:
-            again = partial(self._await_window, slot, effect)
+            again = partial(self._await_window, slot, effect, untold_ns)
             self._timers[slot] = [self._ports.clock.call_later(min(left_ns, LOOK_AGAIN_NS), again)]
 
     def _abandon(self, slot: str) -> None:

@@ -92,8 +92,17 @@ class Trusting:
 
     def now_ns(self) -> int:
         """The time as far as it is known without asking; never below what was signed before."""
-        told_ns = self._running_ns()
-        return max(self._clock.now_ns() if told_ns is None else told_ns, self._floor_ns())
+        told_ns = self.told_ns()
+        return max(self._clock.now_ns(), self._floor_ns()) if told_ns is None else told_ns
+
+    def told_ns(self) -> int | None:
+        """The time by what was signed alone; None while nobody whom we believe has told it since the start."""
+        running_ns = self._running_ns()
+        return None if running_ns is None else max(running_ns, self._floor_ns())
+
+    async def learn_time(self) -> None:
+        """Ask for the time, without insisting on an answer."""
+        await self._ask_time()
 
     async def vouch(self, path: str, patience_s: float) -> Listed:
         """What the publisher's newest metadata says of the target `path`; a piece of it may take `patience_s`.

@@ -89,6 +89,8 @@ class Playing:
                 self.world.loop.run(self._play())
         except SimulationError as error:
             problem = f"at {self.world.loop.time():.3f} s: {error}"
+        except Exception as error:  # of the rules or of a program: the seed has to be told all the same
+            problem = f"at {self.world.loop.time():.3f} s: {type(error).__name__}: {error}"
         finally:
             self._hub_watch.close()
             self.fleet.hub.store.close()

@@ -107,12 +107,10 @@ class DeviceWatch:
             self._broken(["no model answers, though there was one when the agent started"])
 
     def at_rest(self) -> Iterator[str]:
-        """What must not lie around once nothing is under way, and what must be there."""
-        needed: set[str] = set()
+        """What must be there once nothing is under way."""
         for slot, state in self.record.slots.items():
             for deployed in (state.current, state.previous):
                 if deployed is not None:
-                    needed |= {deployed.installed.sha256, deployed.release}
                     yield from self._not_whole(slot, deployed)
             if state.current is None and self.had_model:
                 yield f"slot {slot} is without a model"

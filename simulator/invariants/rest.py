@@ -16,6 +16,7 @@ from cloud.core.rollout.members import Status
 from cloud.tables import ENROLLED, desired, devices, members, rollouts, slots, stats, telemetry_points
 from edge_agent.core.slot import AT_REST
 from edge_agent.core.stats import Tally
+from edge_agent.core.windows import spent
 from edge_agent.service.courier import BOOT_SHIFT
 from simulator.device import Device
 from simulator.fleet import Fleet
@@ -59,7 +60,7 @@ def _disagreements(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
 def _twin(device: Device, row: Row[Any], wanted: Assignment | None, told: Mapping[str, Row[Any]]) -> Iterator[str]:
     record, sequence = device.record(), wanted.sequence if wanted else 0
     for slot in wanted.slots if wanted else ():
-        if record.slot(slot.slot).desired != slot:
+        if record.slot(slot.slot).desired not in (slot, spent(slot)):
             yield f"{device.name}: slot {slot.slot} works on another order than the hub's"
     if not sequence == record.sequence == row.reported_sequence:
         yield f"{device.name} accepted {record.sequence} of {sequence}, the hub knows of {row.reported_sequence}"

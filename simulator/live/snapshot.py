@@ -19,7 +19,7 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
     running: Mapping[str, int] = {}
     """Model and version -> devices on which it is committed."""
     failed: Mapping[str, int] = {}
-    """Reason -> devices."""
+    """Reason -> devices; of a process, the most frequent ones."""
     crashes: tuple[str, ...] = ()
     """Exceptions that nobody caught: defects."""
     sent_bytes: int = 0

@@ -29,6 +29,8 @@ TELL_EVERY_S = 1.0
 CONNECTING_THREADS = 32
 LEAVING_AT_ONCE = 200
 MAX_CRASHES = 10
+MAX_REASONS = 100
+"""A snapshot is a line, and thousands of devices may have a complaint each that names the device."""
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -87,7 +89,7 @@ class Worker:
             connected=sum(device.connected for device in self._devices),
             connects=traffic.connects,
             running=running,
-            failed=failed,
+            failed=dict(failed.most_common(MAX_REASONS)),
             crashes=tuple(self._crashes),
             sent_bytes=traffic.sent_bytes,
             received_bytes=traffic.received_bytes,

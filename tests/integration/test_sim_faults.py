@@ -92,6 +92,24 @@ def test_a_slow_disk_delays_only() -> None:
     assert live(scene).world.fired["slow_disk"] > 50
 
 
+def test_a_start_that_takes_long_to_write_down_forgets_nothing() -> None:
+    """Longer than a start takes to count as lasting: that used to write an empty record over the true one."""
+
+    async def scene(fleet: Fleet, injector: Injector) -> None:
+        device = fleet.devices[0]
+        before = device.record()
+        injector.plan(SlowDisk(lasts="5m", delay="6s"))
+        await fleet.world.clock.sleep(SECOND)
+        device.power_cut(SECOND)
+        for _ in range(40):
+            await fleet.world.clock.sleep(5 * SECOND)
+            now = device.record()
+            assert (now.boot >= before.boot, now.sequence, versions(fleet)) == (True, before.sequence, [1, 1])
+        assert device.record().boot == before.boot + 1
+
+    live(scene)
+
+
 def test_wrong_clocks_of_devices_keep_nothing_from_being_installed() -> None:
     """A year behind, and a year ahead: devices ask the director for the time."""
 

@@ -8,6 +8,7 @@ import pytest
 
 from bench import sim_fuzz
 from bench.sim_bugs import BUGS
+from cloud.core.rollout import Plan
 from fleetloop.cli import main
 from simulator.fakes.runtime import Manner
 from simulator.faults.fault import Among
@@ -39,6 +40,17 @@ def test_a_broker_killed_during_a_partition_leaves_living_connections_alone() ->
     )
     life = dataclasses.replace(quiet_life(3), devices=2, faults=faults)
     assert not Playing(life).play().problem
+
+
+def test_a_life_that_ends_with_an_error_nobody_foresaw_has_a_problem() -> None:
+    """One such life must not end a campaign of thousands without a word of which seed it was."""
+
+    class Surprised(Playing):
+        async def _act(self, act: int, plan: Plan) -> None:
+            raise KeyError("nobody")
+
+    ending = Surprised(quiet_life(3)).play()
+    assert (ending.seed, "KeyError: 'nobody'" in ending.problem) == (3, True)
 
 
 def test_a_seed_repeats_itself_whatever_was_played_before() -> None:

@@ -109,3 +109,21 @@ def test_a_device_that_was_away_for_its_window_does_not_begin_afterwards() -> No
         assert (state.outcome, state.reason) == (Outcome.TIMED_OUT, MISSED)
 
     live(scene)
+
+
+def test_a_wall_clock_that_is_wrong_neither_opens_a_window_nor_misses_one() -> None:
+    """Nobody has told the time when a device starts anew: one clock stands within the window, the other far beyond."""
+
+    async def scene(fleet: Fleet) -> None:
+        clock = fleet.world.clock
+        await order(fleet, Plan(ALL, install_window=window_in(fleet, 5)))
+        await clock.sleep(30 * SECOND)
+        for device, skew_ns in zip(fleet.devices, (5 * MINUTE, 1500 * MINUTE), strict=True):
+            device.clock.skew_ns = skew_ns
+            device.power_cut(SECOND)
+        await clock.sleep(260 * SECOND)
+        assert (phases(fleet), running(fleet)) == ({"waiting_to_install"}, [1, 1]), "ten seconds before the opening"
+        await clock.sleep(60 * SECOND)
+        assert running(fleet) == [2, 2]
+
+    live(scene)

@@ -180,6 +180,21 @@ def test_what_is_downloaded_waits_to_be_installed() -> None:
     assert (missed.state.outcome, missed.state.current) == (Outcome.TIMED_OUT, deployed(1))
 
 
+def test_what_rotted_after_it_was_committed_waits_for_no_window() -> None:
+    """Its openings are long over: they would have the repair fail, and leave the slot with less than it had."""
+    rotten = msgspec.structs.replace(in_phase(Phase.COMMITTED, 2), desired=windowed(download=TONIGHT, install=TONIGHT))
+    repair = moved(rotten, Booted(frozenset()))
+    assert repair.effects[-1] == FetchRelease(Ticket("e2", 1), windowed_never())
+    again = moved(repair.state, Booted(frozenset()))
+    assert again.effects[-1] == FetchRelease(Ticket("e2", 1), windowed_never())
+    assert isinstance(decide(again.state, Assigned(windowed(download=TONIGHT, install=TONIGHT))), Ignored)
+
+
+def windowed_never() -> SlotAssignment:
+    """The same, without windows."""
+    return msgspec.structs.replace(desired(2), execution=Execution(id="e2"))
+
+
 def test_openings_are_awaited_one_after_the_other() -> None:
     """Inside at once; before and between them until the next; after the last there is none."""
     waits = {now_ns: wait_ns(TONIGHT, now_ns) for now_ns in (0, 199, 200, 299, 300, 599, 600)}
