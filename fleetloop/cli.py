@@ -23,6 +23,8 @@ from wire.errors import MalformedError
 from wire.settings import describe, load
 
 EXIT_USAGE = 2
+EXIT_INTERRUPTED = 130
+"""As shells say it of a program that Ctrl-C ended."""
 POSITIONAL = ("action", "scenario")
 """Settings that are said without a flag."""
 
@@ -107,7 +109,7 @@ NOUNS = {
     "audit": "who changed what",
     "plan": "how the fleet differs from a file",
     "apply": "bring the fleet to what a file says",
-    "export": "write the fleet as it is as such a file",
+    "export": "write the fleet as it is, as a file for plan and apply",
 }
 """What operators do; each has its own commands, in `fleetloop.console`."""
 COMPLETION = "_FLEETLOOP_COMPLETE"
@@ -134,6 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except MalformedError as error:
         print(f"fleetloop {name}: {error}", file=sys.stderr)
         return EXIT_USAGE
+    except KeyboardInterrupt:
+        print(f"fleetloop {name}: interrupted", file=sys.stderr)
+        return EXIT_INTERRUPTED
 
 
 def _operate(words: list[str]) -> int:
@@ -175,7 +180,8 @@ def _read_config(path: str | None) -> bytes:
 
 
 def _parser(prog: str, what: str, programs: Mapping[str, Program]) -> argparse.ArgumentParser:
-    lines = [f"  {name:<14} {program.help}" for name, program in programs.items()]
+    width = max(map(len, programs))
+    lines = [f"  {name:<{width}} {program.help}" for name, program in programs.items()]
     parser = argparse.ArgumentParser(
         prog=prog,
         usage=f"{prog} {what} [options]",
@@ -192,7 +198,8 @@ def _program_parser(name: str, program: Program, kind: type[msgspec.Struct], pre
     parser = argparse.ArgumentParser(
         prog=f"fleetloop {name}",
         description=f"{program.help[0].upper()}{program.help[1:]}.",
-        epilog="Every option above --config is also a key of the TOML file and an environment variable "
+        epilog=_further(name)
+        + "Every option above --config is also a key of the TOML file and an environment variable "
         f"({prefix}_<OPTION>). The command line wins over the environment, the environment over the file.",
     )
     hints, texts = get_type_hints(kind), describe(kind)
@@ -204,11 +211,18 @@ def _program_parser(name: str, program: Program, kind: type[msgspec.Struct], pre
     return parser
 
 
+def _further(name: str) -> str:
+    """Programs whose names go on from this one's: its own help would not name them."""
+    return "".join(
+        f"`fleetloop {one}`: {program.help}. " for one, program in PROGRAMS.items() if one.startswith(f"{name} ")
+    )
+
+
 def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text: str) -> None:
     default = _shown_default(field)
     if field.name in POSITIONAL:
-        shown = "{" + ",".join(get_args(hint)) + "}" if get_origin(hint) is Literal else None
-        parser.add_argument(field.name, nargs="?", metavar=shown, help=f"{text}{default}")  # judged with the settings
+        known = get_args(hint) if get_origin(hint) is Literal else None
+        parser.add_argument(field.name, nargs="?", choices=known, help=f"{text}{default}")
         return
     flag = "--" + field.name.replace("_", "-")
     if hint is bool:

@@ -2,6 +2,7 @@
 
 import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor, as_completed
@@ -49,7 +50,11 @@ def _here(tasks: Sequence[Task]) -> Iterator[tuple[int, Report]]:
 
 def _spread(tasks: Iterable[Task], workers: int) -> Iterator[tuple[int, Report]]:
     context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, mp_context=context) as pool:
+    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
         numbers = {pool.submit(make, task): number for number, task in enumerate(tasks)}
-        for future in as_completed(numbers):
-            yield numbers[future], future.result()
+        try:
+            for future in as_completed(numbers):
+                yield numbers[future], future.result()
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)  # one run's defect, or Ctrl-C: the others are not waited for
+            raise

@@ -1,5 +1,6 @@
 """`fleetloop sim`: plays scenarios with progress on stderr and prints what came out; the exit code says how it went."""
 
+import json
 import sys
 from pathlib import Path
 
@@ -28,33 +29,61 @@ def run(settings: Settings) -> int:
     """0 when every expectation was met in every run, else 1. Raises MalformedError with file, line and field."""
     match settings.action:
         case "list":
-            return _list()
+            return _list(settings)
         case "schema":
             print(schema(), end="")
             return 0
         case "check":
             scenario = find(settings.scenario)
-            print(f"{settings.scenario}: {scenario.title}: {len(scenario.expect)} expectations")
+            told = {"scenario": settings.scenario, "title": scenario.title, "expectations": len(scenario.expect)}
+            print(
+                json.dumps(told) if settings.json else "{scenario}: {title}: {expectations} expectations".format(**told)
+            )
             return 0
         case "compare":
             return _compare(settings)
         case "fuzz":
+            _drawn_alone(settings)
             order = Order(settings.seeds, settings.seed, settings.processes, settings.only, settings.json)
             return fuzz(order)
         case "run":
             return _run(settings)
 
 
-def _list() -> int:
-    width = max(len(name) for name in shipped())
-    for name in shipped():
-        scenario = find(name)
+def _drawn_alone(settings: Settings) -> None:
+    """Fuzz draws fleet, networks and faults itself; what is said of them would not be heard."""
+    plain = Settings()
+    for name in ("scenario", "devices", "policies", "loss", "duplication", "reboots", "reconnects", "kills", "html"):
+        if getattr(settings, name) != getattr(plain, name):
+            raise MalformedError(f"{name}: fuzz draws its own fleets and faults by their seed and writes no page")
+
+
+def _can_be_written(name: str) -> None:
+    """A report that finds no place when hours of runs are over is lost."""
+    try:
+        if name:
+            Path(name).open("a").close()
+    except OSError as error:
+        raise MalformedError(f"--html {name}: {error.strerror}") from error
+
+
+def _list(settings: Settings) -> int:
+    scenarios = {name: find(name) for name in shipped()}
+    if settings.json:
+        shown = [
+            {"name": name, "title": one.title, "devices": one.population.devices} for name, one in scenarios.items()
+        ]
+        print(json.dumps({"scenarios": shown}))
+        return 0
+    width = max(map(len, scenarios))
+    for name, scenario in scenarios.items():
         print(f"{name:<{width}}  {scenario.title} ({scenario.population.devices:,} devices)")
     return 0
 
 
 def _run(settings: Settings) -> int:
     scenario = adjusted(find(settings.scenario), settings)
+    _can_be_written(settings.html)
     tasks = [Task(scenario, settings.seed + number) for number in range(settings.seeds)]
     reports = [_watched(tasks[0])] if len(tasks) == 1 else _made(tasks, settings.processes)
     if settings.html:
@@ -72,6 +101,7 @@ def _compare(settings: Settings) -> int:
     policies = (*scenario.policies, *(_policy(name) for name in settings.policies))
     if len(policies) < 2:
         raise MalformedError(f"{settings.scenario}: a comparison needs two policies: in the file, or with --policies")
+    _can_be_written(settings.html)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     reports = _made([Task(scenario, seed, policy) for policy in policies for seed in seeds], settings.processes)
     comparison = compare(scenario, [policy.name for policy in policies], reports)

@@ -10,6 +10,7 @@ from simulator.scenario.document import Scenario
 from simulator.scenario.population import PROFILES, Profile
 from simulator.scenario.steps import RollOut
 from simulator.settings import Settings
+from wire.errors import MalformedError
 
 ONE = Among(count=1)
 INSTALL_OPERATIONS = 90
@@ -20,10 +21,18 @@ WITHIN = "60s"
 def adjusted(scenario: Scenario, settings: Settings) -> Scenario:
     """The scenario as the settings want it."""
     if settings.devices is not None:
-        scenario = scenario.sized(settings.devices)
+        scenario = _sized(scenario, settings.devices)
     networks = tuple(_quality(one, settings) for one in _networks(scenario))
     faults = tuple(_faults(scenario, settings))
     return msgspec.structs.replace(scenario, networks=networks, faults=faults)
+
+
+def _sized(scenario: Scenario, devices: int) -> Scenario:
+    counts = [one.count for one in scenario.population.classes]
+    fixed = sum(count or 0 for count in counts)
+    if devices < fixed or (devices > fixed and None not in counts):
+        raise MalformedError(f"--devices {devices}: classes that have a count already make {fixed} devices")
+    return scenario.sized(devices)
 
 
 def _networks(scenario: Scenario) -> Iterable[Profile]:

@@ -6,7 +6,7 @@ import msgspec
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)] | None
 Count = Annotated[int, msgspec.Meta(ge=0)] | None
-Size = Annotated[int, msgspec.Meta(ge=1)] | None
+Size = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)] | None
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -49,7 +49,7 @@ def apply(
 
 
 def export(context: typer.Context) -> None:
-    """Write the fleet as it is as such a file, to standard output."""
+    """Write the fleet as it is, as a file for plan and apply, to standard output."""
     with session(context).hub() as hub:
         print(fleet_export.document(_present(hub)).decode(), end="")
 

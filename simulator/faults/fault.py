@@ -10,6 +10,8 @@ from simulator.durations import Duration
 
 Share = Annotated[float, msgspec.Meta(ge=0, le=1)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
+FleetSize = Annotated[int, msgspec.Meta(ge=1, le=1_000_000)]
+"""More would not fit into any memory: a typing error is said before a machine is brought down."""
 
 
 class Hit(Protocol):
@@ -72,5 +74,5 @@ def tag_of(name: str) -> str:
 class Fault(Moment, frozen=True, kw_only=True, tag_field="kind", tag=tag_of):
     """A fault comes at its moment; with `times`, so often at random moments `within` a span from then."""
 
-    times: Count = 1
+    times: Annotated[int, msgspec.Meta(ge=1, le=100_000)] = 1
     within: Duration = "0s"

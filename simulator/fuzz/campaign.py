@@ -2,6 +2,7 @@
 
 import contextlib
 import multiprocessing
+import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -66,7 +67,7 @@ def endings(seeds: Sequence[int], workers: int, play: Play = play) -> Iterator[E
     if workers <= 1:
         yield from map(play, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(workers) as pool:
+    with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
         yield from pool.imap_unordered(play, seeds, CHUNK)
 
 

@@ -16,8 +16,9 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from simulator.alarm import quiet_programs
 from simulator.fuzz.campaign import Tally, Violation, described, endings, explain
-from simulator.fuzz.draw import draw
+from simulator.fuzz.draw import Life, draw
 from simulator.fuzz.play import Playing
+from wire.errors import MalformedError
 
 EXIT_FAILED = 1
 MOST_EXPLAINED = 3
@@ -55,13 +56,24 @@ def fuzz(order: Order) -> int:
 
 def _replay(order: Order) -> int:
     life = draw(order.first)
-    steps = [] if order.only == "none" else [int(step) for step in order.only.split(",")]
+    steps = _steps(order.only, life)
     with quiet_programs():
         ending = Playing(life, steps).play()
     for step in steps:
         print(described(life, step))
     print(ending.problem or f"every promise was kept ({ending.virtual_s:.0f} s of virtual time)")
     return EXIT_FAILED if ending.problem else 0
+
+
+def _steps(only: str, life: Life) -> list[int]:
+    """The steps that are named. Raises MalformedError."""
+    words = [] if only == "none" else [word.strip() for word in only.split(",")]
+    wrong = next((word for word in words if not (word.isdecimal() and int(word) < life.steps)), None)
+    if wrong is not None:
+        raise MalformedError(
+            f"--only: there is no step {wrong!r}; the life of seed {life.seed} has 0 to {life.steps - 1}, or say none"
+        )
+    return [int(word) for word in words]
 
 
 def _as_json(tally: Tally, shown: Sequence[Violation]) -> str:

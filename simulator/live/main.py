@@ -60,6 +60,8 @@ class _Run:
                 await asyncio.wait([story])
             if not story.cancelled():
                 story.result()
+            elif len(self._rollouts) < (self._settings.rollouts if own else 0):
+                self._trouble = "stopped before every version was everywhere"
             self._last = one.workers.now
             self._lost = await one.lost(self._rollouts[-1].version if self._rollouts else 0)
         return self._report()

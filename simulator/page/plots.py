@@ -116,8 +116,10 @@ def bars(title: str, rows: Sequence[tuple[str, Sequence[Part]]]) -> str:
 
 def _figure(title: str, body: str, size: tuple[float, float], legend: str) -> str:
     caption = f"<figcaption><b>{escape(title)}</b><span class='legend'>{legend}</span></figcaption>"
-    drawing = f'<svg viewBox="0 0 {size[0]:.0f} {size[1]:.0f}" role="img" aria-label="{escape(title)}">{body}</svg>'
-    return f"<figure>{caption}{drawing}</figure>"
+    width, height = (f"{one:.0f}" for one in size)
+    look = f'viewBox="0 0 {width} {height}" style="--width:{width}px" role="img" aria-label="{escape(title)}"'
+    drawing = f"<svg {look}>{body}</svg>"
+    return f"<figure>{caption}<div class='drawing'>{drawing}</div></figure>"
 
 
 def _legend(names: Iterable[str]) -> str:

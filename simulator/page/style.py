@@ -29,6 +29,8 @@ figcaption { display: flex; flex-wrap: wrap; justify-content: space-between; gap
 .legend { color: var(--quiet); font-size: 13px; display: flex; flex-wrap: wrap; gap: 2px 14px; }
 .legend i { display: inline-block; width: 11px; height: 11px; border-radius: 3px; margin-right: 6px; }
 svg { display: block; width: 100%; height: auto; }
+.drawing { overflow-x: auto; }
+@media (max-width: 560px) { svg { min-width: calc(.8 * var(--width)); } }
 svg text { font: 11.5px system-ui, -apple-system, "Segoe UI", Roboto, sans-serif; }
 .rule { stroke: var(--rule); stroke-width: 1; } .faint { stroke-dasharray: 2 4; }
 .tick { fill: var(--quiet); font-variant-numeric: tabular-nums; }

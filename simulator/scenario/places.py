@@ -4,6 +4,7 @@ Plain words are read as YAML 1.2 does: only true and false are booleans, and 22:
 """
 
 import re
+from collections.abc import Iterator
 from typing import Any
 
 import yaml
@@ -13,6 +14,8 @@ from wire.errors import MalformedError
 Path = tuple[str | int, ...]
 """Where something stands: ("faults", 2, "at")."""
 MAX_BYTES = 1 << 20
+MAX_FIELDS = 100_000
+"""Every alias counts as often as it stands for something: a few lines of aliases of aliases are millions of fields."""
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
 
 
@@ -48,18 +51,51 @@ class Places:
     def _note(self, path: Path, node: yaml.Node, line: int) -> None:
         self._lines[path] = line
         if isinstance(node, yaml.MappingNode):
-            seen: set[str] = set()
             for key, value in node.value:
-                name, at = str(key.value), key.start_mark.line + 1
-                if name in seen:
-                    raise yaml.MarkedYAMLError(
-                        problem=f"{said((*path, name))}: it is there twice", problem_mark=key.start_mark
-                    )
-                seen.add(name)
-                self._note((*path, name), value, at)
+                self._note((*path, str(key.value)), value, key.start_mark.line + 1)
         elif isinstance(node, yaml.SequenceNode):
             for index, item in enumerate(node.value):
                 self._note((*path, index), item, item.start_mark.line + 1)
+
+
+class _Looked:
+    """Looks at every node once, before anything is built of it. Raises MarkedYAMLError: a field is there twice, an
+    alias stands for what it is a part of, or aliases make more of the document than anybody meant."""
+
+    def __init__(self) -> None:
+        self._fields: dict[int, int | None] = {}
+        """Node -> how many fields it stands for; None while its parts are looked at."""
+
+    def at(self, node: yaml.Node, path: Path) -> int:
+        """How many fields it stands for."""
+        if id(node) in self._fields:
+            known = self._fields[id(node)]
+            if known is None:
+                raise _marked(node, f"{said(path)}: an alias of what it is in")
+            return known
+        self._fields[id(node)] = None
+        fields = 1 + sum(self.at(part, where) for where, part in _parts(node, path))
+        if fields > MAX_FIELDS:
+            raise _marked(node, f"{said(path)}: with its aliases it has more than {MAX_FIELDS} fields")
+        self._fields[id(node)] = fields
+        return fields
+
+
+def _parts(node: yaml.Node, path: Path) -> Iterator[tuple[Path, yaml.Node]]:
+    if isinstance(node, yaml.MappingNode):
+        seen: set[str] = set()
+        for key, value in node.value:
+            name = str(key.value)
+            if name in seen:
+                raise _marked(key, f"{said((*path, name))}: it is there twice")
+            seen.add(name)
+            yield (*path, name), value
+    elif isinstance(node, yaml.SequenceNode):
+        yield from (((*path, index), item) for index, item in enumerate(node.value))
+
+
+def _marked(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
+    return yaml.MarkedYAMLError(problem=problem, problem_mark=node.start_mark)
 
 
 def load(text: bytes, name: str) -> tuple[Any, Places]:
@@ -69,15 +105,19 @@ def load(text: bytes, name: str) -> tuple[Any, Places]:
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
-        values = None if node is None else (loader.construct_document(node), Places(node))
+        if node is None:
+            raise MalformedError(f"{name}: the file is empty")
+        _Looked().at(node, ())
+        return loader.construct_document(node), Places(node)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else 1
         raise MalformedError(f"{name}:{line}: {error.problem}") from error
-    except (yaml.YAMLError, RecursionError, ValueError) as error:
-        raise MalformedError(f"{name}: {error}") from error
-    if values is None:
-        raise MalformedError(f"{name}: the file is empty")
-    return values
+    except yaml.YAMLError as error:
+        raise MalformedError(f"{name}: {str(error).splitlines()[0]}") from error
+    except RecursionError as error:
+        raise MalformedError(f"{name}: it is nested too deeply") from error
+    except ValueError as error:
+        raise MalformedError(f"{name}: a number is too long") from error
 
 
 def path_of(text: str) -> Path:

@@ -6,7 +6,7 @@ import msgspec
 
 from simulator.core.network import Quality
 from simulator.durations import Duration, nanoseconds
-from simulator.faults.fault import Count, Share
+from simulator.faults.fault import Count, FleetSize, Share
 
 Name = Annotated[str, msgspec.Meta(pattern=r"^[a-z0-9][a-z0-9._-]{0,62}$")]
 Clock = Annotated[str, msgspec.Meta(pattern=r"^([01]\d|2[0-3]):[0-5]\d$", description="a time of day, UTC: 22:30")]
@@ -83,7 +83,7 @@ class DeviceClass(Strict, frozen=True, kw_only=True):
 
     name: Name
     weight: Annotated[float, msgspec.Meta(gt=0)] = 1.0
-    count: Count | None = None
+    count: FleetSize | None = None
     labels: dict[str, str] = {}
     network: Name = "fibre"
     engines: dict[str, str] = msgspec.field(default_factory=lambda: {"onnxruntime": "1.20.0"})
@@ -99,7 +99,7 @@ class Population(Strict, frozen=True, kw_only=True):
     `disk_turn_every`: so many operations on a disk are one event; more of them make a large fleet faster.
     """
 
-    devices: Count = 50
+    devices: FleetSize = 50
     classes: Annotated[tuple[DeviceClass, ...], msgspec.Meta(min_length=1)] = (DeviceClass(name="device"),)
     enrolled: bool = False
     disk_turn_every: Count = 1

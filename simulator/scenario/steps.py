@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 import msgspec
 
 from cloud.core.rollout import Plan, Wave
-from simulator.faults.fault import Among, Count, Moment, tag_of
+from simulator.faults.fault import Among, Count, FleetSize, Moment, tag_of
 from simulator.scenario.population import Name
 
 Key = Literal["director", "online", "publisher", "root 1", "root 2", "root 3"]
@@ -119,7 +119,7 @@ class AddDevices(Step, frozen=True, kw_only=True, rename={"device_class": "class
     """New devices of a class are announced, switched on, and enrol."""
 
     device_class: str
-    count: Count
+    count: FleetSize
 
 
 AnyStep = (

@@ -1,5 +1,6 @@
 """The command line: every program explains itself, and mistakes are named with exit code 2."""
 
+import json
 import os
 import subprocess
 import sys
@@ -20,11 +21,11 @@ def call(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
 def test_every_program_explains_itself(program: str, capsys: pytest.CaptureFixture[str]) -> None:
     """`--help` names each option, where else it can be set, and exits with 0."""
     with pytest.raises(SystemExit) as ended:
-        main([program, "--help"])
+        main([*program.split(), "--help"])
     assert ended.value.code == 0
     text = capsys.readouterr().out
     assert "--config FILE" in text
-    assert f"FLEETLOOP_{program.upper()}_" in text
+    assert f"FLEETLOOP_{program.upper().replace(' ', '_')}_" in text
 
 
 def test_agent_help_imports_nothing_of_the_hub() -> None:
@@ -55,6 +56,42 @@ def test_bad_values_name_the_setting_and_its_source(tmp_path: Path) -> None:
         assert done.returncode == 2
         assert "port" in done.stderr
         assert "Traceback" not in done.stderr
+
+
+def test_a_mistake_in_a_call_of_the_simulator_is_said_before_anything_is_played(tmp_path: Path) -> None:
+    """A scenario where the action belongs, a report without a place, steps that are not there, options nobody hears."""
+    nowhere = str(tmp_path / "nowhere" / "report.html")
+    for words, said in (
+        (("bad-canary",), "invalid choice: 'bad-canary' (choose from 'run', 'compare'"),
+        (("run", "bad-canary", "--html", nowhere), f"--html {nowhere}: No such file or directory"),
+        (("fuzz", "--only", "0,x"), "--only: there is no step 'x'; the life of seed 1 has 0 to "),
+        (("fuzz", "--only", "99"), "--only: there is no step '99'"),
+        (("fuzz", "--devices", "9"), "devices: fuzz draws its own fleets"),
+    ):
+        done = call("sim", *words)
+        assert (done.returncode, said in done.stderr, done.stdout) == (2, True, ""), done.stderr
+        assert "Traceback" not in done.stderr
+
+
+def test_with_json_lists_and_checks_are_one_object(capsys: pytest.CaptureFixture[str]) -> None:
+    """As every result of the simulator."""
+    assert main(["sim", "list", "--json"]) == 0
+    assert {"name": "bad-canary", "devices": 50}.items() <= json.loads(capsys.readouterr().out)["scenarios"][1].items()
+    assert main(["sim", "check", "bad-canary", "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["expectations"] == 5
+
+
+def test_ctrl_c_is_one_line_and_the_code_of_an_interrupted_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not a traceback, and not the code that says an expectation was not met."""
+
+    def interrupted(settings: object) -> int:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("simulator.main.run", interrupted)
+    assert main(["sim"]) == 130
+    assert capsys.readouterr().err == "fleetloop sim: interrupted\n"
 
 
 def test_missing_configuration_file_is_said() -> None:

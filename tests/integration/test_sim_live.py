@@ -5,6 +5,7 @@ import functools
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -61,6 +62,22 @@ def test_claims_of_a_hub_that_runs_bring_devices_that_stay_and_leave_in_order(tm
             await until("all have said goodbye", functools.partial(nobody_online, hub), 20)
 
     asyncio.run(scene())
+
+
+@needs_mosquitto
+def test_what_ctrl_c_cut_short_has_not_passed(tmp_path: Path) -> None:
+    """Versions were to be rolled out, and the devices were sent home first: nobody may read that as a success."""
+
+    def show(stage: str, done: int, total: int) -> None:
+        if stage == "connected" and done == total:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    report = asyncio.run(main._Run(Settings(devices=2), show).play(tmp_path))
+    assert (report.passed, report.rollouts, report.trouble) == (
+        False,
+        (),
+        "stopped before every version was everywhere",
+    )
 
 
 async def nobody_online(hub: RealHub) -> bool:

@@ -40,6 +40,12 @@ expect:
   - {expect: rollout_ends, rollout: first, state: paused}
 """
 
+NINE = ", ".join(f"k{number}: 1" for number in range(9))
+BOMB = f"a: &a {{{NINE}}}\n" + "".join(
+    f"{one}: &{one} [{', '.join([f'*{before}'] * 9)}]\n" for before, one in zip("abcdefgh", "bcdefghi", strict=True)
+)
+MERGES = BOMB.replace("[", "{<<: [").replace("]", "]}")
+
 
 @pytest.mark.parametrize(
     ("good", "bad", "said"),
@@ -49,6 +55,9 @@ expect:
         ("devices: 10", "devices: ten", "x.yaml:3: population.devices: Expected `int`, got `str`"),
         ("network: home", "network: hom", "x.yaml:5: population.classes[0].network: there is no network 'hom'"),
         ("percent: 100", "precent: 100", "x.yaml:15: timeline[1].plan.waves[1].precent: there is no such field"),
+        ("percent: 100", "percent: -5", "x.yaml:15: timeline[1].plan.waves[1].percent: the hub takes 0.001 to 100"),
+        ("waves: [{count: 1}, {percent: 100}]", "waves: []", "x.yaml:15: timeline[1].plan.waves: the hub takes 1 to"),
+        ("waves: [{", "rate: {per_minute: 0}\n      waves: [{", "x.yaml:15: timeline[1].plan.rate.per_minute: the"),
         ("{count: 1}, {", "{count: 1, percent: 2}, {", "x.yaml:15: timeline[1].plan.waves[0]: give either"),
         ("commit_rate", "comit_rate", "x.yaml:16: timeline[1].plan.gates[0].expression: column 1: there is no fact"),
         ("rollout: first, since: first", "rollout: last", "x.yaml:17: timeline[2].rollout: there is no rollout"),
@@ -62,6 +71,14 @@ expect:
         ("  devices: 10", "  devices: [", "x.yaml:5: "),
         ("{name: hub, count: 1}", "{name: watch}", "x.yaml:6: population.classes[1].name: there is another 'watch'"),
         (FILE, "", "x.yaml: the file is empty"),
+        ("devices: 10", "devices: 99999999999", "x.yaml:3: population.devices: Expected `int` <= 1000000"),
+        ("since: first}\nexpect", "times: 1000000000}\nexpect", "x.yaml:19: faults[0].times: Expected `int` <= 1"),
+        ("title: Something", "title: \0", "x.yaml: unacceptable character #x0000"),
+        ("devices: 10", "devices: " + "9" * 5000, "x.yaml: a number is too long"),
+        ("title: Something", "title: &a [*a]", "x.yaml:1: title[0]: an alias of what it is in"),
+        (FILE, "[" * 20_000, "x.yaml: it is nested too deeply"),
+        (FILE, BOMB, "x.yaml:6: f: with its aliases it has more than 100000 fields"),
+        (FILE, MERGES, "x.yaml:6: f.<<: with its aliases it has more than 100000 fields"),
     ],
 )
 def test_a_mistake_is_said_with_line_and_field(good: str, bad: str, said: str) -> None:
@@ -70,6 +87,13 @@ def test_a_mistake_is_said_with_line_and_field(good: str, bad: str, said: str) -
     with pytest.raises(MalformedError) as caught:
         parse(FILE.replace(good, bad, 1).encode(), "x.yaml")
     assert str(caught.value).startswith(said)
+
+
+def test_what_is_merged_may_be_said_anew() -> None:
+    """A class like another but for its name; only what a mapping itself says twice is a mistake."""
+    text = FILE.replace("- {name: watch", "- &watch {name: watch").replace("{name: hub", "{<<: *watch, name: hub")
+    watch, hub = parse(text.encode(), "x.yaml").population.classes
+    assert (watch.name, watch.network, hub.name, hub.network, hub.count) == ("watch", "home", "hub", "home", 1)
 
 
 def test_words_are_read_as_yaml_1_2_does() -> None:
@@ -143,6 +167,16 @@ def test_options_replace_what_the_file_says() -> None:
     assert counted == {PowerCut: 5, CutConnections: 0}
     assert _times(scenario, HubKill) + _times(scenario, BrokerKill) == 3
     assert adjusted(find("happy-rollout"), Settings()).faults == find("happy-rollout").faults
+
+
+@pytest.mark.parametrize("devices", [4, 6])
+def test_a_size_that_counted_classes_contradict_is_refused(devices: int) -> None:
+    """The option, as the file: five of one class are neither four nor six devices."""
+    text = FILE.replace("  devices: 10", "  devices: 5").replace("weight: 4", "count: 4")
+    scenario = parse(text.encode(), "x.yaml")
+    assert adjusted(scenario, Settings(devices=5)).population.devices == 5
+    with pytest.raises(MalformedError, match=f"--devices {devices}: .* already make 5"):
+        adjusted(scenario, Settings(devices=devices))
 
 
 def _times(scenario: Scenario, kind: type) -> int:
