@@ -3,7 +3,8 @@
 import asyncio
 import io
 import random
-import resource
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,15 @@ from wire.errors import MalformedError
 BASE = random.Random(1).randbytes(1_500_000)
 TARGET = BASE[:700_000] + b"something else" + BASE[700_000:]
 DELTA = pack(BASE, TARGET)
+MEASURED = """
+import resource, sys
+from pathlib import Path
+from tests.integration.test_agent_unpack import child
+folder = Path(sys.argv[1])
+child(folder, (folder / "bomb").read_bytes())
+print(resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss)
+"""
+"""Unpacks, and prints the most memory that a child had, in KiB."""
 
 
 def child(folder: Path, delta: bytes, length: int = len(TARGET)) -> str:
@@ -57,10 +67,18 @@ def test_the_target_is_written_whole(tmp_path: Path) -> None:
 def test_a_hostile_delta_is_a_reason_and_writes_no_more_than_the_length(
     delta: bytes, reason: str, tmp_path: Path
 ) -> None:
-    """The file never grows, and the child's own memory stays within its limit."""
+    """The file never grows."""
     assert reason in child(tmp_path, delta)
     assert (tmp_path / "target").stat().st_size == len(TARGET)
-    assert resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss < 700_000
+
+
+@pytest.mark.parametrize("window_log", [20, MAX_WINDOW_LOG + 3], ids=["bomb", "huge window"])
+def test_a_bomb_stays_within_the_memory_of_its_child(window_log: int, tmp_path: Path) -> None:
+    """Measured from a process of its own: a child begins with the size of whoever started it."""
+    (tmp_path / "bomb").write_bytes(bomb(window_log, 2**28))
+    command = [sys.executable, "-c", MEASURED, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=60)
+    assert int(done.stdout) < 700_000
 
 
 def test_missing_files_are_a_reason(tmp_path: Path) -> None:
