@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from cloud.adapters.sql_json import written
+from cloud.adapters.sql_json import read, written
 from cloud.adapters.sql_schema import migrate
 from cloud.errors import StoreError
 
@@ -126,7 +126,8 @@ def _of_the_environment(error: OperationalError) -> bool:
 def make_engine(path: Path) -> Engine:
     """An engine with exactly one connection, which may write, configured as this module's rule demands."""
     arguments = {"check_same_thread": False, "isolation_level": None}  # we say BEGIN ourselves
-    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=arguments, json_serializer=written)
+    json = {"json_serializer": written, "json_deserializer": read}
+    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=arguments, **json)
     event.listen(engine, "connect", _configure)
     return engine
 
