@@ -18,7 +18,7 @@ from sqlalchemy import URL, Connection, Engine, create_engine
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError, DataError, DBAPIError, OperationalError
 
-from cloud.adapters.sql_json import read, written
+from cloud.adapters.sql_json import JSON
 from cloud.adapters.sql_schema import migrate
 from cloud.errors import InvalidError, StoreError
 
@@ -148,8 +148,7 @@ def make_engine(url: URL, idle_limit_s: float) -> Engine:
     }
     logging.getLogger("psycopg").setLevel(logging.ERROR)  # it warns of every transaction refused, which is settled here
     pool = {"pool_size": READERS + 1, "max_overflow": 0}
-    json = {"json_serializer": written, "json_deserializer": read}
-    return create_engine(url, connect_args=arguments, hide_parameters=True, **json, **pool)
+    return create_engine(url, connect_args=arguments, hide_parameters=True, **JSON, **pool)
 
 
 def _translated(error: DBAPIError) -> Exception:

@@ -10,5 +10,5 @@ def written(value: Any) -> str:
     return msgspec.json.encode(value).decode()
 
 
-read = msgspec.json.decode
-"""The value of a text that was `written`."""
+JSON = {"json_serializer": written, "json_deserializer": msgspec.json.decode}
+"""For `create_engine`."""

@@ -19,7 +19,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.pool import QueuePool, StaticPool
 
-from cloud.adapters.sql_json import read, written
+from cloud.adapters.sql_json import JSON
 from cloud.adapters.sql_schema import migrate
 from cloud.errors import StoreError
 
@@ -126,8 +126,7 @@ def _of_the_environment(error: OperationalError) -> bool:
 def make_engine(path: Path) -> Engine:
     """An engine with exactly one connection, which may write, configured as this module's rule demands."""
     arguments = {"check_same_thread": False, "isolation_level": None}  # we say BEGIN ourselves
-    json = {"json_serializer": written, "json_deserializer": read}
-    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=arguments, **json)
+    engine = create_engine(f"sqlite:///{path}", poolclass=StaticPool, connect_args=arguments, **JSON)
     event.listen(engine, "connect", _configure)
     return engine
 
@@ -140,7 +139,7 @@ def _make_reading_engine(path: Path) -> Engine:
         timeout_s = BUSY_TIMEOUT_MS / 1000
         return sqlite3.connect(address, timeout_s, uri=True, check_same_thread=False, isolation_level=None)
 
-    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=READERS, max_overflow=0)
+    return create_engine("sqlite://", creator=connect, poolclass=QueuePool, pool_size=READERS, max_overflow=0, **JSON)
 
 
 def _configure(connection: sqlite3.Connection, record: object) -> None:
