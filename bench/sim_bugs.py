@@ -26,8 +26,9 @@ from cloud.tables import members
 from edge_agent.core.pointer import Record
 from edge_agent.service.courier import Courier
 from edge_agent.service.delivery import Delivery
+from edge_agent.service.mailbox import Desired
 from edge_agent.service.objects import Objects
-from edge_agent.service.reconciler import Desired, Reconciler
+from edge_agent.service.reconciler import Reconciler
 from simulator.faults.disks import FaultyDisk
 from wire.ports import SECOND
 

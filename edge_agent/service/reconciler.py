@@ -8,7 +8,6 @@ item stays first in line and is tried again, while the models that are loaded go
 import asyncio
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from functools import partial
 from typing import assert_never
 
@@ -47,6 +46,7 @@ from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation, Step
+from edge_agent.service.mailbox import Desired, Happened, Item, Lasted, Learned, OutcomesTaken, UpdateAccepted
 from edge_agent.service.objects import Objects
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.trusting import Change, Trusting
@@ -63,50 +63,6 @@ LOOK_AGAIN_NS = 900 * SECOND
 UNTOLD_NS = 15 * SECOND
 """Until the next look while nobody has told the time; twice as long each time that it was asked for."""
 MISSED = "the times in which it might have begun are over"
-
-
-@dataclass(frozen=True, slots=True)
-class Desired:
-    """A desired document arrived. `ack` tells the broker that its effects are durable."""
-
-    envelope: bytes
-    ack: Callable[[], None]
-
-
-@dataclass(frozen=True, slots=True)
-class Happened:
-    """An event of one slot."""
-
-    slot: str
-    event: Event
-
-
-@dataclass(frozen=True, slots=True)
-class UpdateAccepted:
-    """The cloud took a federated update of ours."""
-
-
-@dataclass(frozen=True, slots=True)
-class Learned:
-    """Something to be remembered. `done` is set once it is durable."""
-
-    change: Change
-    done: asyncio.Future[None]
-
-
-@dataclass(frozen=True, slots=True)
-class OutcomesTaken:
-    """The hub has receipted how these executions ended."""
-
-    executions: frozenset[str] = frozenset()
-
-
-@dataclass(frozen=True, slots=True)
-class Lasted:
-    """This start has lasted."""
-
-
-Item = Desired | Happened | UpdateAccepted | Learned | OutcomesTaken | Lasted
 
 
 class Reconciler:

@@ -44,18 +44,23 @@ async def wanted(world: World) -> list[int]:
     return [(await world.desired(f"p{number:02}")).slots[0].version for number in range(4)]
 
 
+async def second_version_waits(world: World, number: int) -> None:
+    """So many devices run version 1 and are told to install version 2 at night."""
+    names = await fleet(world, number)
+    await order(world, 1, Plan((Wave(percent=100),)))
+    for name in names:
+        await world.report(name)
+    await world.tick()
+    await world.store.write(another)
+    await order(world, 2, Plan((Wave(percent=100),), install_window=NIGHT))
+
+
 @pytest.mark.parametrize("command", [None, Command.ABORT])
 def test_what_waits_for_its_window_is_taken_back(tmp_path: Path, command: Command | None) -> None:
     """One has failed, one waits, one is on trial, one is silent: the second and the last shall stay as they are."""
 
     async def scenario(world: World) -> None:
-        names = await fleet(world, 4)
-        await order(world, 1, Plan((Wave(percent=100),)))
-        for name in names:
-            await world.report(name)
-        await world.tick()
-        await world.store.write(another)
-        await order(world, 2, Plan((Wave(percent=100),), install_window=NIGHT))
+        await second_version_waits(world, 4)
         await told(world, "p01", Phase.WAITING_TO_INSTALL)
         await told(world, "p02", Phase.TRIAL)
         if command is None:
@@ -80,13 +85,7 @@ def test_a_success_that_was_taken_back_counts_for_nothing(tmp_path: Path) -> Non
     """A device installed on its own, out of reach, what had been halted: it goes back, and is asked again later."""
 
     async def scenario(world: World) -> None:
-        names = await fleet(world, 2)
-        await order(world, 1, Plan((Wave(percent=100),)))
-        for name in names:
-            await world.report(name)
-        await world.tick()
-        await world.store.write(another)
-        await order(world, 2, Plan((Wave(percent=100),), install_window=NIGHT))
+        await second_version_waits(world, 2)
         done = (await world.desired("p01")).slots[0]
         await told(world, "p00", Phase.FAILED, Outcome.REJECTED)
         await world.tick()
