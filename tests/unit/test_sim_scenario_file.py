@@ -55,7 +55,7 @@ MERGES = BOMB.replace("[", "{<<: [").replace("]", "]}")
         ("devices: 10", "devices: ten", "x.yaml:3: population.devices: Expected `int`, got `str`"),
         ("network: home", "network: hom", "x.yaml:5: population.classes[0].network: there is no network 'hom'"),
         ("percent: 100", "precent: 100", "x.yaml:15: timeline[1].plan.waves[1].precent: there is no such field"),
-        ("percent: 100", "percent: -5", "x.yaml:15: timeline[1].plan.waves[1].percent: the hub takes 0.001 to 100"),
+        ("percent: 100", "percent: -5", "x.yaml:15: timeline[1].plan.waves[1].percent: Expected `float` > 0"),
         ("waves: [{count: 1}, {percent: 100}]", "waves: []", "x.yaml:15: timeline[1].plan.waves: the hub takes 1 to"),
         ("waves: [{", "rate: {per_minute: 0}\n      waves: [{", "x.yaml:15: timeline[1].plan.rate.per_minute: the"),
         ("{count: 1}, {", "{count: 1, percent: 2}, {", "x.yaml:15: timeline[1].plan.waves[0]: give either"),
