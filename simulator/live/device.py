@@ -95,14 +95,15 @@ class SharedLink(MqttLink):
         """Lose the connection without a word."""
         self._connection.interrupt("cut")
 
-    async def _serve(self) -> str:
+    def _accepted(self) -> None:
         self.common.traffic.connects += 1
-        return await super()._serve()
+        super()._accepted()
 
     def _on_message(self, message: Inbound) -> None:
-        self.common.traffic.received_bytes += len(message.payload)
-        if BLOB in message.topic:
-            message = message._replace(payload=self.common.pool.share(message.payload))
+        topic, payload, retained, ack = message
+        self.common.traffic.received_bytes += len(payload)
+        if BLOB in topic:
+            message = Inbound(topic, self.common.pool.share(payload), retained, ack)
         super()._on_message(message)
 
 
