@@ -15,6 +15,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select
 
 from cloud.api.context import Context
+from cloud.api.schemas.claims import MAX_CLAIMS
 from cloud.bootstrap import OpenBroker, started
 from cloud.core.rollout import RolloutState
 from cloud.service import registry
@@ -74,10 +75,14 @@ class RealHub:
         return answer.json()
 
     async def claims(self, prefix: str, count: int) -> list[ClaimFile]:
-        """Claim files for new devices."""
-        answer = await self.http.post("/api/v1/claims/batch", json={"prefix": prefix, "count": count})
-        answer.raise_for_status()
-        return [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
+        """Claim files for new devices, as many in a call as the API permits."""
+        claims: list[ClaimFile] = []
+        while len(claims) < count:
+            body = {"prefix": prefix, "count": min(count - len(claims), MAX_CLAIMS), "first": len(claims) + 1}
+            answer = await self.http.post("/api/v1/claims/batch", json=body)
+            answer.raise_for_status()
+            claims += [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
+        return claims
 
     async def publish_version(self, number: int, model_bytes: int) -> int:
         """Enter the next version, of random bytes, and have the publisher sign it; its number."""

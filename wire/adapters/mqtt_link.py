@@ -130,8 +130,7 @@ class MqttLink:
 
     async def unsubscribe(self, *filters: str) -> None:
         """Drop subscriptions."""
-        for one in filters:
-            self._filters.pop(one, None)
+        self._filters = {one: None for one in self._filters if one not in filters}  # a dict never shrinks by itself
         if self._connected and filters:
             await self._connection.unsubscribe(filters)
 

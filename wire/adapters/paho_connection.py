@@ -187,7 +187,7 @@ class PahoConnection:
         self.client.connect(self._broker.host, self._broker.port, self._keepalive_s, self._source_address)
 
     def _make_client(self, client_id: str, will: Will | None) -> mqtt.Client:
-        client = mqtt.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=False,
@@ -328,6 +328,17 @@ class PahoConnection:
 def acknowledge(message: Inbound) -> None:
     """What is done with a message that nobody asked for."""
     message.ack()
+
+
+class _Client(mqtt.Client):
+    """One callback for all messages.
+
+    paho looks for callbacks of single topics first, by a closure that refers to itself: with every message half a
+    kilobyte for the garbage collector. Should it call this otherwise one day, it comes to `on_message` all the same.
+    """
+
+    def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
+        _on_message(self, self._userdata, message)
 
 
 # paho's callbacks: functions, which all clients share, where methods would be ten objects more for each.
