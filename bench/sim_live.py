@@ -115,7 +115,7 @@ class _Proof:
         await asyncio.sleep(self._rest_s)
         after = one.workers.now
         broker_rss_mb = broker.memory_info().rss / 1e6
-        storm_s = await one.storm()
+        storm = await one.storm()
         await asyncio.sleep(self._rest_s)
         last = one.workers.now
         return {
@@ -129,7 +129,8 @@ class _Proof:
             "bare_s": round(bare.seconds, 1),
             "ratio_to_broker": round(rollout_s / bare.seconds, 2),
             "ratio_of_cpu": round((after.cpu_s - at_rest.cpu_s) / bare.cpu_s, 2),
-            "storm_s": round(storm_s, 1),
+            "storm_s": round(storm.back_s, 1),
+            "met_s": round(storm.met_s, 1),
             "lost": await one.lost(version),
             "crashes": list(last.crashes),
             "joined_s": round(joined_s, 1),

@@ -30,6 +30,8 @@ CONNECTING_THREADS = 32
 LEAVING_AT_ONCE = 200
 TELLING_SHARE = 0.02
 """Of the processor at most: thousands of devices are many to count."""
+LOOKING_FOR_GARBAGE = (20_000, 20, 20)
+"""Much is made at a time and what is made lives on, or goes when nobody refers to it: there is little to be found."""
 MAX_CRASHES = 10
 MAX_REASONS = 100
 """A snapshot is a line, and thousands of devices may have a complaint each that names the device."""
@@ -67,6 +69,7 @@ class Worker:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONNECTING_THREADS))
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*LOOKING_FOR_GARBAGE)
         self._before_kib = pss_kib()
         self._devices = list(self._make())
         async with asyncio.TaskGroup() as group:
