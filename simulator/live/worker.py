@@ -31,7 +31,7 @@ LEAVING_AT_ONCE = 200
 TELLING_SHARE = 0.02
 """Of the processor at most: thousands of devices are many to count."""
 LOOKING_FOR_GARBAGE = (20_000, 20, 20)
-"""Much is made at a time and what is made lives on, or goes when nobody refers to it: there is little to be found."""
+"""Once all have joined: their links to the enrolment desk were garbage, from then on there is hardly any."""
 MAX_CRASHES = 10
 MAX_REASONS = 100
 """A snapshot is a line, and thousands of devices may have a complaint each that names the device."""
@@ -69,7 +69,6 @@ class Worker:
         asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(CONNECTING_THREADS))
         gc.collect()
         gc.freeze()
-        gc.set_threshold(*LOOKING_FOR_GARBAGE)
         self._before_kib = pss_kib()
         self._devices = list(self._make())
         async with asyncio.TaskGroup() as group:
@@ -126,6 +125,7 @@ class Worker:
                 group.create_task(one(device))
         gc.collect()
         gc.freeze()  # what lives as long as the process need not be looked through for garbage again and again
+        gc.set_threshold(*LOOKING_FOR_GARBAGE)
 
     async def _leave_all(self) -> None:
         for start in range(0, len(self._devices), LEAVING_AT_ONCE):
