@@ -26,6 +26,8 @@ class VirtualClock:
         """Nanoseconds since the start of the run."""
         return self._loop.now_ns
 
+    elapsed_ns = monotonic_ns
+
     async def sleep(self, ns: int) -> None:
         """Return when `ns` nanoseconds of virtual time have passed."""
         done: asyncio.Future[None] = self._loop.create_future()
