@@ -1,4 +1,4 @@
-"""What the HTTP API takes and gives about rollouts; `core.rollout.plan` explains the fields of a plan and bounds them."""
+"""What the HTTP API takes and gives about rollouts; `core.rollout.plan` explains and bounds the fields of a plan."""
 
 from typing import Annotated, Any, Literal, get_args
 
