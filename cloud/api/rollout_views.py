@@ -67,6 +67,7 @@ def _wave(index: int, counts: Counts, row: Row[Any]) -> WaveView:
         committed=counts.committed,
         failed=counts.failed,
         acknowledged=counts.acknowledged,
+        accepted=counts.accepted,
         gates=[VerdictView.model_validate(one) for one in row.evidence.get(str(index), [])],
     )
 

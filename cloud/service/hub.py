@@ -222,8 +222,11 @@ class Hub:
             pass
 
     async def _promote(self) -> None:
-        now_ns = self._parts.clock.now_ns()
-        self._post(await self._parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns)))
+        """Looking goes over the evidence of every version, which nobody else is to wait for."""
+        parts = self._parts
+        if await parts.store.read(promotion.due):
+            now_ns = parts.clock.now_ns()
+            self._post(await parts.leadership.write(lambda conn: promotion.promote_due(conn, now_ns)))
 
     async def _advance_rollouts(self) -> None:
         """Not while nobody can be heard: what is not looked after is not charged to the devices."""

@@ -1,5 +1,6 @@
 """Promoting and retiring versions: by the model's rule on what devices have shown, each step in the audit trail."""
 
+import itertools
 from dataclasses import asdict
 from typing import Any
 
@@ -99,20 +100,25 @@ def promote(conn: Connection, of: tuple[str, int], actor: str, now_ns: int, over
     return NOTHING
 
 
-def promote_due(conn: Connection, now_ns: int) -> Effects:
-    """Promote by the rules that are automatic: the newest released version above all that were ever in production, so
-    that what a person has stepped back from stays behind."""
+def due(conn: Connection) -> list[tuple[str, int]]:
+    """What the rules that are automatic promote now: of each model the newest released version above all that were ever
+    in production, so that what a person has stepped back from stays behind."""
+    found = []
     for model in conn.execute(select(models).where(models.c.promotion.is_not(None)).order_by(models.c.name)).all():
         rule = msgspec.convert(model.promotion, Rule)
-        if not rule.automatic:
-            continue
         newer = (versions.c.model == model.name) & (versions.c.version > model.furthest)
         ready = newer & (versions.c.state == VersionState.RELEASED) & (versions.c.retired == "")
         query = select(versions.c.version).where(ready).order_by(versions.c.version.desc())
-        for version in conn.execute(query).scalars().all():
-            if not unmet(rule, evidence(conn, model.name, version)):
-                promote(conn, (model.name, version), audit.HUB, now_ns)
-                break
+        candidates = conn.execute(query).scalars().all() if rule.automatic else []
+        meeting = (one for one in candidates if not unmet(rule, evidence(conn, model.name, one)))
+        found += [(model.name, one) for one in itertools.islice(meeting, 1)]
+    return found
+
+
+def promote_due(conn: Connection, now_ns: int) -> Effects:
+    """Promote what is due."""
+    for of in due(conn):
+        promote(conn, of, audit.HUB, now_ns)
     return NOTHING
 
 

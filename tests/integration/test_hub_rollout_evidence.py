@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
+from cloud.api.rollout_views import rollout_view
 from cloud.core.gates import Gate
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.core.rollout.plan import Rate, Retry
@@ -93,6 +94,8 @@ def test_resuming_after_a_halt_by_figures_leads_to_an_end(tmp_path: Path) -> Non
         assert (await state(world))[0] == "running"
         await quiet(world, 60)
         assert await state(world) == ("succeeded", 0, "")
+        (wave,) = (await world.store.read(lambda conn: rollout_view(conn, "r1"))).waves
+        assert (wave.committed, wave.accepted, wave.acknowledged) == (6, 6, 0)
 
     play(tmp_path, 6, scenario)
 

@@ -103,7 +103,9 @@ def test_an_automatic_rule_promotes_without_anybody(tmp_path: Path) -> None:
 
         assert await swept({"automatic": False}) == "released"
         assert await swept({"automatic": True, "min_devices": 3}) == "released"
+        assert await call.world.store.read(promotion.due) == []  # nothing that the leader would have to write for
         assert await swept({"automatic": True, "min_devices": 2}) == "production"
+        assert await call.world.store.read(promotion.due) == []
 
     api(tmp_path, scenario)
 

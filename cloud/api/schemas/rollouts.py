@@ -137,7 +137,8 @@ class VerdictView(BaseModel):
 
 
 class WaveView(BaseModel):
-    """A wave and how far it is. `failed` includes those `acknowledged`."""
+    """A wave and how far it is. `failed` includes those `acknowledged` and `committed` those `accepted`: both were seen
+    by a person who resumed the rollout, and gates look at them no more."""
 
     index: int
     state: Literal["waiting", "open", "passed", "halted"]
@@ -147,6 +148,7 @@ class WaveView(BaseModel):
     committed: int
     failed: int
     acknowledged: int
+    accepted: int
     gates: list[VerdictView]
     """Newest evidence."""
 
