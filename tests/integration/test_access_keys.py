@@ -49,6 +49,7 @@ def test_a_revoked_key_is_out_at_once_and_its_name_is_free_again(tmp_path: Path)
     async def scenario(call: Api) -> None:
         made = await make(call, "ci")
         assert made["id"] in await call("admin", "POST", "/keys", {"name": "ci", "role": "admin"}, 409)
+        assert (await as_key(call, made["key"], "GET", "/me")).status_code == 200
         for _ in range(2):
             assert (await call("admin", "POST", f"/keys/{made['id']}/revoke"))["state"] == "revoked"
         assert "was revoked" in (await as_key(call, made["key"], "GET", "/me")).text
