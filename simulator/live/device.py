@@ -104,6 +104,11 @@ class SharedLink(MqttLink):
         self.common.traffic.sent_bytes += len(payload)
         await super().publish(topic, payload, retain=retain)
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send and count."""
+        self.common.traffic.sent_bytes += len(payload)
+        super().send(topic, payload, retain=retain)
+
     def cut(self) -> None:
         """Lose the connection without a word."""
         self._connection.interrupt("cut")

@@ -122,6 +122,11 @@ class MqttLink:
             raise LinkError(f"not connected to {self._address}")
         await self._connection.publish(topic, payload, retain=retain)
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish with QoS 1 and wait for nothing."""
+        if self._connected:
+            self._connection.send(topic, payload, retain=retain)
+
     async def subscribe(self, *filters: str) -> None:
         """Subscribe (QoS 1); kept for the next connection when there is none now."""
         self._filters.update(dict.fromkeys(filters))

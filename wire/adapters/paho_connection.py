@@ -94,6 +94,10 @@ class PahoConnection:
             raise LinkError(f"publish to {topic} failed: {mqtt.error_string(info.rc)}")
         await self._acknowledged(info.mid, f"publish to {topic}")
 
+    def send(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Publish, and let the acknowledgement be nobody's business."""
+        self.client.publish(topic, payload, qos=1, retain=retain)
+
     async def subscribe(self, filters: Sequence[str]) -> None:
         """Return once the broker has acknowledged. Raises LinkError."""
         for start in range(0, len(filters), MAX_FILTERS):
