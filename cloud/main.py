@@ -15,7 +15,7 @@ from cloud.backup import BackupError, backup, restore
 from cloud.bootstrap import Running, SettingsError, check, started
 from cloud.errors import StoreError
 from cloud.ports import BrokerError
-from cloud.settings import Settings
+from cloud.settings import Settings, told
 from wire.errors import WireError
 
 log = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ def _bound(settings: Settings) -> socket.socket:
         listener.close()
         place = f"{settings.host}:{settings.port}"
         raise SettingsError(
-            f"cannot serve the API on {place}: {error.strerror}; choose another host or port"
+            f"cannot serve the API on {place}: {error.strerror}; choose another {told('host', 'port')}"
         ) from error
     return listener
 
