@@ -88,6 +88,9 @@ class Link(Protocol):
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Return once the broker has acknowledged. Raises LinkError."""
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish without waiting: for what is said again until somebody answers. While the link is down, nothing."""
+
     async def subscribe(self, *filters: str) -> None:
         """Subscribe with QoS 1; remembered across reconnects, and kept when the link is down."""
 

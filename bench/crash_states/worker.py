@@ -92,5 +92,7 @@ def _look_for(task: Task) -> Findings:
         for state in states:
             if broken:
                 break
-            broken = [one for recovery in recover(scenario, state, start, verdicts, again=False) for one in recovery.broken]
+            broken = [
+                one for recovery in recover(scenario, state, start, verdicts, again=False) for one in recovery.broken
+            ]
     return Findings(task, violations=broken)
