@@ -70,7 +70,7 @@ class FakeClock:
         """The present."""
         return self.ns
 
-    monotonic_ns = now_ns
+    monotonic_ns = elapsed_ns = now_ns
 
 
 class FakeLink:

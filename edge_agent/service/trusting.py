@@ -57,7 +57,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The time that a director key told, when the monotonic clock stood at `at_ns`."""
+    """The time that a director key told, `at_ns` by the clock that goes on while the device is suspended."""
 
     key: str
     now_ns: int
@@ -206,7 +206,7 @@ class Trusting:
         except (UnansweredError, RefusedError) as error:
             log.info("nobody tells the time: %s", error)
             return self._running_ns()
-        self._told = Told(key, now_ns, self._clock.monotonic_ns())
+        self._told = Told(key, now_ns, self._clock.elapsed_ns())
         return now_ns
 
     def _running_ns(self) -> int | None:
@@ -214,7 +214,7 @@ class Trusting:
         told = self._told
         if told is None or told.key not in key_ids(self.record().trust.directors):
             return None
-        return told.now_ns + self._clock.monotonic_ns() - told.at_ns
+        return told.now_ns + self._clock.elapsed_ns() - told.at_ns
 
     def _floor_ns(self) -> int:
         return max(self._trust.built_ns, self.record().time_floor_ns)
