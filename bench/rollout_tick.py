@@ -22,8 +22,8 @@ from bench.result import Outcome, finish
 from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.core.rollout import Plan, Wave
-from cloud.garbage import set_aside_what_stays
 from cloud.core.rollout.members import Status
+from cloud.garbage import set_aside_what_stays
 from cloud.service import ingest, registry, rollouts
 from cloud.service.enrolment import Door
 from cloud.service.ingest import Received

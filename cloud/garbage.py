@@ -3,8 +3,8 @@
 import gc
 
 NEW_OBJECTS = 20_000
-"""After so many more objects than have gone, a collection begins: a batch of reports makes some ten thousand that are all
-in use. By default (700) collections are a third of the work on such a batch."""
+"""After so many more objects than have gone, a collection begins: a batch of reports makes some ten thousand that are
+all in use. By default (700) collections are a third of the work on such a batch."""
 
 
 def set_aside_what_stays() -> None:
