@@ -13,7 +13,6 @@ from weakref import WeakKeyDictionary
 import msgspec
 from sqlalchemy import (
     ARRAY,
-    Boolean,
     ColumnElement,
     Connection,
     Dialect,
@@ -118,29 +117,27 @@ class _Names(TypeDecorator[Sequence[str]]):
         return names if dialect.name == POSTGRESQL else msgspec.json.encode(names).decode()
 
 
-class _Among(FunctionElement[bool]):
-    """The condition that `among` makes."""
+class _Each(FunctionElement[str]):
+    """The names, a row each."""
 
-    name = "among"
-    type = Boolean()
+    name = "each"
+    type = Text()
     inherit_cache = True
 
 
 def among(one: ColumnElement[str], parameter: str) -> ColumnElement[bool]:
     """Is it one of the names that the statement is given as `parameter`?"""
-    return _Among(one, bindparam(parameter, type_=_Names()))
+    return one.bool_op("IN")(_Each(bindparam(parameter, type_=_Names())))
 
 
-@compiles(_Among)
-def _as_json(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
-    one, names = (compiler.process(clause, **how) for clause in element.clauses)
-    return f"({one} IN (SELECT value FROM json_each({names})))"  # noqa: S608 - the compiler made both
+@compiles(_Each)
+def _of_json(element: _Each, compiler: SQLCompiler, **how: Any) -> str:
+    return f"(SELECT value FROM json_each({compiler.process(element.clauses, **how)}))"  # noqa: S608 - made by the compiler
 
 
-@compiles(_Among, POSTGRESQL)
-def _as_array(element: _Among, compiler: SQLCompiler, **how: Any) -> str:
-    one, names = (compiler.process(clause, **how) for clause in element.clauses)
-    return f"({one} = ANY ({names}))"
+@compiles(_Each, POSTGRESQL)
+def _of_array(element: _Each, compiler: SQLCompiler, **how: Any) -> str:
+    return f"(SELECT unnest({compiler.process(element.clauses, **how)}))"
 
 
 def _given(name: str) -> str:
