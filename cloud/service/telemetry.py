@@ -31,7 +31,7 @@ Which = tuple[str, int, str]
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
 
 # Built once: a fleet at rest is little else than these.
-_ENTER_POINT = entering(telemetry_points, ("device", "seq"), ("at_ns", "received_ns", "content"))
+_ENTER_POINT = entering(telemetry_points, ("device", "hardware_ns", "seq"), ("at_ns", "received_ns", "content"))
 _ENTER_COUNTERS = entering(stats, ("device", "model", "version", "variant"), _COUNTERS)
 _MARK = ("telemetry_seq", "telemetry_ns", "seen_ns")
 _TAKE = updating(devices, ("name",), ("telemetry", *_MARK), gone_ns=null(), online=true())
@@ -112,6 +112,7 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
     sender.points.append(
         {
             "device": sender.row.name,
+            "hardware_ns": sender.row.enrolled_ns,
             "seq": telemetry.seq,
             "at_ns": telemetry.at_ns,
             "received_ns": now_ns,
@@ -141,7 +142,7 @@ def _passes(sender: _Sender, payload: bytes) -> None:
 
 
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
-    _store_points(conn, [point for sender in senders.values() for point in sender.points])
+    _ENTER_POINT.run(conn, [point for sender in senders.values() for point in sender.points])
     _store_counters(conn, senders)
     moved = {name: sender for name, sender in senders.items() if sender.mark > sender.row.telemetry_seq}
     for sender in moved.values():
@@ -160,11 +161,6 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
         if sender.refusals
     ]
     _REFUSE.run(conn, refused)
-
-
-def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
-    """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
-    _ENTER_POINT.run(conn, points)
 
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
