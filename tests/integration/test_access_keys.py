@@ -7,11 +7,13 @@ from typing import Any
 import pytest
 from sqlalchemy import select
 
+from cloud.api.door import PageDoor
 from cloud.core.identity import digest
 from cloud.errors import StoreError
 from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.tables import audit
-from tests.api_world import Api, api
+from cloud.web.gate import DoorError
+from tests.api_world import Api, api, app_of
 from tests.hub_world import MODEL
 
 SECOND = 1_000_000_000
@@ -245,6 +247,17 @@ def test_when_a_key_was_used_is_written_for_all_of_them_at_once_and_by_no_reques
         known = await saved()
         assert [known[role] for role in ("viewer", "operator", "admin")] == [7, 6, None]
 
+        class Slow:
+            """A database that takes its time: the key is used once more meanwhile."""
+
+            async def write(self, call: Any) -> None:
+                await world.store.write(call)
+                used.note(shas["viewer"], 9)
+
+        used.note(shas["viewer"], 8)
+        await used.save(Slow())  # type: ignore[arg-type]
+        assert (await saved())["viewer"] == 9
+
     api(tmp_path, scenario)
 
 
@@ -280,5 +293,19 @@ def test_a_key_is_looked_up_once_and_anew_after_every_change(tmp_path: Path) -> 
         assert [await looked(alone, digest("guessed"), 0) for _ in range(2)] == [1, 1]
         store.late = raced = KnownKeys()
         assert [await looked(raced, sha256, 0) for _ in range(2)] == [1, 1]
+
+    api(tmp_path, scenario)
+
+
+def test_the_page_is_closed_to_keys_that_reach_a_part_of_the_fleet(tmp_path: Path) -> None:
+    """It shows all of it; another key of the same role opens it."""
+
+    async def scenario(call: Api) -> None:
+        door = PageDoor(app_of(call.world).state.context)
+        part, whole = await make(call, "hall-3", labels={"hall": "3"}), await make(call, "everything")
+        with pytest.raises(DoorError, match="only a part of the fleet") as refused:
+            await door.enter("127.0.0.1", part["key"])
+        assert refused.value.status == 403
+        assert await door.is_good(await door.enter("127.0.0.1", whole["key"]))
 
     api(tmp_path, scenario)
