@@ -1,7 +1,7 @@
 """One federated run over any link, clock and memory: wired together, and brought to its end.
 
-What a process adds (arguments, signals, files, a real broker) is in `federated.aggregator`; the simulator plays the same
-run in virtual time.
+What a process adds (arguments, signals, files, a real broker) is in `federated.aggregator`; the simulator plays the
+same run in virtual time.
 """
 
 import asyncio
@@ -106,9 +106,7 @@ class Aggregator:
         nodes = NodeTable(device.name for device in spec.devices)
         collection = Collection(spec.run, _limits(spec), _pace(spec))
         collection.remember(self._store.answers().values())
-        exchange = Exchange(
-            means.link, Topics(spec.topic_root), means.clock, collection, self._store, self._store.keep
-        )
+        exchange = Exchange(means.link, Topics(spec.topic_root), means.clock, collection, self._store, self._store.keep)
         loop = asyncio.get_running_loop()
         grid = means.grid(loop, exchange, label, nodes, self._dtypes, (means.clock, means.ids))
         packer = Packer(label, nodes, self._dtypes)
@@ -122,7 +120,9 @@ class Aggregator:
             return EXIT_FAILED
         final = {name: array.astype(self._dtypes[name]) for name, array in arrays.items()}
         if not all(np.isfinite(array).all() for array in final.values()):
-            self._means.emit(Ended(event="failed", rounds=position.round, reason="the final parameters hold NaN or infinity"))
+            self._means.emit(
+                Ended(event="failed", rounds=position.round, reason="the final parameters hold NaN or infinity")
+            )
             return EXIT_FAILED
         self._means.write(FINAL, save_arrays(final))
         self._means.write(RESULT, encode(self._result(position)))

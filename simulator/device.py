@@ -6,8 +6,9 @@ always hold: whatever the record calls current is there, whole.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble
@@ -31,21 +32,28 @@ from simulator.core.memo import sha256 as digest
 from simulator.core.network import Network
 from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.device import FixedMachine, MemoryCaptures
+from simulator.fakes.learner import TamperedTrainer, Tampering, prototype_trainer
 from simulator.fakes.link import MemoryLink
-from simulator.fakes.offload import InlineOffload
+from simulator.fakes.offload import SlowOffload
 from simulator.fakes.runtime import LightRuntime, Manner, MemoryInstaller
 from simulator.fakes.trust import InlineTrust
 from simulator.faults.disks import FaultyDisk
+from simulator.surroundings import Surroundings
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
 from wire.codec import encode
 from wire.identity import ClaimFile
-from wire.ports import SECOND
+from wire.ports import SECOND, Timer
 from wire.topics import Topics
+
+if TYPE_CHECKING:
+    from edge_agent.ports import Floats
 
 ENROL_TIMEOUT_S = 600.0
 OFF_MIN_NS = 1 * SECOND
 OFF_MAX_NS = 90 * SECOND
+LEARNING_NS = 4 * SECOND
+"""What a device takes to train for a round, to evaluate, or to get ready for either."""
 RESTART_NS = 5 * SECOND
 """The service manager starts an agent that has ended again after so long."""
 DEFAULT_POLICY = AgentPolicy(telemetry_interval_s=60.0)
@@ -70,6 +78,11 @@ class Device:
     manners: dict[str, Manner] = field(default_factory=dict)
     """How models behave here that do not behave well, by digest."""
     application: Application | None = None
+    surroundings: Surroundings | None = None
+    prototypes: "Mapping[str, Floats]" = field(default_factory=dict)
+    """Of models that tell classes apart, by digest."""
+    tampering: Tampering | None = None
+    """What is done to its updates before they are sent."""
     cuts: deque[int] = field(default_factory=deque)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
@@ -86,6 +99,7 @@ class Device:
     link: MemoryLink | None = None
     clock: VirtualClock = field(init=False)
     process: Process = field(init=False)
+    _booting: Timer | None = None
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.world.loop)
@@ -115,8 +129,7 @@ class Device:
             self.world.broker.vanish(self.link.client)
         self.disk.crash(self.rng)
         self._look()
-        pause_ns = self.rng.between(OFF_MIN_NS, OFF_MAX_NS) if off_ns is None else off_ns
-        self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
+        self._boot_after(self.rng.between(OFF_MIN_NS, OFF_MAX_NS) if off_ns is None else off_ns)
 
     def crash(self) -> None:
         """The agent's process ends, and its connection with it; the service manager starts it again."""
@@ -125,7 +138,13 @@ class Device:
         self.world.loop.kill(self.process)
         if self.link is not None:
             self.world.broker.process.run(self.world.broker.detach, self.link.client)
-        self.world.process.run(self.world.clock.call_later, RESTART_NS, self.boot)
+        self._boot_after(RESTART_NS)
+
+    def _boot_after(self, pause_ns: int) -> None:
+        """Who loses power while it is off comes back once, and later."""
+        if self._booting is not None:
+            self._booting.cancel()
+        self._booting = self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
 
     def isolate(self, key: str) -> None:
         """No network from now on, until `network.admit` is called with the same key."""
@@ -181,12 +200,13 @@ class Device:
             disk=self.disk,
             trust=InlineTrust(self.claim.root),
             installer=MemoryInstaller(self.disk, clock, self.unfit, self.manners),
-            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash),
+            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash, self.prototypes),
             captures=self.captures,
             machine=self.machine,
+            make_trainer=lambda files: TamperedTrainer(prototype_trainer(files), lambda: self.tampering),
         )
         uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self._ended))
-        agent, api = assemble(ports, uplink, str, InlineOffload(), self.policy)
+        agent, api = assemble(ports, uplink, str, SlowOffload(clock, LEARNING_NS), self.policy)
         await agent.start()
         self.on_started(self, api.inference)
         if self.application is not None:

@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Any, TypeVar
 
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.core.access import ENROLMENT, HUB, Access, under
@@ -28,22 +28,22 @@ from cloud.service.rollouts import NewRollout
 from cloud.service.trust import deliveries
 from cloud.service.trust.rows import current_root
 from cloud.service.trust.service import Trust
-from cloud.tables import devices
+from cloud.tables import devices, signing_requests
 from edge_agent.service.identity import Identity, claim_digest
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds
-from simulator.fakes.launcher import ScriptedLauncher
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
 from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
+from simulator.learning import LearningSide
 from simulator.publisher import SimulatedPublisher
 from simulator.version import NEEDS, Files, build
 from simulator.world import World
 from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials
 from wire.asks import AskChunks
-from wire.codec import encode
+from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND
 from wire.release import Release, RuntimeNeeds
@@ -81,6 +81,7 @@ class SimulatedHub:
         self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
         self.network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
         self.link: MemoryLink | None = None
+        self.learning = LearningSide(world, self._objects, self.topics)
         self._process = Process("hub")
         self._outbox: Outbox | None = None
         self.running = False
@@ -98,17 +99,22 @@ class SimulatedHub:
         self.running = False
         self._world.loop.kill(self._process)
         self._world.broker.detach("hub")
+        self.learning.kill()
 
-    async def claim(self, device: str, labels: Mapping[str, str] = NO_LABELS) -> ClaimFile:
+    async def claim(self, device: str, labels: Mapping[str, str] = NO_LABELS, *, federated: bool = False) -> ClaimFile:
         """Announce a device; its claim file."""
         token = self._ids.secret()
-        new = NewClaim(device=device, labels=labels, federated=False, token=token)
+        new = NewClaim(device=device, labels=labels, federated=federated, token=token)
         now_ns = self._world.clock.now_ns()
         await self.store.write(lambda conn: enrolment.claim(conn, new, OPERATOR, now_ns))
         return self._claim_file(device, token, self.look(current_root))
 
     async def enrol(
-        self, names: Sequence[str], labels: Mapping[str, Mapping[str, str]] = NOBODYS_LABELS
+        self,
+        names: Sequence[str],
+        labels: Mapping[str, Mapping[str, str]] = NOBODYS_LABELS,
+        *,
+        federated: bool = False,
     ) -> list[tuple[ClaimFile, Identity]]:
         """Devices as enrolment leaves them, without the exchange: for a fleet that has been there for long."""
         root, now_ns = self.look(current_root), self._world.clock.now_ns()
@@ -118,7 +124,7 @@ class SimulatedHub:
                 **enrolment.FRESH,
                 "name": claim.device,
                 "labels": dict(labels.get(claim.device, NO_LABELS)),
-                "federated": False,
+                "federated": federated,
                 "claimed_ns": now_ns,
                 "enrolled_ns": now_ns,
                 "verifier": hashlib.sha256(password.encode()).hexdigest(),
@@ -138,12 +144,26 @@ class SimulatedHub:
         for data in (*files.all(), encode(built.card)):
             await self._objects.put(data)
         await self.store.write(lambda conn: registry.enter(conn, built, now_ns))
-        await self._objects.put(encode(built.release))
-        signed = self._publisher.sign(built.release)
-        await self.store.write(
-            lambda conn: registry.accept(conn, self._notary, built.request, signed, "publisher", now_ns)
-        )
+        await self._sign(built.release, built.request)
         return built.release
+
+    async def sign(self, model: str, version: int) -> Release:
+        """Have the publisher sign what a job has made."""
+        here = (signing_requests.c.model == model) & (signing_requests.c.version == version)
+        query = select(signing_requests.c.id, signing_requests.c.payload).where(here)
+        row = await self.store.read(lambda conn: conn.execute(query).one())
+        release = decode(row.payload, Release, limit=MAX_RELEASE_BYTES)
+        await self._sign(release, row.id)
+        return release
+
+    async def content(self, sha256: str) -> bytes:
+        """An object."""
+        return await self._objects.get(sha256)
+
+    async def _sign(self, release: Release, request: str) -> None:
+        await self._objects.put(encode(release))
+        signed, now_ns = self._publisher.sign(release), self._world.clock.now_ns()
+        await self.store.write(lambda conn: registry.accept(conn, self._notary, request, signed, "publisher", now_ns))
 
     async def roll_out(self, new: NewRollout) -> None:
         """Start a rollout."""
@@ -191,6 +211,7 @@ class SimulatedHub:
         outbox.own_users = {
             "hub": self._user("hub", HUB),
             "enrol": self._user("enrol", ENROLMENT, pinned=False),
+            "aggregator": self.learning.user(),
         }
         self._outbox = outbox
         await outbox.users()
@@ -211,7 +232,7 @@ class SimulatedHub:
             blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),
             chunk_answers=chunk_answers,
             deltas=Deltas(leadership, self._objects, InlineDeltas(), world.clock),
-            jobs=Jobs(leadership, outbox, ScriptedLauncher({}, {}), world.clock, {}),
+            jobs=Jobs(leadership, outbox, self.learning.launcher, world.clock, self.learning.kinds(leadership)),
             trust=trust,
             leadership=leadership,
         )

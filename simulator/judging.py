@@ -9,6 +9,7 @@ from cloud.tables import ENROLLED, desired, devices, slots
 from simulator.device import Device
 from simulator.durations import nanoseconds
 from simulator.faults.fault import Among
+from simulator.federation import Federation
 from simulator.fleet import Fleet
 from simulator.observer import Observer
 from simulator.report import Expectation
@@ -18,11 +19,14 @@ from simulator.scenario.expectations import (
     Converged,
     Ended,
     Exposed,
+    FederatedAccuracy,
+    FederatedEnds,
     NoRefusals,
     Refused,
     RolloutEnds,
     Run,
     TrustRoot,
+    UpdatesRefused,
 )
 from simulator.settlers import Settlers
 from wire.codec import decode
@@ -42,6 +46,7 @@ class Judge:
         self._fleet = fleet
         self._settlers = settlers
         self._observer = observer
+        self._federation = Federation(fleet, observer)
 
     def judge(self, one: AnyExpectation) -> Expectation:
         """Is it so?"""
@@ -65,6 +70,10 @@ class Judge:
                 return self._counted(f"root {one.version} is verified", found, one.devices, one.number)
             case Refused():
                 return self._refused(one)
+            case FederatedEnds() | FederatedAccuracy() | UpdatesRefused():
+                return self._federation.judge(
+                    one, lambda what, found, asked: self._counted(what, found, asked.devices, asked.number)
+                )
             case _:
                 assert_never(one)
 

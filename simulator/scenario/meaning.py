@@ -12,10 +12,10 @@ from cloud.core.rollout.plan import check as check_work
 from simulator.core.clock import EPOCH_NS
 from simulator.faults.fault import Among
 from simulator.scenario.document import Scenario
-from simulator.scenario.expectations import RolloutEnds
+from simulator.scenario.expectations import Federated, RolloutEnds
 from simulator.scenario.places import Path
 from simulator.scenario.population import PROFILES
-from simulator.scenario.steps import AddDevices, Publish, RollOut, Steering
+from simulator.scenario.steps import AddDevices, Adopt, Federate, Publish, RollOut, Steering
 
 
 class MistakeError(Exception):
@@ -103,18 +103,33 @@ def _classes(scenario: Scenario) -> None:
 def _timeline(scenario: Scenario) -> None:
     models, classes = [one.name for one in scenario.models], [one.name for one in scenario.population.classes]
     begun: list[str] = []
+    learning: list[str] = []
     for index, step in enumerate(scenario.timeline):
         path: Path = ("timeline", index)
-        if isinstance(step, Publish | RollOut):
+        if isinstance(step, Publish | RollOut | Federate):
             _known([step.model], models, (*path, "model"), "model")
         if isinstance(step, RollOut):
             if not step.name:
                 raise MistakeError(path, "a roll_out needs a name, by which later steps and expectations refer to it")
             begun.append(step.name)
+        if isinstance(step, Federate):
+            _can_learn(scenario, step, path)
+            learning.append(step.name)
+        if isinstance(step, Adopt):
+            _known([step.run], learning, (*path, "run"), "federated run that an earlier step began")
         if isinstance(step, Steering):
             _known([step.rollout], begun, (*path, "rollout"), "rollout that an earlier step began")
         if isinstance(step, AddDevices):
             _known([step.device_class], classes, (*path, "class"), "class")
+
+
+def _can_learn(scenario: Scenario, step: Federate, path: Path) -> None:
+    if not step.name:
+        raise MistakeError(path, "a federate needs a name, by which later steps and expectations refer to it")
+    if scenario.model(step.model).learns is None:
+        raise MistakeError((*path, "model"), f"devices cannot learn with {step.model!r}: its model has no `learns`")
+    if not scenario.learners(step.selector):
+        raise MistakeError(path, "no class that the selector means is federated: nobody would learn")
 
 
 def _moments(scenario: Scenario) -> None:
@@ -130,12 +145,15 @@ def _moments(scenario: Scenario) -> None:
             raise MistakeError((*path, "after"), "give since or after, not both")
         _known([moment.since] if moment.since else [], known, (*path, "since"), "earlier step")
         _known([moment.after] if moment.after else [], known, (*path, "after"), "earlier step")
-        _known([moment.after] if moment.after else [], about, (*path, "after"), "step about a rollout")
+        _known([moment.after] if moment.after else [], about, (*path, "after"), "step about a rollout or federated run")
 
 
 def _expectations(scenario: Scenario) -> None:
     rollouts = _rollouts(scenario)
+    learning = [step.name for step in scenario.timeline if isinstance(step, Federate)]
     for index, one in enumerate(scenario.expect):
+        if isinstance(one, Federated):
+            _known([one.run], learning, ("expect", index, "run"), "federated run")
         wanted = getattr(one, "rollout", None)
         if wanted is not None:
             _known([wanted], rollouts, ("expect", index, "rollout"), "rollout")
@@ -173,7 +191,7 @@ def _rollouts(scenario: Scenario) -> list[str]:
 
 
 def _about_rollouts(scenario: Scenario) -> list[str]:
-    return [step.name for step in scenario.timeline if isinstance(step, RollOut | Steering)]
+    return [step.name for step in scenario.timeline if isinstance(step, RollOut | Steering | Federate)]
 
 
 def _known(names: Iterable[str], known: Iterable[str], path: Path, what: str) -> None:

@@ -78,7 +78,8 @@ class Use(Strict, frozen=True, kw_only=True):
 class DeviceClass(Strict, frozen=True, kw_only=True):
     """A kind of device. `count`: so many, whatever the size of the fleet; the others share the rest by `weight`.
 
-    `engines`: runtimes with their versions. `disk_mb` is what the agent may use.
+    `engines`: runtimes with their versions. `disk_mb` is what the agent may use. `federated`: they learn from what they
+    sense, as far as their `use` tells them the truth.
     """
 
     name: Name
@@ -91,6 +92,7 @@ class DeviceClass(Strict, frozen=True, kw_only=True):
     ram_mb: Megabytes = 1024
     disk_mb: Annotated[float, msgspec.Meta(gt=0)] = 1024.0
     use: Use | None = None
+    federated: bool = False
 
 
 class Population(Strict, frozen=True, kw_only=True):
