@@ -100,6 +100,7 @@ class Device:
     clock: VirtualClock = field(init=False)
     process: Process = field(init=False)
     _booting: Timer | None = None
+    _due_ns: int = 0
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.world.loop)
@@ -141,9 +142,13 @@ class Device:
         self._boot_after(RESTART_NS)
 
     def _boot_after(self, pause_ns: int) -> None:
-        """Who loses power while it is off comes back once, and later."""
+        """Who loses power while it is off comes back once, at the later of both moments."""
+        due_ns = self.world.clock.monotonic_ns() + pause_ns
         if self._booting is not None:
+            if due_ns <= self._due_ns:
+                return
             self._booting.cancel()
+        self._due_ns = due_ns
         self._booting = self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
 
     def isolate(self, key: str) -> None:

@@ -130,7 +130,7 @@ def _spoilt(learnt: "Trained", sent: "Parameters", tampering: Tampering) -> "Tra
     import numpy as np
 
     tampering.on_spoilt()
-    before, after = sent[PROTOTYPES].astype(np.float32), learnt.parameters[PROTOTYPES]
+    before, after = (one[PROTOTYPES].astype(np.float32) for one in (sent, learnt.parameters))
     match tampering.poison:
         case "nan" | "inf":
             other = after.copy()
