@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from edge_agent.adapters.p256_keys import P256Keys
+from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
@@ -23,6 +23,7 @@ from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.identity import IDENTITY, Identity, load_identity
 from edge_agent.service.inference import Inference
+from edge_agent.service.membership import Member
 from edge_agent.service.objects import path_of
 from edge_agent.service.tasks import Tasks
 from simulator.application import Application
@@ -31,6 +32,7 @@ from simulator.core.loop import Process, SimulationError
 from simulator.core.memo import sha256 as digest
 from simulator.core.network import Network
 from simulator.core.rng import Rng, SeededIds
+from simulator.fakes.certificates import SeededKeys
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.learner import TamperedTrainer, Tampering, prototype_trainer
 from simulator.fakes.link import MemoryLink
@@ -168,6 +170,11 @@ class Device:
         copies = [self.disk.peek(path) for path in (STATE, STATE_COPY)]
         return choose([copy for copy in copies if copy is not None])
 
+    @property
+    def certificate(self) -> str:
+        """What it is connected with (PEM); empty: it is not, or with a password."""
+        return self.link.credentials.certificate if self.link is not None and self.link.connected else ""
+
     def current(self, slot: str) -> Deployed | None:
         """What is committed in `slot`."""
         return self.record().slot(slot).current
@@ -196,10 +203,10 @@ class Device:
         identity = await self._identify()
         topics, clock = Topics(self.claim.topic_root), self.clock
         will = Will(topics.up(self.name, "status"), offline_status())
-        credentials = Credentials(identity.username, identity.password)
-        self.link = MemoryLink(self.world.broker, clock, credentials, network=self.network, will=will)
+        link = MemoryLink(self.world.broker, clock, credentials(identity), network=self.network, will=will)
+        self.link = link
         ports = Ports(
-            link=self.link,
+            link=link,
             clock=clock,
             ids=SeededIds(self.rng),
             disk=self.disk,
@@ -210,8 +217,13 @@ class Device:
             machine=self.machine,
             make_trainer=lambda files: TamperedTrainer(prototype_trainer(files), lambda: self.tampering),
         )
-        uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self._ended))
-        agent, api = assemble(ports, uplink, str, SlowOffload(clock, LEARNING_NS), self.policy)
+        uplink = Uplink(identity.username, topics, link, clock, Tasks(self._ended))
+        training = SlowOffload(clock, LEARNING_NS)
+        if self.claim.credential == "certificate":
+            member = Member(self.claim, identity, SeededKeys(self.rng), BrokerAccess(link), self._open_desk)
+            agent, api = assemble(ports, uplink, str, training, self.policy, member)
+        else:
+            agent, api = assemble(ports, uplink, str, training, self.policy)
         await agent.start()
         self.on_started(self, api.inference)
         if self.application is not None:
@@ -239,15 +251,21 @@ class Device:
 
     async def _enrol(self) -> Identity:
         claim = await adopt_claim(self.disk, self.claim)
-        keys = P256Keys()
+        keys = SeededKeys(self.rng)
         identity = await load_identity(self.disk, keys, claim)
         if identity is None:
             enrolment = Enrolment(self.disk, keys, SeededIds(self.rng), ENROL_TIMEOUT_S)
-            identity = await enrolment.enrol_first(claim, self._open_desk(claim))
+            self.link, client = self._to_desk(claim)
+            desk = Desk(self.link, self.world.clock, Topics(claim.topic_root), client)
+            identity = await enrolment.enrol_first(claim, desk)
         return identity
 
     def _open_desk(self, claim: ClaimFile) -> Desk:
+        link, client = self._to_desk(claim)
+        return Desk(link, self.clock, Topics(claim.topic_root), client)
+
+    def _to_desk(self, claim: ClaimFile) -> tuple[MemoryLink, str]:
+        """A link to the enrolment desk, and its client id."""
         client = f"enrol-{SeededIds(self.rng).new()[:16]}"
-        credentials = Credentials(claim.enrol_username, claim.enrol_password, client)
-        self.link = MemoryLink(self.world.broker, self.world.clock, credentials, network=self.network)
-        return Desk(self.link, self.world.clock, Topics(claim.topic_root), client)
+        login = Credentials(claim.enrol_username, claim.enrol_password, client)
+        return MemoryLink(self.world.broker, self.world.clock, login, network=self.network), client

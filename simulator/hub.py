@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, insert, select
 
 from cloud.adapters.tuf_notary import TufNotary
-from cloud.core.access import ENROLMENT, HUB, Access, under
-from cloud.ports import BrokerUser
-from cloud.service import enrolment, registry, rollouts
+from cloud.core.access import DEVICE, ENROLMENT, HUB, Access, under
+from cloud.ports import Authority, BrokerUser
+from cloud.service import certificates, enrolment, registry, rollouts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.certificates import Renewals
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
 from cloud.service.effects import Effects, Wake, wake
@@ -33,6 +35,7 @@ from edge_agent.service.identity import Identity, claim_digest
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds
+from simulator.fakes.certificates import SeededAuthority, SeededKeys
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
 from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
@@ -42,7 +45,7 @@ from simulator.version import NEEDS, Files, build
 from simulator.world import World
 from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials
-from wire.asks import AskChunks
+from wire.asks import AskChunks, AskRenewal
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND
@@ -64,8 +67,14 @@ HUB_INTERVALS = Intervals()
 class SimulatedHub:
     """A hub that can be killed and started again, and the operator and publisher who use it."""
 
-    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS) -> None:
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, *, certificate_life_ns: int = 0) -> None:
+        """`certificate_life_ns`: devices log in with certificates that live so long; 0: with passwords."""
         self._intervals = intervals
+        self.authority: SeededAuthority | None = None
+        if certificate_life_ns:
+            rng, founded_ns = world.rng.child("authority"), world.clock.now_ns()
+            self.authority = SeededAuthority(rng, founded_ns, certificate_life_ns)
+            world.broker.trust(self.authority.pem, _device_rights())
         self.store = MemoryStore(world.clock)
         self.topics = Topics(DEFAULT_ROOT)
         self._world = world
@@ -119,6 +128,7 @@ class SimulatedHub:
         """Devices as enrolment leaves them, without the exchange: for a fleet that has been there for long."""
         root, now_ns = self.look(current_root), self._world.clock.now_ns()
         found = [(self._claim_file(name, self._ids.secret(), root), self._ids.secret()) for name in names]
+        verified = self.authority is None
         rows: list[dict[str, Any]] = [
             {
                 **enrolment.FRESH,
@@ -127,13 +137,24 @@ class SimulatedHub:
                 "federated": federated,
                 "claimed_ns": now_ns,
                 "enrolled_ns": now_ns,
-                "verifier": hashlib.sha256(password.encode()).hexdigest(),
+                "verifier": hashlib.sha256(password.encode()).hexdigest() if verified else None,
             }
             for claim, password in found
         ]
         assert self._outbox is not None
         await self._outbox.change(lambda conn: _enter(conn, rows))
+        if self.authority is not None:
+            authority = self.authority
+            return await self.store.write(
+                lambda conn: [(claim, self._certify(conn, authority, claim)) for claim, _ in found]
+            )
         return [(claim, _identity(claim, password)) for claim, password in found]
+
+    def _certify(self, conn: Connection, authority: Authority, claim: ClaimFile) -> Identity:
+        made = SeededKeys(self._world.rng.child(f"first key of {claim.device}")).make(claim.device)
+        issued = certificates.issue(conn, authority, claim.device, made.csr, self._world.clock.now_ns())
+        blank = Identity(username=claim.device, claim=claim_digest(claim), enrolled=True)
+        return msgspec.structs.replace(blank, key=made.key, csr=made.csr, certificate=issued.pem)
 
     async def publish_version(self, model: str, files: Files, needs: RuntimeNeeds = NEEDS) -> Release:
         """Enter the next version of `model` and have the publisher sign it."""
@@ -217,6 +238,7 @@ class SimulatedHub:
         await outbox.users()
         leadership = Leadership(self.store, world.clock, "hub", lease_s=10.0, alone=True)
         trust = Trust(leadership, self._notary, world.clock)
+        renewals = Renewals(self.store, world.clock, self.authority)
         chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(
             store=self.store,
@@ -225,9 +247,13 @@ class SimulatedHub:
             ids=self._ids,
             topics=self.topics,
             outbox=outbox,
-            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
+            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics, self.authority)),
             asks=Asks(
-                self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}, trust.looks()
+                self.store,
+                link,
+                self.topics,
+                {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
+                trust.looks(),
             ),
             blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),
             chunk_answers=chunk_answers,
@@ -243,6 +269,7 @@ class SimulatedHub:
             device=device,
             broker=self._world.broker.endpoint,
             topic_root=self.topics.root,
+            credential=self._world.broker.credential,
             token=token,
             enrol_username="enrol",
             enrol_password=self._passwords["enrol"],
@@ -260,6 +287,10 @@ class SimulatedHub:
         root = self.topics.root
         verifier = hashlib.sha256(self._passwords[name].encode()).hexdigest()
         return BrokerUser(name, verifier, under(root, access.publish), under(root, access.receive), pinned)
+
+
+def _device_rights() -> Access:
+    return Access(under(DEFAULT_ROOT, DEVICE.publish), under(DEFAULT_ROOT, DEVICE.receive))
 
 
 def _enter(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> Effects:

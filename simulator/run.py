@@ -45,7 +45,8 @@ class ScenarioRun:
 
     def __init__(self, scenario: Scenario, seed: int, progress: Progress | None = None, policy: str = "") -> None:
         self.world = World(seed)
-        self.fleet = Fleet(self.world)
+        certificates = scenario.population.certificates
+        self.fleet = Fleet(self.world, certificate_life_ns=nanoseconds(certificates) if certificates else 0)
         self.expectations: list[Expectation] = []
         self.rollouts: list[RolloutReport] = []
         self._scenario = scenario

@@ -110,7 +110,7 @@ class Settlers:
 
     def teach(self, release: Release, parameters: bytes) -> None:
         """Let the version, whose parameters these are, tell classes apart by them."""
-        prototypes = load_arrays(parameters)[PROTOTYPES]
+        prototypes = load_arrays(parameters)[PROTOTYPES].astype("float32")
         self._prototypes.update((variant.file.sha256, prototypes) for variant in release.variants)
 
     def harmed(self, model: str, version: int) -> frozenset[str]:

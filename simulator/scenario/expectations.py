@@ -116,6 +116,15 @@ class Refused(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of)
     number: Bounds = ALL
 
 
+class Certified(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of):
+    """So many of the devices log in with a certificate that is valid now, and is not the one that they began with if
+    it was `renewed`. Default: all."""
+
+    devices: Among = EVERYBODY
+    renewed: bool = False
+    number: Bounds = ALL
+
+
 class FederatedEnds(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of):
     """A federated run is in this state at the end, for a reason that contains this text, after so many rounds."""
 
@@ -154,6 +163,7 @@ AnyExpectation = (
     | NoRefusals
     | TrustRoot
     | Refused
+    | Certified
     | FederatedEnds
     | FederatedAccuracy
     | UpdatesRefused

@@ -12,7 +12,7 @@ from cloud.core.rollout.plan import check as check_work
 from simulator.core.clock import EPOCH_NS
 from simulator.faults.fault import Among
 from simulator.scenario.document import Scenario
-from simulator.scenario.expectations import Federated, RolloutEnds
+from simulator.scenario.expectations import Certified, Federated, RolloutEnds
 from simulator.scenario.places import Path
 from simulator.scenario.population import PROFILES
 from simulator.scenario.steps import AddDevices, Adopt, Federate, Publish, RollOut, Steering
@@ -154,6 +154,8 @@ def _expectations(scenario: Scenario) -> None:
     for index, one in enumerate(scenario.expect):
         if isinstance(one, Federated):
             _known([one.run], learning, ("expect", index, "run"), "federated run")
+        if isinstance(one, Certified) and scenario.population.certificates is None:
+            raise MistakeError(("expect", index), "devices log in with passwords: the population has no `certificates`")
         wanted = getattr(one, "rollout", None)
         if wanted is not None:
             _known([wanted], rollouts, ("expect", index, "rollout"), "rollout")

@@ -98,12 +98,15 @@ class DeviceClass(Strict, frozen=True, kw_only=True):
 class Population(Strict, frozen=True, kw_only=True):
     """The fleet at the start. `enrolled`: devices have their identities already, as after an earlier life.
 
+    `certificates`: devices log in with certificates that live so long, not with passwords.
+
     `disk_turn_every`: so many operations on a disk are one event; more of them make a large fleet faster.
     """
 
     devices: FleetSize = 50
     classes: Annotated[tuple[DeviceClass, ...], msgspec.Meta(min_length=1)] = (DeviceClass(name="device"),)
     enrolled: bool = False
+    certificates: Duration | None = None
     disk_turn_every: Count = 1
 
     def sizes(self) -> dict[str, int]:

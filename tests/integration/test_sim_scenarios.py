@@ -12,6 +12,7 @@ from simulator.settings import Settings
 SMALL = {
     "background-noise": 6,
     "bad-canary": 3,
+    "expired-certificates": 2,
     "expired-metadata": 2,
     "federated-rounds": 4,
     "full-disks": 5,
@@ -34,6 +35,11 @@ WITHOUT = {
     "background-noise": [("commit_rate >= 80 %, undecided: proceed", "commit_rate >= 100 %")],
     "bad-canary": [
         ("{do: roll_out, name: second}", "{do: roll_out, name: second, plan: {waves: [{percent: 100}], gates: []}}")
+    ],
+    "expired-certificates": [
+        ("off: 30d", "off: 380d"),
+        ("down: 29.99d", "down: 379.99d"),
+        ("at: 30.01d", "at: 380.01d"),
     ],
     "expired-metadata": [("  - {do: renew_metadata}\n", "")],
     "federated-rounds": [("quorum: 0.5", "quorum: 1.0")],
