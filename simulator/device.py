@@ -58,7 +58,7 @@ LEARNING_NS = 4 * SECOND
 """What a device takes to train for a round, to evaluate, or to get ready for either."""
 RESTART_NS = 5 * SECOND
 """The service manager starts an agent that has ended again after so long."""
-DEFAULT_POLICY = AgentPolicy(telemetry_interval_s=60.0)
+DEFAULT_POLICY = AgentPolicy()
 
 
 class BrokenPromiseError(SimulationError):
