@@ -34,6 +34,9 @@ def check(scenario: Scenario, values: Any) -> None:
     _moments(scenario)
     _expectations(scenario)
     _everybody(scenario)
+    nobody = next(about_nobody(scenario), None)
+    if nobody is not None:
+        raise MistakeError(*nobody)
     for index, step in enumerate(scenario.timeline):
         if isinstance(step, RollOut) and "plan" in values["timeline"][index]:
             check_plan(step.plan, values["timeline"][index]["plan"], ("timeline", index, "plan"))
@@ -170,6 +173,25 @@ def _everybody(scenario: Scenario) -> None:
     classes = [one.name for one in scenario.population.classes]
     for path, among in _choices(scenario):
         _known([among.device_class] if among.device_class else [], classes, (*path, "class"), "class")
+
+
+def about_nobody(scenario: Scenario) -> Iterator[tuple[Path, str]]:
+    """Expectations of classes or names that nobody in this fleet has: whatever they expect would be so."""
+    sizes = scenario.population.sizes()
+    for step in scenario.timeline:
+        if isinstance(step, AddDevices):
+            sizes[step.device_class] += step.count
+    total = sum(sizes.values())
+    names = {f"d{number:05}" for number in range(total)}
+    for index, one in enumerate(scenario.expect):
+        among, path = getattr(one, "devices", None), ("expect", index, "devices")
+        if not isinstance(among, Among):
+            continue
+        if among.device_class and not sizes[among.device_class]:
+            yield (*path, "class"), f"nobody is of class {among.device_class!r} in a fleet of {total}"
+        strangers = [name for name in among.names if name not in names]
+        if strangers:
+            yield (*path, "names"), f"there is no device {strangers[0]!r} in a fleet of {total}"
 
 
 def _choices(scenario: Scenario) -> Iterator[tuple[Path, Among]]:
