@@ -33,8 +33,11 @@ ORPHAN_PATIENCE_S = 30.0
 TAIL_BYTES = 600
 
 
-class _ErrorEvent(msgspec.Struct):
-    message: str
+class _LastEvent(msgspec.Struct):
+    """How jobs say why they failed: those of `optimize` with a message, the aggregator with a reason."""
+
+    message: str = ""
+    reason: str = ""
 
 
 class SubprocessLauncher:
@@ -135,14 +138,16 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _why(code: int, last: deque[bytes], log_file: Path) -> str:
     """The last thing that the job said is usually the reason; its log has the rest."""
-    said = _said(last[0]) if last else ""
+    said = words_of(last[0]) if last else ""
     tail = log_file.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
     return f"job ended with code {code}: {said or tail or 'no output'} (log: {log_file})"
 
 
-def _said(line: bytes) -> str:
-    """The words of an error event, or the line as it is."""
+def words_of(line: bytes) -> str:
+    """The words of the event with which a job failed, or the line as it is."""
+    text = line.decode(errors="replace").strip()
     try:
-        return msgspec.json.decode(line, type=_ErrorEvent).message
+        event = msgspec.json.decode(line, type=_LastEvent)
     except msgspec.DecodeError:
-        return line.decode(errors="replace").strip()
+        return text
+    return event.message or event.reason or text

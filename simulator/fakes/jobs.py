@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from cloud.adapters.subprocess_launcher import words_of
 from cloud.ports import JobError, JobOrder
 from simulator.core.loop import Process
 from simulator.world import World
@@ -60,7 +61,7 @@ class ProgramLauncher:
         finally:
             self._end(order.job)
         if codes != [0]:
-            raise JobError(f"job ended with code {codes[0]}: {last.decode()}")
+            raise JobError(f"job ended with code {codes[0]}: {words_of(last)}")
 
     async def output(self, job: str, name: str) -> bytes:
         """A file. Raises JobError."""

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from cloud.adapters.subprocess_launcher import SubprocessLauncher
+from cloud.adapters.subprocess_launcher import SubprocessLauncher, words_of
 from cloud.ports import JobError, JobOrder
 from wire.adapters.system import ThreadOffload
 
@@ -26,6 +26,20 @@ def test_a_failed_job_says_why_in_words(tmp_path: Path) -> None:
     """The message of its error event, not the JSON around it; and where its log is."""
     with pytest.raises(JobError, match=r"^job ended with code 2: unusable job specification: .*\(log: .*log\.txt\)$"):
         asyncio.run(run(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"event":"error","message":"no data"}\n', "no data"),
+        (b'{"event":"failed","rounds":1,"reason":"too few answers"}\n', "too few answers"),
+        (b'{"event":"round","round":3}\n', '{"event":"round","round":3}'),
+        (b"Killed\n", "Killed"),
+    ],
+)
+def test_what_a_job_said_last_is_told_in_its_words(line: bytes, said: str) -> None:
+    """Whichever program it was; what is no event with words is told as it is."""
+    assert words_of(line) == said
 
 
 def test_the_directory_of_a_job_is_for_its_owner_only(tmp_path: Path) -> None:
