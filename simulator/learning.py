@@ -70,8 +70,14 @@ class LearningSide:
 
     def kill(self) -> None:
         """What the hub has launched dies with it."""
-        self.launcher.kill()
+        self.launcher.vanish()
         self._world.broker.detach(AGGREGATOR_USER)
+
+    def kill_jobs(self) -> int:
+        """Somebody kills the processes of jobs, and not the hub; how many there were."""
+        count = self.launcher.kill_jobs()
+        self._world.broker.detach(AGGREGATOR_USER)
+        return count
 
     async def _aggregate(self, order: JobOrder, directory: Directory, emit: Emit) -> int:
         if self._aggregators is None:

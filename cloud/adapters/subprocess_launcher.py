@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from cloud.ports import JobError, JobOrder
+from cloud.ports import JobError, JobKilledError, JobOrder
 from wire.adapters.system import ThreadOffload
 
 log = logging.getLogger(__name__)
@@ -52,7 +52,7 @@ class SubprocessLauncher:
         return str((self._directory / job).absolute())
 
     async def run(self, order: JobOrder) -> AsyncGenerator[bytes, None]:
-        """Launch and yield lines. Raises JobError on a bad end."""
+        """Launch and yield lines. Raises JobError on a bad end, JobKilledError when a signal was its end."""
         directory = self._directory / order.job
         lock = await self._offload.run(lambda: _prepare(directory, order))
         with (directory / LOG_FILE).open("ab") as errors, lock:
@@ -75,7 +75,7 @@ class SubprocessLauncher:
         finally:
             await _end(process)
         if code != 0:
-            raise JobError(_why(code, last, directory / LOG_FILE))
+            raise (JobKilledError if code < 0 else JobError)(_why(code, last, directory / LOG_FILE))
 
     async def output(self, job: str, name: str) -> bytes:
         """Read a file of the job's directory; names do not lead out of it. Raises JobError."""

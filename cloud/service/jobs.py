@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.errors import StoreError
-from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
+from cloud.ports import JobError, JobKilledError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.leadership import DeposedError
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 50
 """A job that the hub's own deaths have interrupted so often is given up."""
+MAX_KILLED = 5
+"""A job whose process was killed is launched again, until it has been launched so often."""
 MAX_ERROR = 1000
 PUT_BACK_NS = SECOND
 Event = Mapping[str, Any]
@@ -83,6 +85,8 @@ class Jobs:
     async def _supervise(self, job: Row[Any], lane: str) -> None:
         try:
             await self._work(job)
+        except JobKilledError as error:
+            await self._after_a_kill(job, error)
         except (JobError, ObjectMissingError, ObjectStoreError) as error:
             log.warning("%s job %s failed: %s", job.kind, job.id, error)
             await self._fail(job, str(error))
@@ -95,6 +99,15 @@ class Jobs:
         finally:
             self._busy.pop(lane, None)
             self._outbox.post(wake(Wake.JOBS))
+
+    async def _after_a_kill(self, job: Row[Any], error: JobKilledError) -> None:
+        """Once more, for a while: what does not fit into memory will not fit the next time."""
+        if job.attempts + 1 >= MAX_KILLED:
+            log.warning("%s job %s was killed again: %s", job.kind, job.id, error)
+            await self._fail(job, f"killed {MAX_KILLED} times: {error}")
+        else:
+            log.warning("%s job %s was killed and is put back: %s", job.kind, job.id, error)
+            await self._put_back(job)
 
     async def _put_back(self, job: Row[Any]) -> None:
         """Its process has ended. Once the database is back it is launched again, here or on the hub that leads then."""

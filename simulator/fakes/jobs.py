@@ -11,12 +11,13 @@ from typing import Final
 import msgspec
 
 from cloud.adapters.subprocess_launcher import words_of
-from cloud.ports import JobError, JobOrder
+from cloud.ports import JobError, JobKilledError, JobOrder
 from simulator.core.loop import Process
 from simulator.world import World
 from wire.codec import encode
 
 END: Final = b""
+KILLED: Final = -9
 
 Directory = dict[str, bytes]
 Emit = Callable[[msgspec.Struct], None]
@@ -31,7 +32,8 @@ class ProgramLauncher:
         self._world = world
         self._programs = programs
         self._directories: dict[str, Directory] = {}
-        self._running: dict[str, Process] = {}
+        self._running: dict[str, tuple[Process, Callable[[int], None]]] = {}
+        """Job -> its process, and what to call when that has ended with a code."""
 
     def directory(self, job: str) -> str:
         """A name that stands for the directory."""
@@ -45,13 +47,16 @@ class ProgramLauncher:
         said: asyncio.Queue[bytes] = asyncio.Queue()
         codes: list[int] = []
 
-        async def whole() -> None:
-            codes.append(
-                await self._programs[order.module](order, directory, lambda event: said.put_nowait(encode(event)))
-            )
+        def over(code: int) -> None:
+            codes.append(code)
             said.put_nowait(END)
 
-        process = self._running[order.job] = Process(f"job {order.job}")
+        async def whole() -> None:
+            program = self._programs[order.module]
+            over(await program(order, directory, lambda event: said.put_nowait(encode(event))))
+
+        process = Process(f"job {order.job}")
+        self._running[order.job] = process, over
         process.run(lambda: self._world.watch(asyncio.ensure_future(whole())))
         last = END
         try:
@@ -61,7 +66,8 @@ class ProgramLauncher:
         finally:
             self._end(order.job)
         if codes != [0]:
-            raise JobError(f"job ended with code {codes[0]}: {words_of(last)}")
+            kind = JobKilledError if codes[0] < 0 else JobError
+            raise kind(f"job ended with code {codes[0]}: {words_of(last)}")
 
     async def output(self, job: str, name: str) -> bytes:
         """A file. Raises JobError."""
@@ -71,12 +77,20 @@ class ProgramLauncher:
         except KeyError:
             raise JobError(f"the job left no readable {name}") from None
 
-    def kill(self) -> None:
+    def kill_jobs(self) -> int:
+        """SIGKILL for every job's process, which its hub will notice; how many there were."""
+        running = list(self._running.values())
+        for process, over in running:
+            self._world.loop.kill(process)
+            over(KILLED)
+        return len(running)
+
+    def vanish(self) -> None:
         """The hub is gone, and with it everything that it had launched."""
         for job in list(self._running):
             self._end(job)
 
     def _end(self, job: str) -> None:
-        process = self._running.pop(job, None)
+        process, _ = self._running.pop(job, (None, None))
         if process is not None:
             self._world.loop.kill(process)

@@ -37,6 +37,15 @@ class Drift(Fault, frozen=True, kw_only=True):
     devices: Among = EVERYBODY
 
 
+class AggregatorKill(Fault, frozen=True, kw_only=True):
+    """The process that conducts a federated run is killed, if there is one: the hub launches it again."""
+
+
+def _kill(scene: Scene, fault: AggregatorKill) -> None:
+    for _ in range(scene.fleet.hub.learning.kill_jobs()):
+        scene.harm()
+
+
 def _poison(scene: Scene, fault: PoisonedUpdates) -> None:
     for device in scene.pick(fault.devices):
         device.tampering = Tampering(fault.poison, fault.factor, scene.harm)
@@ -65,4 +74,9 @@ def _drift(scene: Scene, fault: Drift) -> None:
             device.surroundings.drift = fault.by
 
 
-EFFECTS: dict[type[Fault], Effect] = {PoisonedUpdates: _poison, LabelNoise: _mislead, Drift: _drift}
+EFFECTS: dict[type[Fault], Effect] = {
+    PoisonedUpdates: _poison,
+    LabelNoise: _mislead,
+    Drift: _drift,
+    AggregatorKill: _kill,
+}
