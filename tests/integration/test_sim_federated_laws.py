@@ -5,7 +5,7 @@ from collections.abc import Iterable, Iterator
 import pytest
 from sqlalchemy import Connection, insert, update
 
-from cloud.tables import federated_rounds, federated_runs
+from cloud.tables import devices, federated_rounds, federated_runs
 from simulator.fakes.store import MemoryStore
 from simulator.invariants.laws import BROKEN, leftovers, statements
 
@@ -26,6 +26,8 @@ def store() -> Iterator[MemoryStore]:
     store = MemoryStore()
     carry_out(store, statements())
     store.now(lambda conn: conn.execute(insert(federated_runs).values(**RUN, created_ns=1)))
+    learners = [{"name": name, "labels": {}, "federated": True, "claimed_ns": 1} for name in ("a", "b")]
+    store.now(lambda conn: conn.execute(insert(devices), learners))
     yield store
     carry_out(store, leftovers())
     store.close()
