@@ -11,6 +11,7 @@ from cloud.core.rollout.plan import PlanError
 from cloud.core.rollout.plan import check as check_work
 from simulator.core.clock import EPOCH_NS
 from simulator.faults.fault import Among
+from simulator.faults.learning import Drift, LabelNoise, PoisonedUpdates
 from simulator.scenario.document import Scenario
 from simulator.scenario.expectations import Certified, Federated, RolloutEnds
 from simulator.scenario.places import Path
@@ -34,6 +35,7 @@ def check(scenario: Scenario, values: Any) -> None:
     _moments(scenario)
     _expectations(scenario)
     _everybody(scenario)
+    _learners_only(scenario)
     nobody = next(about_nobody(scenario), None)
     if nobody is not None:
         raise MistakeError(*nobody)
@@ -173,6 +175,16 @@ def _everybody(scenario: Scenario) -> None:
     classes = [one.name for one in scenario.population.classes]
     for path, among in _choices(scenario):
         _known([among.device_class] if among.device_class else [], classes, (*path, "class"), "class")
+
+
+def _learners_only(scenario: Scenario) -> None:
+    """Faults of learning do nothing to devices that do not learn."""
+    learning = {one.name for one in scenario.population.classes if one.federated}
+    for index, fault in enumerate(scenario.faults):
+        if isinstance(fault, PoisonedUpdates | LabelNoise | Drift):
+            wanted = fault.devices.device_class
+            if not (wanted in learning if wanted else learning):
+                raise MistakeError(("faults", index), "nobody whom it means is `federated`: it would do nothing")
 
 
 def about_nobody(scenario: Scenario) -> Iterator[tuple[Path, str]]:

@@ -105,6 +105,7 @@ MERGES = BOMB.replace("[", "{<<: [").replace("]", "]}")
             "kind: poisoned_updates, poison: sugar",
             "x.yaml:19: faults[0].poison: Invalid",
         ),
+        ("kind: hub_kill, since: first", "kind: drift, by: 0.5", "x.yaml:19: faults[0]: nobody whom it means is `fed"),
         (FILE, BOMB, "x.yaml:6: f: with its aliases it has more than 100000 fields"),
         (FILE, MERGES, "x.yaml:6: f.<<: with its aliases it has more than 100000 fields"),
     ],
