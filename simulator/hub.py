@@ -39,6 +39,7 @@ from simulator.fakes.certificates import SeededAuthority, SeededKeys
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
 from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
+from simulator.fakes.trust import RememberedKey
 from simulator.learning import LearningSide
 from simulator.publisher import SimulatedPublisher
 from simulator.version import NEEDS, Files, build
@@ -304,4 +305,4 @@ def _identity(claim: ClaimFile, password: str) -> Identity:
 
 def first_key(world: World, name: str) -> SigningKey:
     """The key that has this name in a world until it is replaced: whoever steals it holds this one."""
-    return SigningKey(Ed25519PrivateKey.from_private_bytes(world.rng.child(f"{name} key").bytes(32)))
+    return RememberedKey(Ed25519PrivateKey.from_private_bytes(world.rng.child(f"{name} key").bytes(32)))
