@@ -218,6 +218,10 @@ class JobError(Exception):
     """The job could not be run, or it failed; the message is what the operator sees."""
 
 
+class JobKilledError(JobError):
+    """The job's process was killed from outside. Launched again in its directory, it goes on."""
+
+
 class Launcher(Protocol):
     """Runs jobs in processes of their own, which die with the hub and can be launched again in the same directory."""
 
@@ -225,7 +229,10 @@ class Launcher(Protocol):
         """The job's directory, as its process sees it."""
 
     def run(self, order: JobOrder) -> AsyncGenerator[bytes, None]:
-        """Launch and yield each progress line. Raises JobError when it ends badly; closing the iterator ends it."""
+        """Launch and yield each progress line. Raises JobError when it ends badly; closing the iterator ends it.
+
+        Raises JobKilledError when somebody, such as a system short of memory, killed its process.
+        """
 
     async def output(self, job: str, name: str) -> bytes:
         """A file that the job left in its directory. Raises JobError."""

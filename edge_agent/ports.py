@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 from edge_agent.core.lifetime import Lifetime
 from edge_agent.core.stats import Tally, Variant
 from edge_agent.core.trust import Judgement, Question
+from federated.device.ports import MakeTrainer, onnx_trainer
 from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.assignment import CapturePolicy
 from wire.dsse import Verify
@@ -253,3 +254,4 @@ class Ports:
     runtime: Runtime
     captures: Captures
     machine: Machine
+    make_trainer: MakeTrainer = onnx_trainer

@@ -312,7 +312,7 @@ class HubClient:
     def create_federated_run(self, model: str, *, version: int, **options: Any) -> Json:
         """Let devices learn, starting from a released version.
 
-        Options: selector, strategy, strategy_args, rounds, train, evaluate_every, non_inferiority, seed.
+        Options: selector, strategy, strategy_args, rounds, train, evaluate_every, non_inferiority, tolerances, seed.
         """
         return self._hub.object("POST", "/federated-runs", {"model": model, "version": version, **options})
 

@@ -6,10 +6,11 @@ always hold: whatever the record calls current is there, whole.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
-from edge_agent.adapters.p256_keys import P256Keys
+from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
@@ -22,6 +23,7 @@ from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.identity import IDENTITY, Identity, load_identity
 from edge_agent.service.inference import Inference
+from edge_agent.service.membership import Member
 from edge_agent.service.objects import path_of
 from edge_agent.service.tasks import Tasks
 from simulator.application import Application
@@ -30,22 +32,30 @@ from simulator.core.loop import Process, SimulationError
 from simulator.core.memo import sha256 as digest
 from simulator.core.network import Network
 from simulator.core.rng import Rng, SeededIds
+from simulator.fakes.certificates import SeededKeys
 from simulator.fakes.device import FixedMachine, MemoryCaptures
+from simulator.fakes.learner import TamperedTrainer, Tampering, prototype_trainer
 from simulator.fakes.link import MemoryLink
-from simulator.fakes.offload import InlineOffload
+from simulator.fakes.offload import SlowOffload
 from simulator.fakes.runtime import LightRuntime, Manner, MemoryInstaller
 from simulator.fakes.trust import InlineTrust
 from simulator.faults.disks import FaultyDisk
+from simulator.surroundings import Surroundings
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials, Will
 from wire.codec import encode
 from wire.identity import ClaimFile
-from wire.ports import SECOND
+from wire.ports import SECOND, Timer
 from wire.topics import Topics
+
+if TYPE_CHECKING:
+    from edge_agent.ports import Floats
 
 ENROL_TIMEOUT_S = 600.0
 OFF_MIN_NS = 1 * SECOND
 OFF_MAX_NS = 90 * SECOND
+LEARNING_NS = 4 * SECOND
+"""What a device takes to train for a round, to evaluate, or to get ready for either."""
 RESTART_NS = 5 * SECOND
 """The service manager starts an agent that has ended again after so long."""
 DEFAULT_POLICY = AgentPolicy()
@@ -70,6 +80,11 @@ class Device:
     manners: dict[str, Manner] = field(default_factory=dict)
     """How models behave here that do not behave well, by digest."""
     application: Application | None = None
+    surroundings: Surroundings | None = None
+    prototypes: "Mapping[str, Floats]" = field(default_factory=dict)
+    """Of models that tell classes apart, by digest."""
+    tampering: Tampering | None = None
+    """What is done to its updates before they are sent."""
     cuts: deque[int] = field(default_factory=deque)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
@@ -86,6 +101,8 @@ class Device:
     link: MemoryLink | None = None
     clock: VirtualClock = field(init=False)
     process: Process = field(init=False)
+    _booting: Timer | None = None
+    _due_ns: int = 0
 
     def __post_init__(self) -> None:
         self.clock = VirtualClock(self.world.loop)
@@ -115,8 +132,7 @@ class Device:
             self.world.broker.vanish(self.link.client)
         self.disk.crash(self.rng)
         self._look()
-        pause_ns = self.rng.between(OFF_MIN_NS, OFF_MAX_NS) if off_ns is None else off_ns
-        self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
+        self._boot_after(self.rng.between(OFF_MIN_NS, OFF_MAX_NS) if off_ns is None else off_ns)
 
     def crash(self) -> None:
         """The agent's process ends, and its connection with it; the service manager starts it again."""
@@ -125,7 +141,17 @@ class Device:
         self.world.loop.kill(self.process)
         if self.link is not None:
             self.world.broker.process.run(self.world.broker.detach, self.link.client)
-        self.world.process.run(self.world.clock.call_later, RESTART_NS, self.boot)
+        self._boot_after(RESTART_NS)
+
+    def _boot_after(self, pause_ns: int) -> None:
+        """Who loses power while it is off comes back once, at the later of both moments."""
+        due_ns = self.world.clock.monotonic_ns() + pause_ns
+        if self._booting is not None:
+            if due_ns <= self._due_ns:
+                return
+            self._booting.cancel()
+        self._due_ns = due_ns
+        self._booting = self.world.process.run(self.world.clock.call_later, pause_ns, self.boot)
 
     def isolate(self, key: str) -> None:
         """No network from now on, until `network.admit` is called with the same key."""
@@ -143,6 +169,11 @@ class Device:
         """The record as it is on the disk now."""
         copies = [self.disk.peek(path) for path in (STATE, STATE_COPY)]
         return choose([copy for copy in copies if copy is not None])
+
+    @property
+    def certificate(self) -> str:
+        """What it is connected with (PEM); empty: it is not, or with a password."""
+        return self.link.credentials.certificate if self.link is not None and self.link.connected else ""
 
     def current(self, slot: str) -> Deployed | None:
         """What is committed in `slot`."""
@@ -172,21 +203,27 @@ class Device:
         identity = await self._identify()
         topics, clock = Topics(self.claim.topic_root), self.clock
         will = Will(topics.up(self.name, "status"), offline_status())
-        credentials = Credentials(identity.username, identity.password)
-        self.link = MemoryLink(self.world.broker, clock, credentials, network=self.network, will=will)
+        link = MemoryLink(self.world.broker, clock, credentials(identity), network=self.network, will=will)
+        self.link = link
         ports = Ports(
-            link=self.link,
+            link=link,
             clock=clock,
             ids=SeededIds(self.rng),
             disk=self.disk,
             trust=InlineTrust(self.claim.root),
             installer=MemoryInstaller(self.disk, clock, self.unfit, self.manners),
-            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash),
+            runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash, self.prototypes),
             captures=self.captures,
             machine=self.machine,
+            make_trainer=lambda files: TamperedTrainer(prototype_trainer(files), lambda: self.tampering),
         )
-        uplink = Uplink(identity.username, topics, self.link, clock, Tasks(self._ended))
-        agent, api = assemble(ports, uplink, str, InlineOffload(), self.policy)
+        uplink = Uplink(identity.username, topics, link, clock, Tasks(self._ended))
+        training = SlowOffload(clock, LEARNING_NS)
+        if self.claim.credential == "certificate":
+            member = Member(self.claim, identity, SeededKeys(self.rng), BrokerAccess(link), self._open_desk)
+            agent, api = assemble(ports, uplink, str, training, self.policy, member)
+        else:
+            agent, api = assemble(ports, uplink, str, training, self.policy)
         await agent.start()
         self.on_started(self, api.inference)
         if self.application is not None:
@@ -214,15 +251,21 @@ class Device:
 
     async def _enrol(self) -> Identity:
         claim = await adopt_claim(self.disk, self.claim)
-        keys = P256Keys()
+        keys = SeededKeys(self.rng)
         identity = await load_identity(self.disk, keys, claim)
         if identity is None:
             enrolment = Enrolment(self.disk, keys, SeededIds(self.rng), ENROL_TIMEOUT_S)
-            identity = await enrolment.enrol_first(claim, self._open_desk(claim))
+            self.link, client = self._to_desk(claim)
+            desk = Desk(self.link, self.world.clock, Topics(claim.topic_root), client)
+            identity = await enrolment.enrol_first(claim, desk)
         return identity
 
     def _open_desk(self, claim: ClaimFile) -> Desk:
+        link, client = self._to_desk(claim)
+        return Desk(link, self.clock, Topics(claim.topic_root), client)
+
+    def _to_desk(self, claim: ClaimFile) -> tuple[MemoryLink, str]:
+        """A link to the enrolment desk, and its client id."""
         client = f"enrol-{SeededIds(self.rng).new()[:16]}"
-        credentials = Credentials(claim.enrol_username, claim.enrol_password, client)
-        self.link = MemoryLink(self.world.broker, self.world.clock, credentials, network=self.network)
-        return Desk(self.link, self.world.clock, Topics(claim.topic_root), client)
+        login = Credentials(claim.enrol_username, claim.enrol_password, client)
+        return MemoryLink(self.world.broker, self.world.clock, login, network=self.network), client

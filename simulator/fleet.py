@@ -34,9 +34,9 @@ class Size:
 class Fleet:
     """The hub and the devices, in order of their names."""
 
-    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS) -> None:
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, *, certificate_life_ns: int = 0) -> None:
         self.world = world
-        self.hub = SimulatedHub(world, intervals)
+        self.hub = SimulatedHub(world, intervals, certificate_life_ns=certificate_life_ns)
         self.devices: list[Device] = []
         self.on_device: Callable[[Device], None] = lambda device: None
         """Called with every new device before it is switched on."""

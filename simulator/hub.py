@@ -6,15 +6,17 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, TypeVar
 
+import msgspec
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, insert, select
 
 from cloud.adapters.tuf_notary import TufNotary
-from cloud.core.access import ENROLMENT, HUB, Access, under
-from cloud.ports import BrokerUser
-from cloud.service import enrolment, registry, rollouts
+from cloud.core.access import DEVICE, ENROLMENT, HUB, Access, under
+from cloud.ports import Authority, BrokerUser
+from cloud.service import certificates, enrolment, registry, rollouts
 from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
+from cloud.service.certificates import Renewals
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
 from cloud.service.effects import Effects, Wake, wake
@@ -28,23 +30,24 @@ from cloud.service.rollouts import NewRollout
 from cloud.service.trust import deliveries
 from cloud.service.trust.rows import current_root
 from cloud.service.trust.service import Trust
-from cloud.tables import devices
+from cloud.tables import devices, signing_requests
 from edge_agent.service.identity import Identity, claim_digest
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds
-from simulator.fakes.launcher import ScriptedLauncher
+from simulator.fakes.certificates import SeededAuthority, SeededKeys
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
 from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
 from simulator.fakes.trust import RememberedKey
+from simulator.learning import LearningSide
 from simulator.publisher import SimulatedPublisher
 from simulator.version import NEEDS, Files, build
 from simulator.world import World
 from wire.adapters.keys import SigningKey
 from wire.adapters.mqtt_link import Credentials
-from wire.asks import AskChunks
-from wire.codec import encode
+from wire.asks import AskChunks, AskRenewal
+from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.identity import ClaimFile
 from wire.ports import MILLISECOND
 from wire.release import Release, RuntimeNeeds
@@ -65,8 +68,14 @@ HUB_INTERVALS = Intervals()
 class SimulatedHub:
     """A hub that can be killed and started again, and the operator and publisher who use it."""
 
-    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS) -> None:
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, *, certificate_life_ns: int = 0) -> None:
+        """`certificate_life_ns`: devices log in with certificates that live so long; 0: with passwords."""
         self._intervals = intervals
+        self.authority: SeededAuthority | None = None
+        if certificate_life_ns:
+            rng, founded_ns = world.rng.child("authority"), world.clock.now_ns()
+            self.authority = SeededAuthority(rng, founded_ns, certificate_life_ns)
+            world.broker.trust(self.authority.pem, _device_rights())
         self.store = MemoryStore(world.clock)
         self.topics = Topics(DEFAULT_ROOT)
         self._world = world
@@ -82,6 +91,7 @@ class SimulatedHub:
         self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
         self.network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
         self.link: MemoryLink | None = None
+        self.learning = LearningSide(world, self._objects, self.topics)
         self._process = Process("hub")
         self._outbox: Outbox | None = None
         self.running = False
@@ -99,36 +109,53 @@ class SimulatedHub:
         self.running = False
         self._world.loop.kill(self._process)
         self._world.broker.detach("hub")
+        self.learning.kill()
 
-    async def claim(self, device: str, labels: Mapping[str, str] = NO_LABELS) -> ClaimFile:
+    async def claim(self, device: str, labels: Mapping[str, str] = NO_LABELS, *, federated: bool = False) -> ClaimFile:
         """Announce a device; its claim file."""
         token = self._ids.secret()
-        new = NewClaim(device=device, labels=labels, federated=False, token=token)
+        new = NewClaim(device=device, labels=labels, federated=federated, token=token)
         now_ns = self._world.clock.now_ns()
         await self.store.write(lambda conn: enrolment.claim(conn, new, OPERATOR, now_ns))
         return self._claim_file(device, token, self.look(current_root))
 
     async def enrol(
-        self, names: Sequence[str], labels: Mapping[str, Mapping[str, str]] = NOBODYS_LABELS
+        self,
+        names: Sequence[str],
+        labels: Mapping[str, Mapping[str, str]] = NOBODYS_LABELS,
+        *,
+        federated: bool = False,
     ) -> list[tuple[ClaimFile, Identity]]:
         """Devices as enrolment leaves them, without the exchange: for a fleet that has been there for long."""
         root, now_ns = self.look(current_root), self._world.clock.now_ns()
         found = [(self._claim_file(name, self._ids.secret(), root), self._ids.secret()) for name in names]
+        verified = self.authority is None
         rows: list[dict[str, Any]] = [
             {
                 **enrolment.FRESH,
                 "name": claim.device,
                 "labels": dict(labels.get(claim.device, NO_LABELS)),
-                "federated": False,
+                "federated": federated,
                 "claimed_ns": now_ns,
                 "enrolled_ns": now_ns,
-                "verifier": hashlib.sha256(password.encode()).hexdigest(),
+                "verifier": hashlib.sha256(password.encode()).hexdigest() if verified else None,
             }
             for claim, password in found
         ]
         assert self._outbox is not None
         await self._outbox.change(lambda conn: _enter(conn, rows))
+        if self.authority is not None:
+            authority = self.authority
+            return await self.store.write(
+                lambda conn: [(claim, self._certify(conn, authority, claim)) for claim, _ in found]
+            )
         return [(claim, _identity(claim, password)) for claim, password in found]
+
+    def _certify(self, conn: Connection, authority: Authority, claim: ClaimFile) -> Identity:
+        made = SeededKeys(self._world.rng.child(f"first key of {claim.device}")).make(claim.device)
+        issued = certificates.issue(conn, authority, claim.device, made.csr, self._world.clock.now_ns())
+        blank = Identity(username=claim.device, claim=claim_digest(claim), enrolled=True)
+        return msgspec.structs.replace(blank, key=made.key, csr=made.csr, certificate=issued.pem)
 
     async def publish_version(self, model: str, files: Files, needs: RuntimeNeeds = NEEDS) -> Release:
         """Enter the next version of `model` and have the publisher sign it."""
@@ -139,12 +166,26 @@ class SimulatedHub:
         for data in (*files.all(), encode(built.card)):
             await self._objects.put(data)
         await self.store.write(lambda conn: registry.enter(conn, built, now_ns))
-        await self._objects.put(encode(built.release))
-        signed = self._publisher.sign(built.release)
-        await self.store.write(
-            lambda conn: registry.accept(conn, self._notary, built.request, signed, "publisher", now_ns)
-        )
+        await self._sign(built.release, built.request)
         return built.release
+
+    async def sign(self, model: str, version: int) -> Release:
+        """Have the publisher sign what a job has made."""
+        here = (signing_requests.c.model == model) & (signing_requests.c.version == version)
+        query = select(signing_requests.c.id, signing_requests.c.payload).where(here)
+        row = await self.store.read(lambda conn: conn.execute(query).one())
+        release = decode(row.payload, Release, limit=MAX_RELEASE_BYTES)
+        await self._sign(release, row.id)
+        return release
+
+    async def content(self, sha256: str) -> bytes:
+        """An object."""
+        return await self._objects.get(sha256)
+
+    async def _sign(self, release: Release, request: str) -> None:
+        await self._objects.put(encode(release))
+        signed, now_ns = self._publisher.sign(release), self._world.clock.now_ns()
+        await self.store.write(lambda conn: registry.accept(conn, self._notary, request, signed, "publisher", now_ns))
 
     async def roll_out(self, new: NewRollout) -> None:
         """Start a rollout."""
@@ -192,11 +233,13 @@ class SimulatedHub:
         outbox.own_users = {
             "hub": self._user("hub", HUB),
             "enrol": self._user("enrol", ENROLMENT, pinned=False),
+            "aggregator": self.learning.user(),
         }
         self._outbox = outbox
         await outbox.users()
         leadership = Leadership(self.store, world.clock, "hub", lease_s=10.0, alone=True)
         trust = Trust(leadership, self._notary, world.clock)
+        renewals = Renewals(self.store, world.clock, self.authority)
         chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(
             store=self.store,
@@ -205,14 +248,18 @@ class SimulatedHub:
             ids=self._ids,
             topics=self.topics,
             outbox=outbox,
-            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics)),
+            inbox=Inbox(self.store, outbox, world.clock, Door(self.topics, self.authority)),
             asks=Asks(
-                self.store, link, self.topics, {**trust.handlers(), AskChunks: chunk_answers.answer}, trust.looks()
+                self.store,
+                link,
+                self.topics,
+                {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
+                trust.looks(),
             ),
             blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),
             chunk_answers=chunk_answers,
             deltas=Deltas(leadership, self._objects, InlineDeltas(), world.clock),
-            jobs=Jobs(leadership, outbox, ScriptedLauncher({}, {}), world.clock, {}),
+            jobs=Jobs(leadership, outbox, self.learning.launcher, world.clock, self.learning.kinds(leadership)),
             trust=trust,
             leadership=leadership,
         )
@@ -223,6 +270,7 @@ class SimulatedHub:
             device=device,
             broker=self._world.broker.endpoint,
             topic_root=self.topics.root,
+            credential=self._world.broker.credential,
             token=token,
             enrol_username="enrol",
             enrol_password=self._passwords["enrol"],
@@ -240,6 +288,10 @@ class SimulatedHub:
         root = self.topics.root
         verifier = hashlib.sha256(self._passwords[name].encode()).hexdigest()
         return BrokerUser(name, verifier, under(root, access.publish), under(root, access.receive), pinned)
+
+
+def _device_rights() -> Access:
+    return Access(under(DEFAULT_ROOT, DEVICE.publish), under(DEFAULT_ROOT, DEVICE.receive))
 
 
 def _enter(conn: Connection, rows: Sequence[Mapping[str, Any]]) -> Effects:

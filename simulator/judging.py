@@ -3,26 +3,31 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, assert_never
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
-from cloud.tables import ENROLLED, desired, devices, slots
+from cloud.tables import ENROLLED, certificates, desired, devices, slots
 from simulator.device import Device
 from simulator.durations import nanoseconds
 from simulator.faults.fault import Among
+from simulator.federation import Federation
 from simulator.fleet import Fleet
 from simulator.observer import Observer
 from simulator.report import Expectation
 from simulator.scenario.expectations import (
     AnyExpectation,
     Bounds,
+    Certified,
     Converged,
     Ended,
     Exposed,
+    FederatedAccuracy,
+    FederatedEnds,
     NoRefusals,
     Refused,
     RolloutEnds,
     Run,
     TrustRoot,
+    UpdatesRefused,
 )
 from simulator.settlers import Settlers
 from wire.codec import decode
@@ -42,6 +47,7 @@ class Judge:
         self._fleet = fleet
         self._settlers = settlers
         self._observer = observer
+        self._federation = Federation(fleet, observer)
 
     def judge(self, one: AnyExpectation) -> Expectation:
         """Is it so?"""
@@ -60,11 +66,14 @@ class Judge:
                 refused = self._fleet.world.broker.refused
                 said = "; ".join(refused[:NAMES_SAID]) or "no refusals"
                 return _made("nobody reaches beyond its access rights", not refused, said)
-            case TrustRoot():
-                found = [device.name for device in self._meant(one.devices) if _root(device) == one.version]
-                return self._counted(f"root {one.version} is verified", found, one.devices, one.number)
+            case TrustRoot() | Certified():
+                return self._certified(one) if isinstance(one, Certified) else self._trusts(one)
             case Refused():
                 return self._refused(one)
+            case FederatedEnds() | FederatedAccuracy() | UpdatesRefused():
+                return self._federation.judge(
+                    one, lambda what, found, asked: self._counted(what, found, asked.devices, asked.number)
+                )
             case _:
                 assert_never(one)
 
@@ -132,6 +141,22 @@ class Judge:
             if said and one.reason in said:
                 found.append(device.name)
         what = "a desired document was refused" + (f" ({one.reason})" if one.reason else "")
+        return self._counted(what, found, one.devices, one.number)
+
+    def _trusts(self, one: TrustRoot) -> Expectation:
+        found = [device.name for device in self._meant(one.devices) if _root(device) == one.version]
+        return self._counted(f"root {one.version} is verified", found, one.devices, one.number)
+
+    def _certified(self, one: Certified) -> Expectation:
+        held = certificates.c
+        good = held.revoked_ns.is_(None) & (held.expires_ns > self._fleet.world.clock.now_ns())
+        first = select(func.min(held.issued_ns).label("issued_ns"), held.device).group_by(held.device).subquery()
+        query = select(held.pem).join(first, first.c.device == held.device).where(good)
+        if one.renewed:
+            query = query.where(held.issued_ns > first.c.issued_ns)
+        pems = self._fleet.hub.look(lambda conn: set(conn.execute(query).scalars()))
+        found = [device.name for device in self._meant(one.devices) if device.certificate in pems]
+        what = "a valid certificate is in use" + (", and not the first one" if one.renewed else "")
         return self._counted(what, found, one.devices, one.number)
 
     def _meant(self, among: Among) -> list[Device]:

@@ -101,10 +101,14 @@ def _compare(settings: Settings) -> int:
     policies = (*scenario.policies, *(_policy(name) for name in settings.policies))
     if len(policies) < 2:
         raise MalformedError(f"{settings.scenario}: a comparison needs two policies: in the file, or with --policies")
+    names = [policy.name for policy in policies]
+    twins = [name for name in names if names.count(name) > 1]
+    if twins:
+        raise MalformedError(f"two policies are called {twins[0]!r}: give one of them another `name`")
     _can_be_written(settings.html)
     seeds = range(settings.seed, settings.seed + settings.seeds)
     reports = _made([Task(scenario, seed, policy) for policy in policies for seed in seeds], settings.processes)
-    comparison = compare(scenario, [policy.name for policy in policies], reports)
+    comparison = compare(scenario, names, reports)
     if settings.html:
         Path(settings.html).write_text(write_comparison(scenario, comparison, reports), encoding="utf-8")
     print(as_comparison_json(comparison) if settings.json else "\n".join(as_comparison_lines(comparison)))

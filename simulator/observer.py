@@ -149,7 +149,7 @@ class Observer:
             committed=len(committed),
             failed=len(ended) - len(committed),
             harmed=sum(one.device in harmed for one in assigned),
-            began_s=self._since(row.created_ns),
+            began_s=self.since(row.created_ns),
             seconds=(rest_ns - row.created_ns) / SECOND,
             outcomes=dict(outcomes),
             reasons=dict(reasons.most_common(MOST_REASONS)),
@@ -163,9 +163,10 @@ class Observer:
         step = max(1, len(times) // MOST_POINTS)
         numbers = sorted({*range(step - 1, len(times), step), len(times) - 1} - {-1})
         return Curve(
-            at_s=tuple(self._since(times[number]) for number in numbers),
+            at_s=tuple(self.since(times[number]) for number in numbers),
             values=tuple(float(number + 1) for number in numbers),
         )
 
-    def _since(self, wall_ns: int) -> float:
+    def since(self, wall_ns: int) -> float:
+        """Seconds from the start until a moment of the hub's wall clock."""
         return (wall_ns - self._epoch_ns) / SECOND

@@ -7,6 +7,8 @@ import msgspec
 from simulator.faults.fault import Among
 from simulator.faults.kinds import AnyFault, BrokerKill, CutConnections, HubKill, PowerCut
 from simulator.scenario.document import Scenario
+from simulator.scenario.meaning import about_nobody
+from simulator.scenario.places import said
 from simulator.scenario.population import PROFILES, Profile
 from simulator.scenario.steps import RollOut
 from simulator.settings import Settings
@@ -32,7 +34,10 @@ def _sized(scenario: Scenario, devices: int) -> Scenario:
     fixed = sum(count or 0 for count in counts)
     if devices < fixed or (devices > fixed and None not in counts):
         raise MalformedError(f"--devices {devices}: classes that have a count already make {fixed} devices")
-    return scenario.sized(devices)
+    sized = scenario.sized(devices)
+    for path, problem in about_nobody(sized):
+        raise MalformedError(f"--devices {devices}: {said(path)}: {problem}")
+    return sized
 
 
 def _networks(scenario: Scenario) -> Iterable[Profile]:

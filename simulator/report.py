@@ -48,6 +48,38 @@ class RolloutReport(msgspec.Struct, frozen=True, kw_only=True):
     commits: Curve
 
 
+class RoundFigures(msgspec.Struct, frozen=True, kw_only=True):
+    """One federated round: answers that counted, answers that did not, mean accuracy (0..1) as the devices measured it
+    after it."""
+
+    number: int
+    clients: int
+    failed: int
+    accuracy: float | None
+
+
+class FederatedReport(msgspec.Struct, frozen=True, kw_only=True):
+    """How a federated run went. `before` and `after`: mean accuracy (0..1) of the devices, each on its own holdout; the
+    curve has it in percent, over virtual time."""
+
+    name: str
+    model: str
+    version: int
+    strategy: str
+    state: str
+    reason: str
+    devices: int
+    began_s: float
+    seconds: float
+    before: float | None
+    after: float | None
+    result_version: int | None
+    rounds: tuple[RoundFigures, ...]
+    reasons: dict[str, int]
+    """Why answers did not count, the most frequent reasons first, and how many."""
+    accuracy: Curve
+
+
 class Mark(msgspec.Struct, frozen=True, kw_only=True):
     """Something that happened at a moment: a step of the operator's, or a fault."""
 
@@ -88,6 +120,7 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     transactions: int
     faults: dict[str, int]
     digest: str
+    federated: tuple[FederatedReport, ...] = ()
 
 
 def as_lines(report: Report) -> list[str]:
@@ -101,6 +134,7 @@ def as_lines(report: Report) -> list[str]:
             f"{_outcomes(rollout)}"
         )
         lines += [f"  {count} x {why}" for why, count in rollout.reasons.items()]
+    lines += [line for run in report.federated for line in _learning(run)]
     fired = ", ".join(f"{count} {kind.replace('_', ' ')}" for kind, count in report.faults.items() if count)
     lines.append(f"faults: {fired or 'none'}")
     speed = report.virtual_s / report.wall_s if report.wall_s else 0
@@ -141,6 +175,8 @@ def as_json(reports: Sequence[Report]) -> str:
         del run["samples"]
         for rollout in run["rollouts"]:
             del rollout["exposure"], rollout["commits"]
+        for learning in run["federated"]:
+            del learning["accuracy"]
     whole = {
         "scenario": reports[0].scenario,
         "seeds": len(reports),
@@ -160,6 +196,16 @@ def _counted(states: Iterable[str]) -> Mapping[str, int]:
 def _outcomes(rollout: RolloutReport) -> str:
     others = {name: count for name, count in sorted(rollout.outcomes.items()) if name != "succeeded"}
     return ", ".join(f"{count} {name}" for name, count in others.items()) or "none failed"
+
+
+def _learning(run: FederatedReport) -> list[str]:
+    reason = f" ({run.reason})" if run.reason else ""
+    went = "" if run.before is None or run.after is None else f"; accuracy {run.before:.3f} -> {run.after:.3f}"
+    lines = [
+        f"{run.name}: {run.devices} devices learn from {run.model} version {run.version} by {run.strategy}, "
+        f"{run.state}{reason} after {_time(run.seconds)} and {len(run.rounds)} rounds{went}"
+    ]
+    return lines + [f"  {count} x {why}" for why, count in run.reasons.items()]
 
 
 def _middle(values: Sequence[float]) -> float:

@@ -11,6 +11,7 @@ from simulator.core.loop import SimulationError
 from simulator.durations import nanoseconds
 from simulator.faults.fault import Moment
 from simulator.faults.inject import Injector
+from simulator.federation import Federation
 from simulator.fleet import Fleet
 from simulator.judging import Judge
 from simulator.observer import Observer
@@ -18,7 +19,7 @@ from simulator.operator import Operator
 from simulator.report import Expectation, Mark, Report, RolloutReport
 from simulator.scenario.document import Scenario
 from simulator.scenario.expectations import Converged
-from simulator.scenario.steps import AnyStep, RollOut, RotateKeys, Steering
+from simulator.scenario.steps import AnyStep, Federate, RollOut, RotateKeys, Steering
 from simulator.settlers import DAY_NS, Settlers, of_day_ns
 from simulator.world import World
 from wire.ports import SECOND
@@ -44,7 +45,8 @@ class ScenarioRun:
 
     def __init__(self, scenario: Scenario, seed: int, progress: Progress | None = None, policy: str = "") -> None:
         self.world = World(seed)
-        self.fleet = Fleet(self.world)
+        certificates = scenario.population.certificates
+        self.fleet = Fleet(self.world, certificate_life_ns=nanoseconds(certificates) if certificates else 0)
         self.expectations: list[Expectation] = []
         self.rollouts: list[RolloutReport] = []
         self._scenario = scenario
@@ -55,6 +57,9 @@ class ScenarioRun:
         self._operator = Operator(self.fleet, self._settlers, scenario)
         self._injector = Injector(self.fleet)
         self._observer = Observer(self.fleet)
+        self._federation = Federation(self.fleet, self._observer)
+        if any(isinstance(step, Federate) for step in scenario.timeline):
+            self.fleet.hub.learning.load()
         self._judge = Judge(self.fleet, self._settlers, self._observer)
         self._carried: dict[str, asyncio.Event] = defaultdict(asyncio.Event)
         self._carried_s: dict[str, float] = {}
@@ -93,6 +98,7 @@ class ScenarioRun:
             transactions=self.fleet.hub.store.transactions,
             faults=self._count_faults(),
             digest=world.trace.digest,
+            federated=self._federation.reports(),
         )
 
     # The story.
@@ -111,6 +117,7 @@ class ScenarioRun:
                 await self._until("coming to rest", self._resting)
         except TimeoutError:
             moving = [row.id for row in self._observer.rollouts() if row.state == "running"]
+            moving += self._federation.under_way()
             said = f"{self._steps_left} steps and {self._faults_left} faults were left; still running: {moving}"
             self._expect(f"everything comes to rest within {self._scenario.lasts}", False, said)
         await self._settle()
@@ -156,8 +163,12 @@ class ScenarioRun:
             begin_s = self._carried_s[moment.since]
         if moment.after:
             await self._carried[moment.after].wait()
-            rollout = next(_rollout_of(step) for step in self._scenario.timeline if step.name == moment.after)
-            await self._until(rollout, partial(self._rollout_resting, rollout))
+            step = next(step for step in self._scenario.timeline if step.name == moment.after)
+            about = _rollout_of(step)
+            resting = partial(self._rollout_resting, about)
+            if isinstance(step, Federate):
+                about, resting = step.name, partial(self._federation.resting, step.name)
+            await self._until(about, resting)
             begin_s = self._observer.elapsed_s()
         await asyncio.sleep(max(0.0, begin_s + nanoseconds(moment.at) / SECOND - self._observer.elapsed_s()))
 
@@ -172,6 +183,7 @@ class ScenarioRun:
     def _conclude(self) -> None:
         """Look at everything that was expected, and whether everybody still has its model."""
         self.fleet.check()
+        self._federation.check()
         self._look_back()
         self.expectations += [self._judge.judge(one) for one in self._scenario.expect]
 
@@ -204,7 +216,8 @@ class ScenarioRun:
 
     def _resting(self) -> tuple[int, bool, int]:
         progress = self._observer.progress()
-        return progress.ended, progress.resting and not self._injector.pending, progress.planned
+        calm = not self._injector.pending and not self._federation.under_way()
+        return progress.ended, progress.resting and calm, progress.planned
 
     def _count_faults(self) -> dict[str, int]:
         """Everything that went wrong, by kind."""
@@ -230,6 +243,8 @@ def _rollout_of(step: AnyStep) -> str:
 
 def _said(step: AnyStep) -> str:
     """A step in a few words."""
+    if isinstance(step, Federate):
+        return f"federate {step.name}"
     words = [str(step.__struct_config__.tag).replace("_", " "), _rollout_of(step)]
     words += [" ".join(step.keys)] if isinstance(step, RotateKeys) else []
     return " ".join(word for word in words if word)

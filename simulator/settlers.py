@@ -4,16 +4,19 @@ applications do; and how each version behaves on each of them.
 
 from dataclasses import dataclass
 from functools import partial
+from typing import TYPE_CHECKING
 
 from sqlalchemy import func, select
 
 from cloud.tables import ENROLLED, devices
+from federated.records import load_arrays
 from simulator.application import Application
 from simulator.core.network import Network
 from simulator.core.rng import Rng
 from simulator.device import Device
 from simulator.durations import nanoseconds
 from simulator.fakes.device import FixedMachine
+from simulator.fakes.learner import PROTOTYPES
 from simulator.fakes.runtime import GOOD
 from simulator.faults.disks import FaultyDisk
 from simulator.faults.fault import Among
@@ -21,9 +24,13 @@ from simulator.fleet import BOOT_SPREAD_NS, Fleet
 from simulator.scenario.document import Scenario
 from simulator.scenario.models import MEGABYTE, AnyTrait, manner
 from simulator.scenario.population import DeviceClass, Hours, Outages
+from simulator.surroundings import Surroundings
 from wire.identity import ClaimFile
 from wire.ports import SECOND
 from wire.release import Release
+
+if TYPE_CHECKING:
+    from edge_agent.ports import Floats
 
 DAY_NS = 86_400 * SECOND
 HOURS = "hours"
@@ -50,6 +57,7 @@ class Settlers:
         self._rng = fleet.world.rng.child("population")
         self._spells: list[Spell] = []
         self._harmed: dict[tuple[str, int], set[str]] = {}
+        self._prototypes: dict[str, Floats] = {}
 
     async def settle(self) -> None:
         """Announce everybody, or let them be known from an earlier life, and switch them on."""
@@ -59,18 +67,20 @@ class Settlers:
             names = [f"d{number + index:05}" for index in range(sizes[kind.name])]
             number += len(names)
             if population.enrolled and names:
-                for claim, identity in await hub.enrol(names, dict.fromkeys(names, kind.labels)):
+                said = dict.fromkeys(names, kind.labels)
+                for claim, identity in await hub.enrol(names, said, federated=kind.federated):
                     self._place(claim, kind).remember(identity)
             else:
                 for name in names:
-                    self._place(await hub.claim(name, kind.labels), kind)
+                    self._place(await hub.claim(name, kind.labels, federated=kind.federated), kind)
 
     async def add(self, class_name: str, count: int) -> list[str]:
         """So many devices more; their names."""
         kind, number = self._scenario.device_class(class_name), len(self._fleet.devices)
         names = [f"d{number + index:05}" for index in range(count)]
         for name in names:
-            device = self._place(await self._fleet.hub.claim(name, kind.labels), kind)
+            claim = await self._fleet.hub.claim(name, kind.labels, federated=kind.federated)
+            device = self._place(claim, kind)
             for index, spell in enumerate(self._spells):
                 on = spell.trait.devices
                 if on.meant([device]) and self._rng.child(f"{name} {index}").chance(on.share):
@@ -98,6 +108,11 @@ class Settlers:
             for device in trait.devices.pick(self._fleet.devices, self._rng.child(f"{version} {index}")):
                 self._enchant(device, spell)
 
+    def teach(self, release: Release, parameters: bytes) -> None:
+        """Let the version, whose parameters these are, tell classes apart by them."""
+        prototypes = load_arrays(parameters)[PROTOTYPES].astype("float32")
+        self._prototypes.update((variant.file.sha256, prototypes) for variant in release.variants)
+
     def harmed(self, model: str, version: int) -> frozenset[str]:
         """Devices on which the version misbehaves."""
         return frozenset(self._harmed.get((model, version), ()))
@@ -121,10 +136,17 @@ class Settlers:
             device_class=kind.name,
             machine=FixedMachine(dict(kind.engines), kind.max_opset, kind.ram_mb * MEGABYTE),
             disk=FaultyDisk(int(kind.disk_mb * MEGABYTE), self._scenario.population.disk_turn_every),
+            surroundings=Surroundings(rng.child("surroundings")) if kind.federated else None,
+            prototypes=self._prototypes,
         )
         if kind.use is not None:
             device.application = Application(
-                kind.use.per_minute, kind.use.feedback, rng.child("application"), device.manners
+                kind.use.per_minute,
+                kind.use.feedback,
+                rng.child("application"),
+                device.manners,
+                device.surroundings,
+                self._prototypes,
             )
         self._fleet.devices.append(device)
         self._fleet.later(rng.below(BOOT_SPREAD_NS), device.boot)

@@ -1,9 +1,10 @@
 """A model version for simulated devices: real release and card documents around a few kilobytes of random bytes."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from cloud.service.registry import Built, Numbers
 from simulator.core.rng import Rng
+from simulator.fakes.learner import LEARNING
 from wire.codec import encode
 from wire.release import (
     Companions,
@@ -30,15 +31,26 @@ class Files:
     model: bytes
     golden: bytes
     parameters: bytes
+    train_step: bytes = b""
+    eval: bytes = b""
+    """Both graphs are there when devices can learn with it."""
 
     def all(self) -> tuple[bytes, ...]:
         """Every file."""
-        return (self.parent, self.model, self.golden, self.parameters)
+        graphs = (self.train_step, self.eval) if self.train_step else ()
+        return (self.parent, self.model, self.golden, self.parameters, *graphs)
 
 
 def random_files(rng: Rng, model_bytes: int) -> Files:
     """Files of a version whose deployable model has `model_bytes` bytes."""
     return Files(*(rng.bytes(size) for size in (model_bytes, model_bytes, 2_048, 1_024)))
+
+
+def learning_files(rng: Rng, model_bytes: int, parameters: bytes) -> Files:
+    """Files of a version that devices can learn with, from these parameters on. The graphs stand for the problem that
+    is learnt in `simulator.fakes.learner`."""
+    files = random_files(rng, model_bytes)
+    return replace(files, parameters=parameters, train_step=b"simulated train step", eval=b"simulated eval")
 
 
 def build(model: str, numbers: Numbers, files: Files, request: str, needs: RuntimeNeeds = NEEDS) -> Built:
@@ -71,7 +83,18 @@ def build(model: str, numbers: Numbers, files: Files, request: str, needs: Runti
         classes=CLASSES,
         parent=object_ref(files.parent),
         variants=(variant,),
-        companions=Companions(golden=object_ref(files.golden), parameters=object_ref(files.parameters)),
+        companions=_companions(files),
+        learning=LEARNING if files.train_step else None,
         card=object_ref(encode(card)),
     )
     return Built(release, card, VARIANT, {}, request)
+
+
+def _companions(files: Files) -> Companions:
+    learns = bool(files.train_step)
+    return Companions(
+        golden=object_ref(files.golden),
+        parameters=object_ref(files.parameters),
+        train_step=object_ref(files.train_step) if learns else None,
+        eval=object_ref(files.eval) if learns else None,
+    )

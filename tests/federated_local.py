@@ -9,7 +9,7 @@ from flwr.serverapp import Grid, strategy
 
 from federated.core.node_ids import NodeTable
 from federated.device.ports import LearningFiles
-from federated.device.trainer import Recipe, Trainer, seed_of, split
+from federated.device.trainer import OnnxTrainer, Recipe, seed_of, split
 from federated.flower.compat import bind_identity
 from federated.flower.convert import array_record, ndarrays
 from tests.federated_world import CONFIG, samples_of, starting_parameters
@@ -29,7 +29,7 @@ class LocalGrid(Grid):
 
     def __init__(self, files: LearningFiles) -> None:
         self._nodes = NodeTable(NAMES)
-        self._trainer = Trainer(files)
+        self._trainer = OnnxTrainer(files)
         bind_identity(1)
 
     set_run = run = create_message = push_messages = pull_messages = None

@@ -17,10 +17,10 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
-from federated.aggregator import Aggregator, read_spec
+from federated.aggregator import open_run, read_spec
 from federated.core.report import Result
 from federated.device.client import FederatedClient
-from federated.device.ports import HostError, LearningFiles, Remembered, Samples
+from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer, onnx_trainer
 from federated.records import load_arrays, save_arrays
 from federated.spec import Participant, Spec
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
@@ -197,6 +197,10 @@ class MemoryHost:
         """The toy model's graphs."""
         return self.files if (model, version) == self.runs else None
 
+    def trainer(self, files: LearningFiles) -> Trainer:
+        """Stock onnxruntime."""
+        return onnx_trainer(files)
+
     async def samples(self) -> Samples:
         """What the test says was captured."""
         return self.captured
@@ -309,7 +313,7 @@ class AggregatorProcess:
 
     async def run_here(self, stop: asyncio.Event | None = None) -> int:
         """The same in this process, which is quicker to start; its exit code."""
-        one = Aggregator(*read_spec(self.path), lambda event: self.events.append(json.loads(encode(event))))
+        one = open_run(*read_spec(self.path), lambda event: self.events.append(json.loads(encode(event))))
         return await one.run(stop or asyncio.Event())
 
     async def start(self) -> None:

@@ -17,7 +17,7 @@ from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.adapters.upload_files import UploadFiles
 from cloud.core.identity import digest
-from cloud.ports import BrokerError, BrokerUser, JobError, JobOrder, Roster
+from cloud.ports import BrokerError, BrokerUser, JobError, JobKilledError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.artefacts import Artefacts
 from cloud.service.effects import NOTHING, Effects
@@ -153,6 +153,8 @@ class FakeLauncher:
         self.orders: list[JobOrder] = []
         self.lines: list[bytes] = []
         self.failure = ""
+        self.kills = 0
+        """How many of its processes somebody kills."""
         self.hangs = False
 
     def directory(self, job: str) -> str:
@@ -166,6 +168,9 @@ class FakeLauncher:
             yield line
         if self.hangs:
             await asyncio.Event().wait()
+        if self.kills:
+            self.kills -= 1
+            raise JobKilledError("job ended with code -9")
         if self.failure:
             raise JobError(self.failure)
 

@@ -57,28 +57,32 @@ def _still_good(path: Path, hosts: tuple[str, ...], now: datetime.datetime) -> b
 
 def _make_authority(path: Path, key_path: Path, now: datetime.datetime) -> None:
     key = ec.generate_private_key(ec.SECP256R1())
-    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Fleetloop hub CA")])
-    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
-    certificate = (
-        builder(name, name, key.public_key(), now, CA_LIFE)
-        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
-        .add_extension(usage, critical=True)
-        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key.public_key()), critical=False)
-        .sign(key, hashes.SHA256())
-    )
+    certificate = authority(key.public_key(), x509.random_serial_number(), now).sign(key, hashes.SHA256())
     write(key_path, pem(key), 0o600)
     write(path, certificate.public_bytes(serialization.Encoding.PEM), 0o644)
 
 
+def authority(key: ec.EllipticCurvePublicKey, serial: int, now: datetime.datetime) -> x509.CertificateBuilder:
+    """The authority's own certificate, not signed yet."""
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "Fleetloop hub CA")])
+    usage = x509.KeyUsage(False, False, False, False, False, True, True, False, False)
+    return (
+        builder(name, name, key, serial, (now, CA_LIFE))
+        .add_extension(x509.BasicConstraints(ca=True, path_length=0), critical=True)
+        .add_extension(usage, critical=True)
+        .add_extension(x509.SubjectKeyIdentifier.from_public_key(key), critical=False)
+    )
+
+
 def _make_server(files: TlsFiles, ca_key_path: Path, hosts: tuple[str, ...], now: datetime.datetime) -> None:
-    authority = x509.load_pem_x509_certificate(files.ca_pem.encode())
+    issuer = x509.load_pem_x509_certificate(files.ca_pem.encode())
     ca_key = serialization.load_pem_private_key(ca_key_path.read_bytes(), password=None)
     assert isinstance(ca_key, ec.EllipticCurvePrivateKey)
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, hosts[0])])
     issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(ca_key.public_key())
     certificate = (
-        builder(subject, authority.subject, key.public_key(), now, SERVER_LIFE)
+        builder(subject, issuer.subject, key.public_key(), x509.random_serial_number(), (now, SERVER_LIFE))
         .add_extension(x509.SubjectAlternativeName(_names(hosts)), critical=False)
         .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
         .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.SERVER_AUTH]), critical=False)
@@ -93,16 +97,17 @@ def builder(
     subject: x509.Name,
     issuer: x509.Name,
     key: ec.EllipticCurvePublicKey,
-    now: datetime.datetime,
-    life: datetime.timedelta,
+    serial: int,
+    valid: tuple[datetime.datetime, datetime.timedelta],
 ) -> x509.CertificateBuilder:
-    """What every certificate has."""
+    """What every certificate has. `valid`: from when on, and for how long."""
+    now, life = valid
     return (
         x509.CertificateBuilder()
         .subject_name(subject)
         .issuer_name(issuer)
         .public_key(key)
-        .serial_number(x509.random_serial_number())
+        .serial_number(serial)
         .not_valid_before(now - BACKDATE)
         .not_valid_after(now + life)
     )

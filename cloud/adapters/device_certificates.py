@@ -25,14 +25,13 @@ LIST_LIFE = datetime.timedelta(days=3650)
 
 
 class DeviceAuthority:
-    """The `cloud.ports.Authority` with the key in `directory` (`cloud.adapters.certificates` makes it)."""
+    """The `cloud.ports.Authority` with the key in `directory` (`cloud.adapters.certificates` makes it).
+
+    Where serials and nonces come from can be replaced: a simulation has to repeat itself.
+    """
 
     def __init__(self, directory: Path, life: datetime.timedelta) -> None:
-        key = serialization.load_pem_private_key((directory / AUTHORITY_KEY_FILE).read_bytes(), password=None)
-        assert isinstance(key, ec.EllipticCurvePrivateKey)
-        self._key = key
-        self._certificate = x509.load_pem_x509_certificate((directory / AUTHORITY_FILE).read_bytes())
-        self._life = life
+        self._key, self._certificate, self._life = *_read(directory), life
 
     def key_of(self, csr: str) -> str:
         """SHA-256 (hex) of the requested key's SubjectPublicKeyInfo. Raises SigningRequestError."""
@@ -78,13 +77,24 @@ class DeviceAuthority:
     ) -> x509.Certificate:
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
         issuer_id = x509.AuthorityKeyIdentifier.from_issuer_public_key(self._key.public_key())
-        return (
-            builder(subject, self._certificate.subject, key, now, life)
+        return self._signed(
+            builder(subject, self._certificate.subject, key, self._serial(), (now, life))
             .add_extension(x509.BasicConstraints(ca=False, path_length=None), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CLIENT_AUTH]), critical=True)
             .add_extension(issuer_id, critical=False)
-            .sign(self._key, hashes.SHA256())
         )
+
+    def _serial(self) -> int:
+        return x509.random_serial_number()
+
+    def _signed(self, certificate: x509.CertificateBuilder) -> x509.Certificate:
+        return certificate.sign(self._key, hashes.SHA256())
+
+
+def _read(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate]:
+    key = serialization.load_pem_private_key((directory / AUTHORITY_KEY_FILE).read_bytes(), password=None)
+    assert isinstance(key, ec.EllipticCurvePrivateKey)
+    return key, x509.load_pem_x509_certificate((directory / AUTHORITY_FILE).read_bytes())
 
 
 def _requested(csr: str) -> ec.EllipticCurvePublicKey:

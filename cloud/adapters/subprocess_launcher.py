@@ -18,7 +18,7 @@ from typing import BinaryIO
 
 import msgspec
 
-from cloud.ports import JobError, JobOrder
+from cloud.ports import JobError, JobKilledError, JobOrder
 from wire.adapters.system import ThreadOffload
 
 log = logging.getLogger(__name__)
@@ -33,8 +33,11 @@ ORPHAN_PATIENCE_S = 30.0
 TAIL_BYTES = 600
 
 
-class _ErrorEvent(msgspec.Struct):
-    message: str
+class _LastEvent(msgspec.Struct):
+    """How jobs say why they failed: those of `optimize` with a message, the aggregator with a reason."""
+
+    message: str = ""
+    reason: str = ""
 
 
 class SubprocessLauncher:
@@ -49,7 +52,7 @@ class SubprocessLauncher:
         return str((self._directory / job).absolute())
 
     async def run(self, order: JobOrder) -> AsyncGenerator[bytes, None]:
-        """Launch and yield lines. Raises JobError on a bad end."""
+        """Launch and yield lines. Raises JobError on a bad end, JobKilledError when a signal was its end."""
         directory = self._directory / order.job
         lock = await self._offload.run(lambda: _prepare(directory, order))
         with (directory / LOG_FILE).open("ab") as errors, lock:
@@ -72,7 +75,7 @@ class SubprocessLauncher:
         finally:
             await _end(process)
         if code != 0:
-            raise JobError(_why(code, last, directory / LOG_FILE))
+            raise (JobKilledError if code < 0 else JobError)(_why(code, last, directory / LOG_FILE))
 
     async def output(self, job: str, name: str) -> bytes:
         """Read a file of the job's directory; names do not lead out of it. Raises JobError."""
@@ -135,14 +138,16 @@ async def _end(process: asyncio.subprocess.Process) -> None:
 
 def _why(code: int, last: deque[bytes], log_file: Path) -> str:
     """The last thing that the job said is usually the reason; its log has the rest."""
-    said = _said(last[0]) if last else ""
+    said = words_of(last[0]) if last else ""
     tail = log_file.read_bytes()[-TAIL_BYTES:].decode(errors="replace").strip()
     return f"job ended with code {code}: {said or tail or 'no output'} (log: {log_file})"
 
 
-def _said(line: bytes) -> str:
-    """The words of an error event, or the line as it is."""
+def words_of(line: bytes) -> str:
+    """The words of the event with which a job failed, or the line as it is."""
+    text = line.decode(errors="replace").strip()
     try:
-        return msgspec.json.decode(line, type=_ErrorEvent).message
+        event = msgspec.json.decode(line, type=_LastEvent)
     except msgspec.DecodeError:
-        return line.decode(errors="replace").strip()
+        return text
+    return event.message or event.reason or text

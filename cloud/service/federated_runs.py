@@ -21,7 +21,7 @@ from cloud.service.rollouts import released
 from cloud.tables import ENROLLED, devices, federated_rounds, federated_runs
 from cloud.upsert import upsert
 from federated.core.report import Result, RoundReport
-from federated.spec import Login, Participant, Spec
+from federated.spec import Login, Participant, Spec, Tolerances
 from wire.codec import encode
 from wire.identity import Broker
 from wire.ports import Clock, Ids
@@ -125,6 +125,7 @@ class FederatedJobs:
             login=self._access.login(),
             topic_root=self._access.topics.root,
             run_directory=directory,
+            tolerances=msgspec.convert(request.get("tolerances") or {}, Tolerances),
         )
         starting = await self._objects.get(release.companions.parameters.sha256)
         return JobOrder(job.id, MODULE, encode(spec), {PARAMETERS_FILE: starting})

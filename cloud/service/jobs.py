@@ -15,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.errors import StoreError
-from cloud.ports import JobError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
+from cloud.ports import JobError, JobKilledError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.leadership import DeposedError
@@ -27,6 +27,8 @@ log = logging.getLogger(__name__)
 
 MAX_ATTEMPTS = 50
 """A job that the hub's own deaths have interrupted so often is given up."""
+MAX_KILLED = 5
+"""A job whose process was killed is launched again, unless it was so often."""
 MAX_ERROR = 1000
 PUT_BACK_NS = SECOND
 Event = Mapping[str, Any]
@@ -83,6 +85,8 @@ class Jobs:
     async def _supervise(self, job: Row[Any], lane: str) -> None:
         try:
             await self._work(job)
+        except JobKilledError as error:
+            await self._after_a_kill(job, error)
         except (JobError, ObjectMissingError, ObjectStoreError) as error:
             log.warning("%s job %s failed: %s", job.kind, job.id, error)
             await self._fail(job, str(error))
@@ -95,6 +99,19 @@ class Jobs:
         finally:
             self._busy.pop(lane, None)
             self._outbox.post(wake(Wake.JOBS))
+
+    async def _after_a_kill(self, job: Row[Any], error: JobKilledError) -> None:
+        """Once more, for a while: what does not fit into memory will not fit the next time."""
+        log.warning("%s job %s was killed: %s", job.kind, job.id, error)
+        now_ns = self._clock.now_ns()
+        try:
+            times = await self._store.write(lambda conn: _note_kill(conn, job.id, str(error), now_ns))
+        except StoreError:
+            times = 0  # it is put back as after any other trouble with the database
+        if times >= MAX_KILLED:
+            await self._fail(job, f"killed {times} times: {error}")
+        else:
+            await self._put_back(job)
 
     async def _put_back(self, job: Row[Any]) -> None:
         """Its process has ended. Once the database is back it is launched again, here or on the hub that leads then."""
@@ -164,6 +181,13 @@ def _update(conn: Connection, job: str, values: Mapping[str, Any]) -> None:
 def _note(conn: Connection, *, kind: JobKind, job: Row[Any], event: Event, now_ns: int) -> None:
     conn.execute(insert(job_events).values(job=job.id, at_ns=now_ns, event=dict(event)))
     kind.progress(conn, job, event)
+
+
+def _note_kill(conn: Connection, job: str, reason: str, now_ns: int) -> int:
+    """Keep it on record; how often has it been now?"""
+    conn.execute(insert(job_events).values(job=job, at_ns=now_ns, event={"event": "killed", "reason": reason}))
+    told = conn.execute(select(job_events.c.event).where(job_events.c.job == job)).scalars()
+    return sum(event.get("event") == "killed" for event in told)
 
 
 def _event(line: bytes) -> Event:

@@ -1,7 +1,9 @@
-"""Logging in to the broker with an identity, over a real MQTT link."""
+"""Logging in to the broker with an identity, over an MQTT link."""
+
+from typing import Protocol
 
 from edge_agent.service.identity import Identity
-from wire.adapters.mqtt_link import Credentials, MqttLink
+from wire.adapters.mqtt_link import Credentials
 
 
 def credentials(identity: Identity) -> Credentials:
@@ -11,10 +13,25 @@ def credentials(identity: Identity) -> Credentials:
     )  # fmt: skip
 
 
+class Login(Protocol):
+    """A link that tells how its logins went, and can log in anew."""
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection; empty: there is one, or nothing is known."""
+
+    @property
+    def refused(self) -> bool:
+        """Did the broker say no, and is there no connection since?"""
+
+    async def change(self, credentials: Credentials) -> None:
+        """Log in anew. Raises LoginRefusedError, LinkError."""
+
+
 class BrokerAccess:
     """Implements `edge_agent.ports.Access`."""
 
-    def __init__(self, link: MqttLink) -> None:
+    def __init__(self, link: Login) -> None:
         self._link = link
 
     @property

@@ -18,19 +18,20 @@ from wire.ports import SECOND
 
 
 class P256Keys:
-    """Implements `edge_agent.ports.Keys`."""
+    """Implements `edge_agent.ports.Keys`. Where keys and nonces come from can be replaced: a simulation has to repeat
+    itself."""
 
     def make(self, name: str) -> KeyRequest:
         """A new key and the request for a certificate for it."""
-        key = ec.generate_private_key(ec.SECP256R1())
+        key = self._new_key()
         subject = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, name)])
-        csr = x509.CertificateSigningRequestBuilder().subject_name(subject).sign(key, hashes.SHA256())
+        csr = self._signed(x509.CertificateSigningRequestBuilder().subject_name(subject), key)
         pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
         return KeyRequest(pem.decode(), csr.public_bytes(Encoding.PEM).decode())
 
     def proof(self, key: str, message: bytes) -> bytes:
         """ECDSA (SHA-256, DER) of `message`."""
-        return _private(key).sign(message, ec.ECDSA(hashes.SHA256()))
+        return _private(key).sign(message, self._scheme())
 
     def fit(self, certificate: str, key: str) -> bool:
         """Is this a certificate for this key?"""
@@ -53,6 +54,17 @@ class P256Keys:
         read = x509.load_pem_x509_certificate(certificate.encode())
         begins, ends = read.not_valid_before_utc, read.not_valid_after_utc
         return Lifetime(int(begins.timestamp()) * SECOND, int(ends.timestamp()) * SECOND)
+
+    def _new_key(self) -> ec.EllipticCurvePrivateKey:
+        return ec.generate_private_key(ec.SECP256R1())
+
+    def _signed(
+        self, request: x509.CertificateSigningRequestBuilder, key: ec.EllipticCurvePrivateKey
+    ) -> x509.CertificateSigningRequest:
+        return request.sign(key, hashes.SHA256())
+
+    def _scheme(self) -> ec.ECDSA:
+        return ec.ECDSA(hashes.SHA256())
 
 
 def _private(key: str) -> ec.EllipticCurvePrivateKey:

@@ -17,7 +17,7 @@ from edge_agent.service.downloads import Downloads
 from edge_agent.service.durable import read_if_there, write_atomic
 from edge_agent.service.objects import Objects, path_of
 from edge_agent.service.reconciler import Reconciler
-from federated.device.ports import HostError, LearningFiles, Remembered, Samples
+from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer
 from wire.assignment import FederatedPolicy
 from wire.release import ObjectRef
 
@@ -57,6 +57,10 @@ class LearningHost:
             return await self._learning(model, version)
         except AgentError as error:
             raise HostError(str(error)) from error
+
+    def trainer(self, files: LearningFiles) -> Trainer:
+        """What learns on this device."""
+        return self._ports.make_trainer(files)
 
     async def samples(self) -> Samples:
         """Labelled windows. Raises HostError."""

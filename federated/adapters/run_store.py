@@ -42,14 +42,24 @@ class RunStoreError(Exception):
 class RunStore:
     """Everything that a killed aggregator needs to go on where it was."""
 
-    def __init__(self, path: Path, spec_sha256: str) -> None:
-        """Open or create. `spec_sha256` ties the file to one specification.
+    @classmethod
+    def open(cls, path: Path, spec_sha256: str) -> "RunStore":
+        """Open or create the file. Raises RunStoreError as the constructor does."""
+        try:
+            db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
+        except sqlite3.Error as error:
+            raise RunStoreError(f"{path}: {error}") from error
+        return cls(db, spec_sha256, str(path))
+
+    def __init__(self, db: sqlite3.Connection, spec_sha256: str, name: str = "the run's memory") -> None:
+        """Use the database, which commits by itself (`isolation_level` None). `spec_sha256` ties it to one
+        specification; `name` is what messages call it.
 
         Raises:
             RunStoreError: another process has it open, it is damaged, or belongs to another specification.
         """
+        self._db = db
         try:
-            self._db = sqlite3.connect(path, isolation_level=None, timeout=2.0)
             self._db.execute("PRAGMA locking_mode=EXCLUSIVE")
             self._db.execute("PRAGMA journal_mode=WAL")
             self._db.execute("PRAGMA synchronous=FULL")
@@ -58,10 +68,10 @@ class RunStore:
                 "INSERT OR IGNORE INTO position VALUES (1, ?, ?, 0, 1, 0)", (spec_sha256, Phase.BEFORE.value)
             )
         except sqlite3.Error as error:
-            raise RunStoreError(f"{path}: {error}; is another aggregator working on this run?") from error
+            raise RunStoreError(f"{name}: {error}; is another aggregator working on this run?") from error
         if self._one("SELECT spec_sha256 FROM position")[0] != spec_sha256:
             self._db.close()
-            raise RunStoreError(f"{path} belongs to another specification; use a fresh run directory")
+            raise RunStoreError(f"{name} belongs to another specification; use a fresh run directory")
 
     def close(self) -> None:
         """Close the file."""

@@ -16,8 +16,8 @@ from wire.ports import Clock, Offload
 from wire.release import object_ref
 
 if TYPE_CHECKING:
-    from federated.device.ports import LearningFiles, Samples
-    from federated.device.trainer import Recipe, Split, Trainer
+    from federated.device.ports import LearningFiles, Samples, Trainer
+    from federated.device.trainer import Recipe, Split
     from federated.records import Arrays
 
 log = logging.getLogger(__name__)
@@ -118,8 +118,14 @@ class Bench:
             raise RefusalError(
                 f"too few samples: {len(samples.y)} labelled windows, the policy asks for {policy.min_samples}"
             )
-        self._kit = await self._offload.run(lambda: _make_kit(task, files, samples, policy))
+        self._kit = await self._offload.run(lambda: self._make_kit(task, files, samples, policy))
         return self._kit
+
+    def _make_kit(self, task: Task, files: "LearningFiles", samples: "Samples", policy: FederatedPolicy) -> _Kit:
+        from federated.device.trainer import split
+
+        parts = split(samples.y, policy.holdout_share)
+        return _Kit(task.run, task.model, task.version, self._host.trainer(files), samples, parts)
 
     async def _parameters(self, task: Task) -> "Arrays":
         from federated.records import ARRAYS, from_object
@@ -156,13 +162,6 @@ class Bench:
         }
         records = (Record(name=METRICS, kind="metrics", values=figures),)
         return Finished(True, encode(Reply(run=task.run, task=task.task, ok=True, records=records)), b"")
-
-
-def _make_kit(task: Task, files: "LearningFiles", samples: "Samples", policy: FederatedPolicy) -> _Kit:
-    from federated.device.trainer import Trainer, split
-
-    parts = split(samples.y, policy.holdout_share)
-    return _Kit(task.run, task.model, task.version, Trainer(files), samples, parts)
 
 
 def _recipe(device: str, task: Task) -> "Recipe":

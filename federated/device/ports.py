@@ -3,6 +3,7 @@
 Every coroutine here must end by itself within a bounded time: timeouts belong to the implementation.
 """
 
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from wire.assignment import FederatedPolicy
@@ -11,6 +12,8 @@ from wire.release import Learning, ObjectRef
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
+
+    from federated.device.trainer import Evaluated, Indices, Recipe, Trained
 
 
 class HostError(Exception):
@@ -34,6 +37,40 @@ class LearningFiles(NamedTuple):
     learning: Learning
 
 
+class Trainer(Protocol):
+    """Learns with the graphs of one release, away from the event loop. `places` are positions in the samples;
+    `cancelled` is asked between short pieces of work."""
+
+    def train(
+        self,
+        parameters: "Mapping[str, NDArray[np.generic]]",
+        samples: Samples,
+        places: "Indices",
+        recipe: "Recipe",
+        cancelled: Callable[[], bool],
+    ) -> "Trained":
+        """New parameters, from these. Raises TrainingError with the reason that the cloud is told."""
+
+    def evaluate(
+        self,
+        parameters: "Mapping[str, NDArray[np.generic]]",
+        samples: Samples,
+        places: "Indices",
+        cancelled: Callable[[], bool],
+    ) -> "Evaluated":
+        """How good the parameters are on these windows. Raises TrainingError."""
+
+
+MakeTrainer = Callable[[LearningFiles], Trainer]
+
+
+def onnx_trainer(files: LearningFiles) -> Trainer:
+    """Stock onnxruntime runs the graphs. It is loaded by the first call."""
+    from federated.device.trainer import OnnxTrainer
+
+    return OnnxTrainer(files)
+
+
 class Remembered(NamedTuple):
     """An answer as it was given: `reply` is the encoded wire.federated.Reply, `arrays` its object (may be empty)."""
 
@@ -52,6 +89,9 @@ class Host(Protocol):
 
     async def learning(self, model: str, version: int) -> LearningFiles | None:
         """The companions of the committed release, fetched and verified if need be; None if another one is running."""
+
+    def trainer(self, files: LearningFiles) -> Trainer:
+        """What learns with these graphs. Called away from the event loop. Raises TrainingError."""
 
     async def samples(self) -> Samples:
         """What was captured with a label, in capture order."""

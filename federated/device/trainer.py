@@ -96,7 +96,7 @@ def batches(train: Indices, batch: int, rng: np.random.Generator) -> Indices:
     return np.resize(order, steps * batch).reshape(steps, batch)
 
 
-class Trainer:
+class OnnxTrainer:
     """The sessions of one release. Make one per federated run and drop it afterwards."""
 
     def __init__(self, files: LearningFiles) -> None:

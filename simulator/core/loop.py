@@ -12,6 +12,7 @@ import asyncio
 import contextvars
 import gc
 import heapq
+import logging
 from collections import deque
 from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
@@ -309,9 +310,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Close what did not end. It may complain or refuse, and that means nothing: the run is over."""
         left = {task.number: task for task in self._dead}
         left |= {task.number: task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask)}
+        logging.disable(logging.CRITICAL)
         for number in sorted(left):
             left[number]._log_destroy_pending = False  # type: ignore[attr-defined]
             _close(left[number].get_coro())
+        logging.disable(logging.NOTSET)
         self._ready.clear()
         self._heap.clear()
         self._dead.clear()

@@ -10,12 +10,13 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Final, Literal, NamedTuple, Protocol
 
-from cloud.core.access import permitted
+from cloud.core.access import Access, permitted
 from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
 from simulator.core.network import Line
 from simulator.core.topic_tree import Topics, TopicTree, is_exact
 from simulator.core.trace import Trace
+from simulator.fakes.certificates import shown
 from wire.adapters.mqtt_link import Credentials, Will
 from wire.identity import Broker
 from wire.ports import SECOND, Clock
@@ -50,6 +51,7 @@ class Connection(Protocol):
 @dataclass(slots=True)
 class _Session:
     username: str = ""
+    certified: bool = False
     connection: Connection | None = None
     filters: dict[str, None] = field(default_factory=dict)
     unacknowledged: dict[int, Message] = field(default_factory=dict)
@@ -79,11 +81,23 @@ class MemoryBroker:
         self._retained_topics = Topics()
         self._tree: TopicTree[str] = TopicTree()
         self._users: Mapping[str, BrokerUser] | None = None
+        self._authority = ""
+        self._device = Access((), ())
+        self._revoked: frozenset[str] = frozenset()
+        self._barred: frozenset[str] = frozenset()
 
     # The hub's administrative side.
 
-    credential: Literal["password"] = "password"
     enrolment: None = None
+
+    @property
+    def credential(self) -> Literal["password", "certificate"]:
+        """What devices log in with."""
+        return "certificate" if self._authority else "password"
+
+    def trust(self, authority: str, device: Access) -> None:
+        """Let in who shows a certificate (PEM) of this authority, under the name in it, with the rights of a device."""
+        self._authority, self._device = authority, device
 
     @property
     def endpoint(self) -> Broker:
@@ -93,6 +107,7 @@ class MemoryBroker:
     async def admit(self, roster: Roster) -> None:
         """Only its users may be connected from now on."""
         self._users = dict(roster.users)
+        self._revoked, self._barred = frozenset(one.serial for one in roster.revoked), roster.barred
         for session in tuple(self._sessions.values()):
             connection = session.connection
             if connection is not None and not self._knows(connection):
@@ -122,7 +137,7 @@ class MemoryBroker:
         """Accept a connection, taking over an older one of the same client; returns why not, if it is refused."""
         if not self.running:
             return "no broker is listening"
-        if not self._knows(connection):
+        if not self._knows(connection) or not self._in_date(connection):
             return "not authorized"
         older = self._sessions.get(connection.client, _Session()).connection
         self.detach(connection.client)
@@ -131,7 +146,7 @@ class MemoryBroker:
         session = self._sessions.setdefault(connection.client, _Session())
         session.connection = connection
         session.attachments += 1
-        session.username = connection.credentials.username
+        session.username, session.certified = connection.credentials.username, bool(connection.credentials.certificate)
         self._note("connect", connection.client)
         for message in tuple(session.unacknowledged.values()):
             self._send(connection, message)
@@ -229,18 +244,37 @@ class MemoryBroker:
         """A pinned user's client id is its name; nobody else may take that id."""
         if self._users is None:
             return True
+        if connection.credentials.certificate:
+            return self._certified(connection)
         user = self._users.get(connection.credentials.username)
         password = hashlib.sha256(connection.credentials.password.encode()).hexdigest()
         if user is None or user.verifier != password:
             return False
         return connection.client == user.name if user.pinned else connection.client not in self._users
 
+    def _certified(self, connection: Connection) -> bool:
+        """Was its certificate issued by the authority, to this client, and not revoked?"""
+        seen = shown(connection.credentials.certificate, self._authority)
+        return (
+            seen is not None
+            and seen.name == connection.client
+            and seen.serial not in self._revoked
+            and seen.name not in self._barred
+        )
+
+    def _in_date(self, connection: Connection) -> bool:
+        """Looked at when a connection is made: one that is there stays when its certificate ends."""
+        if not connection.credentials.certificate:
+            return True
+        seen = shown(connection.credentials.certificate, self._authority)
+        return seen is not None and seen.begins_ns <= self._clock.now_ns() < seen.ends_ns
+
     def _may(self, client: str, topic: str, what: Literal["publish", "receive"]) -> bool:
         session = self._sessions[client]
-        user = None if self._users is None else self._users.get(session.username)
-        if self._users is None or (
-            user is not None and _permitted(user.publish if what == "publish" else user.receive, client, topic)
-        ):
+        if self._users is None:
+            return True
+        user = self._device if session.certified else self._users.get(session.username)
+        if user is not None and _permitted(user.publish if what == "publish" else user.receive, client, topic):
             return True
         self.refused.append(f"{client} may not {what} {topic}")
         return False

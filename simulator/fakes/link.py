@@ -12,11 +12,12 @@ from simulator.core.network import Network, Passage, Quality
 from simulator.core.rng import Rng
 from simulator.fakes.broker import MemoryBroker, Message
 from wire.adapters.mqtt_link import Credentials, Will
-from wire.ports import MILLISECOND, SECOND, Clock, Inbound, LinkError
+from wire.ports import MILLISECOND, SECOND, Clock, Inbound, LinkError, LoginRefusedError
 
 ACK_TIMEOUT_NS = 30 * SECOND
 FIRST_RETRY_NS = 250 * MILLISECOND
 LAST_RETRY_NS = 20 * SECOND
+CHANGE_TIMEOUT_S = 20.0
 OVERTAKEN_NS = 500 * MILLISECOND
 """About how much later a message comes that others overtake."""
 
@@ -46,6 +47,8 @@ class MemoryLink:
         self._filters: dict[str, None] = {}
         self._publishing: dict[asyncio.Future[None], None] = {}
         self._wanted = False
+        self._refusal = ""
+        self._changed: asyncio.Future[None] | None = None
         self._connected = False
         self._connection = 0
         self._pause_ns = FIRST_RETRY_NS
@@ -56,6 +59,16 @@ class MemoryLink:
     def connected(self) -> bool:
         """Is the connection up?"""
         return self._connected
+
+    @property
+    def trouble(self) -> str:
+        """Why there is no connection, as far as the broker has said; empty: there is one."""
+        return "" if self._connected else self._refusal
+
+    @property
+    def refused(self) -> bool:
+        """Has the broker said no?"""
+        return bool(self.trouble)
 
     async def start(self) -> None:
         """Begin to connect, and go on trying."""
@@ -70,6 +83,23 @@ class MemoryLink:
         if self._connected:
             self._broker.process.run(lambda: self._broker.detach(self.client, clean=True))
             self._lose("stopped")
+
+    async def change(self, credentials: Credentials) -> None:
+        """Log in anew, as the same client. Raises LoginRefusedError, LinkError: it goes on with what it had before."""
+        before, self.credentials = self.credentials, credentials
+        self._changed = asyncio.get_running_loop().create_future()
+        self._log_in_anew()
+        try:
+            async with asyncio.timeout(CHANGE_TIMEOUT_S):
+                await self._changed
+        except (TimeoutError, LinkError) as error:
+            self.credentials = before
+            self._log_in_anew()
+            if isinstance(error, LinkError):
+                raise
+            raise LinkError("the broker did not answer in time") from error
+        finally:
+            self._changed = None
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Return once the broker has acknowledged. Raises LinkError."""
@@ -149,7 +179,10 @@ class MemoryLink:
             return
         self._connection += 1
         self._connected = True
-        if self._broker.process.run(self._broker.attach, self):
+        self._refusal = self._broker.process.run(self._broker.attach, self)
+        if self._changed is not None:
+            _settle(self._changed, LoginRefusedError(self._refusal) if self._refusal else None)
+        if self._refusal:
             self._connected = False
             self._retry()
             return
@@ -158,6 +191,12 @@ class MemoryLink:
             filters = tuple(self._filters)
             self._broker.process.run(self._broker.subscribe, self.client, filters)
         self.on_up()
+
+    def _log_in_anew(self) -> None:
+        if self._connected:
+            self._broker.process.run(lambda: self._broker.detach(self.client, clean=True))
+            self._lose("logging in anew")
+        self._later(self._network.delay_ns(), self._connect)
 
     def _retry(self) -> None:
         self._later(self._network.jitter_ns(self._pause_ns), self._connect)

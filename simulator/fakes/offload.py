@@ -4,7 +4,22 @@ import asyncio
 from collections.abc import Callable
 from typing import TypeVar
 
+from wire.ports import Clock
+
 T = TypeVar("T")
+
+
+class SlowOffload:
+    """Work that takes its time: as long for every call, before it."""
+
+    def __init__(self, clock: Clock, takes_ns: int) -> None:
+        self._clock = clock
+        self._takes_ns = takes_ns
+
+    async def run(self, call: Callable[[], T]) -> T:
+        """Return what `call()` returns."""
+        await self._clock.sleep(self._takes_ns)
+        return call()
 
 
 class InlineOffload:

@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Container, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Final, Literal
+from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edge_agent.errors import DiskError, ModelError
 from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk, UnpackRequest
@@ -96,16 +96,24 @@ class MemoryInstaller:
 
 
 class LightSession:
-    """A model that always answers the same class, after a moment of virtual time; or that fails on every input."""
+    """A model that answers after a moment of virtual time: the class whose prototype is nearest if it has prototypes,
+    else always the same one; or that fails on every input."""
 
-    def __init__(self, clock: Clock, manner: Manner = GOOD, die: Callable[[], None] = lambda: None) -> None:
+    def __init__(
+        self,
+        clock: Clock,
+        manner: Manner = GOOD,
+        die: Callable[[], None] = lambda: None,
+        prototypes: "Floats | None" = None,
+    ) -> None:
+        self._prototypes = prototypes
         self._clock = clock
         self._manner = manner
         self._die = die
         self._predictions = 0
 
     async def predict(self, x: "Floats") -> "Floats":
-        """Logits [N, CLASSES]: the same class every time."""
+        """Logits [N, CLASSES]."""
         import numpy as np
 
         await self._clock.sleep(self._manner.predict_ns)
@@ -117,7 +125,10 @@ class LightSession:
         if self._manner.crashes == "when used":
             raise ModelError("the runtime fails on this input")
         logits = np.zeros((len(x), CLASSES), dtype=np.float32)
-        logits[:, ANSWER] = 4.0
+        answers: Any = ANSWER
+        if self._prototypes is not None:
+            answers = ((x[:, None, :] - self._prototypes) ** 2).sum(axis=2).argmin(axis=1)
+        logits[np.arange(len(x)), answers] = 4.0
         return logits
 
 
@@ -132,7 +143,10 @@ class LightRuntime:
         manners: Mapping[str, Manner] = ALL_GOOD,
         loaded: Callable[[str], None] = lambda sha256: None,
         die: Callable[[], None] = lambda: None,
+        prototypes: "Mapping[str, Floats]" = MappingProxyType({}),
     ) -> None:
+        """`prototypes`: of models that have some, by digest."""
+        self._prototypes = prototypes
         self._disk = disk
         self._loaded = loaded
         self._die = die
@@ -146,4 +160,4 @@ class LightRuntime:
         except DiskError as error:
             raise ModelError(str(error)) from error
         self._loaded(sha256)
-        return LightSession(self._clock, self._manners.get(sha256, GOOD), self._die)
+        return LightSession(self._clock, self._manners.get(sha256, GOOD), self._die, self._prototypes.get(sha256))

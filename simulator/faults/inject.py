@@ -5,7 +5,7 @@ from functools import partial
 
 from simulator.core.network import Quality
 from simulator.durations import nanoseconds
-from simulator.faults import clocks, forgery, hub_side, storage
+from simulator.faults import clocks, forgery, hub_side, learning, storage
 from simulator.faults.fault import Fault
 from simulator.faults.kinds import (
     AnyFault,
@@ -110,4 +110,5 @@ BRING_ABOUT: dict[type[Fault], Effect] = {
     **hub_side.EFFECTS,
     **storage.EFFECTS,
     **forgery.EFFECTS,
+    **learning.EFFECTS,
 }

@@ -5,6 +5,7 @@ from simulator.faults.clocks import ClockJump
 from simulator.faults.fault import EVERYBODY, Among, Count, Fault, Share
 from simulator.faults.forgery import ForgedDesired
 from simulator.faults.hub_side import BadHubNetwork, HubCutOff
+from simulator.faults.learning import AggregatorKill, Drift, LabelNoise, PoisonedUpdates
 from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
 
 
@@ -67,4 +68,5 @@ class SlowBroker(Fault, frozen=True, kw_only=True):
 AnyFault = (
     BadNetwork | Partition | CutConnections | PowerCut | HubKill | BrokerKill | SlowBroker
     | FullDisk | SlowDisk | FailingDisk | ClockJump | BadHubNetwork | HubCutOff | ForgedDesired
+    | PoisonedUpdates | LabelNoise | Drift | AggregatorKill
 )  # fmt: skip

@@ -84,6 +84,13 @@ LAWS = (
         of="state, reason"),
     Law("more repetitions than the budget of the plan", "rollouts",
         "NEW.retries > json_extract(NEW.plan, '$.retry.budget')", "NEW.id", of="retries"),
+    Law("a federated run that had ended goes on", "federated_runs",
+        "OLD.state NOT IN ('running', 'deriving') AND NEW.state <> OLD.state", "NEW.id", of="state"),
+    Law("a federated run did not succeed and does not say why", "federated_runs",
+        "NEW.state IN ('refused', 'failed') AND NEW.reason = ''", "NEW.id", of="state, reason"),
+    Law("a federated round counts a device twice", "federated_rounds",
+        "NEW.clients > (SELECT count(*) FROM main.devices WHERE federated)",
+        "NEW.run || ' ' || NEW.round", on="INSERT"),
 )  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from cloud.core.rollout import RolloutState
 from cloud.core.rollout.members import Status
-from cloud.tables import ENROLLED, desired, devices, members, rollouts, slots, stats, telemetry_points
+from cloud.tables import ENROLLED, desired, devices, federated_runs, members, rollouts, slots, stats, telemetry_points
 from edge_agent.core.slot import AT_REST
 from edge_agent.core.stats import Tally
 from edge_agent.core.windows import spent
@@ -33,6 +33,10 @@ def outstanding(fleet: Fleet) -> list[str]:
 def _unsettled(conn: Connection) -> list[str]:
     running = select(rollouts.c.id).where(rollouts.c.state == RolloutState.RUNNING).order_by(rollouts.c.id)
     found = [f"rollout {name} is running" for name in conn.execute(running).scalars()]
+    learning = select(federated_runs.c.id, federated_runs.c.state).where(
+        federated_runs.c.state.in_(("running", "deriving"))
+    )
+    found += [f"federated run {row.id} is {row.state}" for row in conn.execute(learning)]
     flying = select(members.c.rollout, members.c.device).where(members.c.status == Status.IN_FLIGHT)
     found += [f"{row.device} is under way in {row.rollout}" for row in conn.execute(flying)]
     return found

@@ -5,6 +5,7 @@ from html import escape
 from itertools import accumulate
 
 from simulator.comparison import Comparison, Estimate
+from simulator.page import learning
 from simulator.page.bands import band
 from simulator.page.plots import Axis, Line, Part, bars, lanes, lines
 from simulator.page.style import STYLE
@@ -25,6 +26,7 @@ def write_report(scenario: Scenario, reports: Sequence[Report]) -> str:
         _expectations(reports),
         "<h2>Rollouts</h2>",
         _rollouts(reports),
+        learning.table(reports) if reports[0].federated else "",
         _seeds(reports),
     ]
     return _page(scenario.title, body)
@@ -128,6 +130,7 @@ def _plots(reports: Sequence[Report]) -> str:
         ),
         bars("Outcomes by rollout", [(name, _parts(reports, name)) for name in names]),
     ]
+    found += [learning.accuracy(reports, until_s)] if reports[0].federated else []
     marks = lanes(f"What happened (seed {reports[0].seed})", reports[0].marks, until_s)
     return f'<h2>Over time</h2><div class="plots">{"".join(found)}</div><div style="margin-top:16px">{marks}</div>'
 

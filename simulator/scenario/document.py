@@ -1,5 +1,6 @@
 """The scenario file as a whole."""
 
+from collections.abc import Mapping
 from typing import Annotated
 
 import msgspec
@@ -51,6 +52,12 @@ class Scenario(Strict, frozen=True, kw_only=True):
     def model(self, name: str) -> Model:
         """A model by its name. Raises KeyError."""
         return {one.name: one for one in self.models}[name]
+
+    def learners(self, selector: Mapping[str, str]) -> int:
+        """How many devices of the population learn in a federated run for this selector."""
+        sizes = self.population.sizes()
+        kinds = [one for one in self.population.classes if one.federated and selector.items() <= one.labels.items()]
+        return sum(sizes[one.name] for one in kinds)
 
     def under(self, policy: Policy) -> "Scenario":
         """The same with the policy's plan."""

@@ -116,4 +116,55 @@ class Refused(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of)
     number: Bounds = ALL
 
 
-AnyExpectation = RolloutEnds | Run | Exposed | Ended | Converged | NoRefusals | TrustRoot | Refused
+class Certified(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of):
+    """So many of the devices log in with a certificate that is valid now, and is not the one that they began with if
+    it was `renewed`. Default: all."""
+
+    devices: Among = EVERYBODY
+    renewed: bool = False
+    number: Bounds = ALL
+
+
+class FederatedEnds(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of):
+    """A federated run is in this state at the end, for a reason that contains this text, after so many rounds."""
+
+    run: str
+    state: Literal["succeeded", "refused", "failed"] = "succeeded"
+    reason: str = ""
+    rounds: Number | None = None
+
+
+class FederatedAccuracy(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of):
+    """So good is what a federated run came to: mean over the devices, each on its own holdout. Where not all of them
+    could be asked at the end, the last round counts."""
+
+    run: str
+    at_least: Share = 0.0
+    at_most: Share = 1.0
+
+
+class UpdatesRefused(Strict, frozen=True, kw_only=True, tag_field="expect", tag=tag_of):
+    """Of so many of the devices an answer did not count in some round, for a reason with this text. Default: all."""
+
+    run: str
+    reason: str = ""
+    devices: Among = EVERYBODY
+    number: Bounds = ALL
+
+
+Federated = FederatedEnds | FederatedAccuracy | UpdatesRefused
+"""What is expected of a federated run."""
+AnyExpectation = (
+    RolloutEnds
+    | Run
+    | Exposed
+    | Ended
+    | Converged
+    | NoRefusals
+    | TrustRoot
+    | Refused
+    | Certified
+    | FederatedEnds
+    | FederatedAccuracy
+    | UpdatesRefused
+)

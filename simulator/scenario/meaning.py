@@ -10,11 +10,12 @@ from cloud.core.rollout.plan import PlanError
 from cloud.core.rollout.plan import check as check_work
 from simulator.core.clock import EPOCH_NS
 from simulator.faults.fault import Among
+from simulator.faults.learning import Drift, LabelNoise, PoisonedUpdates
 from simulator.scenario.document import Scenario
-from simulator.scenario.expectations import RolloutEnds
+from simulator.scenario.expectations import Certified, Federated, RolloutEnds
 from simulator.scenario.places import Path
 from simulator.scenario.population import PROFILES
-from simulator.scenario.steps import AddDevices, Publish, RollOut, Steering
+from simulator.scenario.steps import AddDevices, Adopt, Federate, Publish, RollOut, Steering
 
 
 class MistakeError(Exception):
@@ -33,6 +34,10 @@ def check(scenario: Scenario, values: Any) -> None:
     _moments(scenario)
     _expectations(scenario)
     _everybody(scenario)
+    _learners_only(scenario)
+    nobody = next(about_nobody(scenario), None)
+    if nobody is not None:
+        raise MistakeError(*nobody)
     for index, step in enumerate(scenario.timeline):
         if isinstance(step, RollOut) and "plan" in values["timeline"][index]:
             check_plan(step.plan, values["timeline"][index]["plan"], ("timeline", index, "plan"))
@@ -83,18 +88,33 @@ def _classes(scenario: Scenario) -> None:
 def _timeline(scenario: Scenario) -> None:
     models, classes = [one.name for one in scenario.models], [one.name for one in scenario.population.classes]
     begun: list[str] = []
+    learning: list[str] = []
     for index, step in enumerate(scenario.timeline):
         path: Path = ("timeline", index)
-        if isinstance(step, Publish | RollOut):
+        if isinstance(step, Publish | RollOut | Federate):
             _known([step.model], models, (*path, "model"), "model")
         if isinstance(step, RollOut):
             if not step.name:
                 raise MistakeError(path, "a roll_out needs a name, by which later steps and expectations refer to it")
             begun.append(step.name)
+        if isinstance(step, Federate):
+            _can_learn(scenario, step, path)
+            learning.append(step.name)
+        if isinstance(step, Adopt):
+            _known([step.run], learning, (*path, "run"), "federated run that an earlier step began")
         if isinstance(step, Steering):
             _known([step.rollout], begun, (*path, "rollout"), "rollout that an earlier step began")
         if isinstance(step, AddDevices):
             _known([step.device_class], classes, (*path, "class"), "class")
+
+
+def _can_learn(scenario: Scenario, step: Federate, path: Path) -> None:
+    if not step.name:
+        raise MistakeError(path, "a federate needs a name, by which later steps and expectations refer to it")
+    if scenario.model(step.model).learns is None:
+        raise MistakeError((*path, "model"), f"devices cannot learn with {step.model!r}: its model has no `learns`")
+    if not scenario.learners(step.selector):
+        raise MistakeError(path, "no class that the selector means is federated: nobody would learn")
 
 
 def _moments(scenario: Scenario) -> None:
@@ -110,12 +130,17 @@ def _moments(scenario: Scenario) -> None:
             raise MistakeError((*path, "after"), "give since or after, not both")
         _known([moment.since] if moment.since else [], known, (*path, "since"), "earlier step")
         _known([moment.after] if moment.after else [], known, (*path, "after"), "earlier step")
-        _known([moment.after] if moment.after else [], about, (*path, "after"), "step about a rollout")
+        _known([moment.after] if moment.after else [], about, (*path, "after"), "step about a rollout or federated run")
 
 
 def _expectations(scenario: Scenario) -> None:
     rollouts = _rollouts(scenario)
+    learning = [step.name for step in scenario.timeline if isinstance(step, Federate)]
     for index, one in enumerate(scenario.expect):
+        if isinstance(one, Federated):
+            _known([one.run], learning, ("expect", index, "run"), "federated run")
+        if isinstance(one, Certified) and scenario.population.certificates is None:
+            raise MistakeError(("expect", index), "devices log in with passwords: the population has no `certificates`")
         wanted = getattr(one, "rollout", None)
         if wanted is not None:
             _known([wanted], rollouts, ("expect", index, "rollout"), "rollout")
@@ -130,6 +155,35 @@ def _everybody(scenario: Scenario) -> None:
     classes = [one.name for one in scenario.population.classes]
     for path, among in _choices(scenario):
         _known([among.device_class] if among.device_class else [], classes, (*path, "class"), "class")
+
+
+def _learners_only(scenario: Scenario) -> None:
+    """Faults of learning do nothing to devices that do not learn."""
+    learning = {one.name for one in scenario.population.classes if one.federated}
+    for index, fault in enumerate(scenario.faults):
+        if isinstance(fault, PoisonedUpdates | LabelNoise | Drift):
+            wanted = fault.devices.device_class
+            if not (wanted in learning if wanted else learning):
+                raise MistakeError(("faults", index), "nobody whom it means is `federated`: it would do nothing")
+
+
+def about_nobody(scenario: Scenario) -> Iterator[tuple[Path, str]]:
+    """Expectations of classes or names that nobody in this fleet has: whatever they expect would be so."""
+    sizes = scenario.population.sizes()
+    for step in scenario.timeline:
+        if isinstance(step, AddDevices):
+            sizes[step.device_class] += step.count
+    total = sum(sizes.values())
+    names = {f"d{number:05}" for number in range(total)}
+    for index, one in enumerate(scenario.expect):
+        among, path = getattr(one, "devices", None), ("expect", index, "devices")
+        if not isinstance(among, Among):
+            continue
+        if among.device_class and not sizes[among.device_class]:
+            yield (*path, "class"), f"nobody is of class {among.device_class!r} in a fleet of {total}"
+        strangers = [name for name in among.names if name not in names]
+        if strangers:
+            yield (*path, "names"), f"there is no device {strangers[0]!r} in a fleet of {total}"
 
 
 def _choices(scenario: Scenario) -> Iterator[tuple[Path, Among]]:
@@ -153,7 +207,7 @@ def _rollouts(scenario: Scenario) -> list[str]:
 
 
 def _about_rollouts(scenario: Scenario) -> list[str]:
-    return [step.name for step in scenario.timeline if isinstance(step, RollOut | Steering)]
+    return [step.name for step in scenario.timeline if isinstance(step, RollOut | Steering | Federate)]
 
 
 def _known(names: Iterable[str], known: Iterable[str], path: Path, what: str) -> None:

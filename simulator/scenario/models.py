@@ -74,12 +74,20 @@ class Version(Strict, frozen=True, kw_only=True):
         return not self.traits if self.good is None else self.good
 
 
+class Learns(Strict, frozen=True, kw_only=True):
+    """Devices can learn with the model. `skill`: how far its published versions know the classes already; with 0.0 they
+    take each for the next one."""
+
+    skill: Share = 0.55
+
+
 class Model(Strict, frozen=True, kw_only=True):
     """A model: its versions in the order in which they are published; any further ones are good."""
 
     name: Name = "simulated"
     bytes: Annotated[int, msgspec.Meta(ge=1, le=256 * MEGABYTE)] = 130_000
     versions: tuple[Version, ...] = ()
+    learns: Learns | None = None
 
     def version(self, number: int) -> Version:
         """The version with this number, from 1."""

@@ -78,7 +78,8 @@ class Use(Strict, frozen=True, kw_only=True):
 class DeviceClass(Strict, frozen=True, kw_only=True):
     """A kind of device. `count`: so many, whatever the size of the fleet; the others share the rest by `weight`.
 
-    `engines`: runtimes with their versions. `disk_mb` is what the agent may use.
+    `engines`: runtimes with their versions. `disk_mb` is what the agent may use. `federated`: they learn from what they
+    sense, as far as their `use` tells them the truth.
     """
 
     name: Name
@@ -91,10 +92,13 @@ class DeviceClass(Strict, frozen=True, kw_only=True):
     ram_mb: Megabytes = 1024
     disk_mb: Annotated[float, msgspec.Meta(gt=0)] = 1024.0
     use: Use | None = None
+    federated: bool = False
 
 
 class Population(Strict, frozen=True, kw_only=True):
     """The fleet at the start. `enrolled`: devices have their identities already, as after an earlier life.
+
+    `certificates`: devices log in with certificates that live so long, not with passwords.
 
     `disk_turn_every`: so many operations on a disk are one event; more of them make a large fleet faster.
     """
@@ -102,6 +106,7 @@ class Population(Strict, frozen=True, kw_only=True):
     devices: FleetSize = 50
     classes: Annotated[tuple[DeviceClass, ...], msgspec.Meta(min_length=1)] = (DeviceClass(name="device"),)
     enrolled: bool = False
+    certificates: Duration | None = None
     disk_turn_every: Count = 1
 
     def sizes(self) -> dict[str, int]:

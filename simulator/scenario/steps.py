@@ -5,10 +5,13 @@ from typing import Annotated, Literal
 import msgspec
 
 from cloud.core.rollout import Plan, Wave
-from simulator.faults.fault import Among, Count, FleetSize, Moment, tag_of
+from simulator.durations import Duration
+from simulator.faults.fault import Among, Count, FleetSize, Moment, Share, tag_of
 from simulator.scenario.population import Name
 
 Key = Literal["director", "online", "publisher", "root 1", "root 2", "root 3"]
+Strategy = Literal["FedAvg", "FedAvgM", "FedAdam", "FedYogi", "FedMedian", "FedTrimmedAvg", "Krum", "MultiKrum"]
+"""Those of Flower's that make sense of a few numbers."""
 DEFAULT_PLAN = Plan(waves=(Wave(count=1), Wave(percent=25), Wave(percent=100)))
 
 
@@ -122,6 +125,34 @@ class AddDevices(Step, frozen=True, kw_only=True, rename={"device_class": "class
     count: FleetSize
 
 
+class Federate(Step, frozen=True, kw_only=True):
+    """Devices learn, from a version (the newest, unless one is named) on: those of the selector whose class takes part.
+
+    Each round asks the share `clients` of who is online. A step (training, or evaluation by everybody) ends when all
+    have answered or after `deadline`; it counts with answers from the share `quorum` of those whom a round asks when
+    everybody is there. `patience`: how long a step waits for devices that are away.
+    """
+
+    model: Name = "simulated"
+    version: Count | None = None
+    selector: dict[str, str] = {}
+    strategy: Strategy = "FedAvg"
+    strategy_args: dict[str, float | int | bool | str] = {}
+    rounds: Annotated[int, msgspec.Meta(ge=1, le=10_000)] = 5
+    clients: Annotated[float, msgspec.Meta(gt=0, le=1)] = 1.0
+    quorum: Share = 0.5
+    deadline: Duration = "2m"
+    patience: Duration = "20s"
+    epochs: Annotated[int, msgspec.Meta(ge=1, le=100)] = 2
+    lr: Annotated[float, msgspec.Meta(gt=0, le=1)] = 0.25
+
+
+class Adopt(Step, frozen=True, kw_only=True):
+    """The publisher signs the version that a federated run has made, if it has: from now on it can be rolled out."""
+
+    run: str
+
+
 AnyStep = (
     Publish
     | RollOut
@@ -139,6 +170,8 @@ AnyStep = (
     | Revoke
     | Decommission
     | AddDevices
+    | Federate
+    | Adopt
 )
 Steering = Pause | Approve | Resume | Abort | Revert
 """Steps about a rollout that an earlier step began."""

@@ -11,11 +11,12 @@ import msgspec
 import numpy as np
 import pytest
 
-from federated.aggregator import EXIT_BAD_SPEC, EXIT_FAILED, EXIT_STOPPED, main
+from federated.aggregator import EXIT_BAD_SPEC, main
 from federated.device.bench import Finished
 from federated.device.ports import LearningFiles
 from federated.flower.convert import ndarrays
 from federated.records import from_object, to_object
+from federated.running import EXIT_FAILED, EXIT_STOPPED
 from federated.spec import Tolerances
 from tests.federated_local import NAMES, STRATEGIES, LocalGrid, play
 from tests.federated_world import CONFIG, AggregatorProcess, Device, fleet, write_graphs

@@ -31,6 +31,7 @@ REQUEST = {
     "train": {"local-epochs": 2, "lr": 0.02, "momentum": 0.9},
     "seed": 3,
     "non_inferiority": {"selector": {"arm": "right"}, "margin": 0.1},
+    "tolerances": {"quorum": 5, "step_timeout_s": 30},
 }
 
 
@@ -106,6 +107,7 @@ def test_a_result_that_is_better_becomes_the_next_version(tmp_path: Path) -> Non
         assert [device.name for device in spec.devices] == sorted(LEARNERS)
         assert spec.strategy_kwargs == {"server_momentum": 0.5}
         assert spec.train_config == {"local-epochs": 2, "lr": 0.02, "momentum": 0.9, "seed": 3}
+        assert (spec.tolerances.quorum, spec.tolerances.step_timeout_s, spec.tolerances.attempts) == (5, 30.0, 3)
         assert order.files == {"starting.safetensors": b"parameters"}
         rounds = await world.store.read(lambda conn: conn.execute(select(federated_rounds)).all())
         assert [(row.round, row.bytes_up) for row in rounds] == [(1, 9), (2, 9)]

@@ -1,13 +1,15 @@
 """Jobs as real processes: what the operator reads when one fails, what lies in its directory, and what it may name."""
 
 import asyncio
+import os
+import signal
 import stat
 from pathlib import Path
 
 import pytest
 
-from cloud.adapters.subprocess_launcher import SubprocessLauncher
-from cloud.ports import JobError, JobOrder
+from cloud.adapters.subprocess_launcher import SubprocessLauncher, words_of
+from cloud.ports import JobError, JobKilledError, JobOrder
 from wire.adapters.system import ThreadOffload
 
 
@@ -26,6 +28,42 @@ def test_a_failed_job_says_why_in_words(tmp_path: Path) -> None:
     """The message of its error event, not the JSON around it; and where its log is."""
     with pytest.raises(JobError, match=r"^job ended with code 2: unusable job specification: .*\(log: .*log\.txt\)$"):
         asyncio.run(run(tmp_path))
+
+
+@pytest.mark.parametrize(
+    ("line", "said"),
+    [
+        (b'{"event":"error","message":"no data"}\n', "no data"),
+        (b'{"event":"failed","rounds":1,"reason":"too few answers"}\n', "too few answers"),
+        (b'{"event":"round","round":3}\n', '{"event":"round","round":3}'),
+        (b"Killed\n", "Killed"),
+    ],
+)
+def test_what_a_job_said_last_is_told_in_its_words(line: bytes, said: str) -> None:
+    """Whichever program it was; what is no event with words is told as it is."""
+    assert words_of(line) == said
+
+
+def test_a_process_that_a_signal_ended_was_killed(tmp_path: Path) -> None:
+    """Whoever did it: the job has not failed by itself. (An interpreter that waits for its input stands for a job.)"""
+    offload = ThreadOffload()
+
+    async def killed() -> None:
+        children = Path(f"/proc/self/task/{os.getpid()}/children")
+        others = set(children.read_text().split())
+        lines = SubprocessLauncher(tmp_path, offload).run(JobOrder("job1", "code", b"{}", {}))
+        first = asyncio.ensure_future(anext(lines))
+        async with asyncio.timeout(10):
+            while not (mine := set(children.read_text().split()) - others):
+                await asyncio.sleep(0.01)
+        os.kill(int(mine.pop()), signal.SIGKILL)
+        await first
+
+    try:
+        with pytest.raises(JobKilledError, match=r"^job ended with code -9"):
+            asyncio.run(killed())
+    finally:
+        offload.close()
 
 
 def test_the_directory_of_a_job_is_for_its_owner_only(tmp_path: Path) -> None:

@@ -89,6 +89,23 @@ class TestJobs:
 
         hub(tmp_path, scenario)
 
+    @pytest.mark.parametrize(("kills", "state", "launched"), [(2, "succeeded", 3), (9, "failed", 5)])
+    def test_a_job_whose_process_is_killed_is_launched_again_for_a_while(
+        self, tmp_path: Path, kills: int, state: str, launched: int
+    ) -> None:
+        """It goes on in its directory; what is killed every time is given up, and says so."""
+
+        async def scenario(world: World) -> None:
+            await train_order(world)
+            world.launcher.kills = kills
+            await world.train()
+            row = await world.store.read(lambda conn: conn.execute(select(jobs)).one())
+            assert (row.state, len(world.launcher.orders)) == (state, launched)
+            assert row.error == ("killed 5 times: job ended with code -9" if state == "failed" else "")
+            assert len({order.job for order in world.launcher.orders}) == 1
+
+        hub(tmp_path, scenario)
+
     def test_a_failure_is_kept_with_its_reason(self, tmp_path: Path) -> None:
         """And the next job runs."""
 

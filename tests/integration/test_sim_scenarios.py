@@ -12,17 +12,21 @@ from simulator.settings import Settings
 SMALL = {
     "background-noise": 6,
     "bad-canary": 3,
+    "expired-certificates": 2,
     "expired-metadata": 2,
+    "federated-rounds": 4,
     "full-disks": 5,
     "happy-rollout": 3,
     "hub-killed": 3,
     "hundred-thousand": 10,
     "night-only": 2,
     "operators-day": 6,
+    "poisoned-updates": 9,
     "reconnect-storm": 4,
     "slow-broker": 5,
     "slow-model": 6,
     "stolen-key": 2,
+    "world-drifts": 2,
     "wrong-on-one-class": 5,
 }
 """Scenario -> size of the fleet here."""
@@ -32,7 +36,13 @@ WITHOUT = {
     "bad-canary": [
         ("{do: roll_out, name: second}", "{do: roll_out, name: second, plan: {waves: [{percent: 100}], gates: []}}")
     ],
+    "expired-certificates": [
+        ("off: 30d", "off: 380d"),
+        ("down: 29.99d", "down: 379.99d"),
+        ("at: 30.01d", "at: 380.01d"),
+    ],
     "expired-metadata": [("  - {do: renew_metadata}\n", "")],
+    "federated-rounds": [("quorum: 0.5", "quorum: 1.0")],
     "full-disks": [("disk_mb: 4.2", "disk_mb: 64")],
     "happy-rollout": [("faults:", "models: [{versions: [{}, {traits: [{kind: crashing}]}]}]\nfaults:")],
     "hub-killed": [("at: 22s, down: 15s", "at: 10s, down: 2h")],
@@ -46,6 +56,7 @@ WITHOUT = {
         ("{do: hold, devices: {names: [d00000, d00001]}, after: first}", "{do: publish, after: first}"),
         ("  - {do: release, devices: {names: [d00000, d00001]}, after: reverted}\n", ""),
     ],
+    "poisoned-updates": [("strategy: FedMedian", "strategy: FedAvg")],
     "reconnect-storm": [("within: 5s, down: 5s", "down: 4m")],
     "slow-broker": [("step_timeout_s: 1200, total_timeout_s: 3600", "step_timeout_s: 2, total_timeout_s: 4")],
     "slow-model": [
@@ -53,6 +64,7 @@ WITHOUT = {
         ("soak_s: 60", "soak_s: 1"),
     ],
     "stolen-key": [("keys: [director, root 1]", "keys: [publisher]")],
+    "world-drifts": [("by: 0.9", "by: 0")],
     "wrong-on-one-class": [
         ("        - {count: 1, selector: {chip: new}}\n        - {count: 1, selector: {chip: old}}\n", "")
     ],

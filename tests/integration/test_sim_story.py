@@ -27,6 +27,7 @@ from simulator.scenario.reading import find
 from simulator.settings import Settings
 from simulator.version import random_files
 from simulator.world import World
+from wire.errors import MalformedError
 
 CALM = Quality()
 
@@ -229,6 +230,15 @@ def test_seeds_in_several_processes_come_to_the_same(capsys: pytest.CaptureFixtu
         digests.append([run["digest"] for run in runs])
     assert digests[0] == digests[1]
     assert len(set(digests[0])) == 2
+
+
+def test_two_policies_of_one_name_are_an_error(tmp_path: Path) -> None:
+    """They could not be told apart: it is said before anything is played."""
+    file = tmp_path / "canary.yaml"
+    file.write_text("plan: {waves: [{percent: 100}]}")
+    settings = Settings(action="compare", scenario="bad-canary", policies=(str(file), str(file)))
+    with pytest.raises(MalformedError, match="two policies are called 'canary'"):
+        main.run(settings)
 
 
 def test_policies_are_compared_over_the_same_seeds(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from federated.device.client import FIRST_REPEAT_NS, FederatedClient
-from federated.device.ports import HostError, LearningFiles, Remembered, Samples
+from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer, onnx_trainer
 from federated.records import from_object, to_object
 from tests.federated_world import CONFIG, MODEL, TOPICS, VERSION, samples_of, starting_parameters, write_graphs
 from wire.assignment import FederatedPolicy
@@ -137,6 +137,10 @@ class FakeHost:
     async def learning(self, model: str, version: int) -> LearningFiles | None:
         """Only the toy."""
         return self.files if (model, version) == (MODEL, VERSION) else None
+
+    def trainer(self, files: LearningFiles) -> Trainer:
+        """Stock onnxruntime."""
+        return onnx_trainer(files)
 
     async def samples(self) -> Samples:
         """As set."""

@@ -2,12 +2,25 @@
 
 import re
 
+import msgspec
 import pytest
 
 from simulator.comparison import as_comparison_lines, compare
 from simulator.page.bands import band
 from simulator.page.document import write_comparison, write_report
-from simulator.report import Curve, Expectation, Mark, Report, RolloutReport, Samples, as_json, as_table
+from simulator.report import (
+    Curve,
+    Expectation,
+    FederatedReport,
+    Mark,
+    Report,
+    RolloutReport,
+    RoundFigures,
+    Samples,
+    as_json,
+    as_lines,
+    as_table,
+)
 from simulator.scenario.document import Scenario
 from simulator.scenario.reading import parse
 
@@ -44,6 +57,25 @@ def report(seed: int, one: RolloutReport, policy: str = "", *, passed: bool = Tr
         settled_s=3.0, virtual_s=100.0, wall_s=0.5, events=9, published=1, delivered=1, transactions=1,
         faults={"power_cuts": 1}, digest="ab" * 32,
     )  # fmt: skip
+
+
+def test_federated_runs_are_drawn_and_told_in_figures() -> None:
+    """Accuracy round by round as a plot, before and after in the table, refusals counted; names are no markup."""
+    curve = Curve(at_s=(10.0, 20.0, 30.0), values=(20.0, 60.0, 90.0))
+    rounds = tuple(RoundFigures(number=number, clients=8, failed=2, accuracy=0.4 * number) for number in (1, 2))
+    learnt = FederatedReport(
+        name="<b>learn", model="m", version=1, strategy="FedMedian", state="succeeded", reason="", devices=10,
+        began_s=5.0, seconds=40.0, before=0.2, after=0.9, result_version=2, rounds=rounds,
+        reasons={"wrong shape": 3}, accuracy=curve,
+    )  # fmt: skip
+    run = msgspec.structs.replace(report(1, rollout("succeeded", 4, 90.0, good=True)), federated=(learnt,))
+    page = write_report(SCENARIO, [run])
+    assert "Federated accuracy, round by round" in page
+    for said in ("&lt;b&gt;learn", "FedMedian, 10 devices", "3 × wrong shape", "20.0 %", "90.0 %"):
+        assert said in page
+    assert any(line.startswith("<b>learn: 10 devices learn from m version 1 by FedMedian") for line in as_lines(run))
+    told = msgspec.json.decode(as_json([run]))["runs"][0]["federated"][0]
+    assert [one["accuracy"] for one in told["rounds"]] == [0.4, 0.8]
 
 
 def test_the_page_stands_alone_and_takes_nothing_for_markup() -> None:

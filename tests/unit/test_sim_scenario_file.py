@@ -77,6 +77,35 @@ MERGES = BOMB.replace("[", "{<<: [").replace("]", "]}")
         ("devices: 10", "devices: " + "9" * 5000, "x.yaml: a number is too long"),
         ("title: Something", "title: &a [*a]", "x.yaml:1: title[0]: an alias of what it is in"),
         (FILE, "[" * 20_000, "x.yaml: it is nested too deeply"),
+        (
+            "expect:\n",
+            "expect:\n  - {expect: run, version: 1, devices: {names: [d00009, d00010]}}\n",
+            "x.yaml:21: expect[0].devices.names: there is no device 'd00010' in a fleet of 10",
+        ),
+        (
+            "expect:\n",
+            "expect:\n  - {expect: federated_ends, run: f}\n",
+            "x.yaml:21: expect[0].run: there is no federated run 'f'; there is none",
+        ),
+        ("expect:\n", "expect:\n  - {expect: certified}\n", "x.yaml:21: expect[0]: devices log in with passwords"),
+        (
+            "- {do: pause",
+            "- {do: federate, name: f}\n  - {do: pause",
+            "x.yaml:17: timeline[2].model: devices cannot learn with 'simulated'",
+        ),
+        (
+            "- {do: pause",
+            "- {do: federate, name: f, clients: 0}\n  - {do: pause",
+            "x.yaml:17: timeline[2].clients: Exp",
+        ),
+        ("- {do: pause", "- {do: federate}\n  - {do: pause", "x.yaml:17: timeline[2]: a federate needs a name"),
+        ("- {do: pause", "- {do: adopt, run: f}\n  - {do: pause", "x.yaml:17: timeline[2].run: there is no federated"),
+        (
+            "kind: hub_kill, since: first",
+            "kind: poisoned_updates, poison: sugar",
+            "x.yaml:19: faults[0].poison: Invalid",
+        ),
+        ("kind: hub_kill, since: first", "kind: drift, by: 0.5", "x.yaml:19: faults[0]: nobody whom it means is `fed"),
         (FILE, BOMB, "x.yaml:6: f: with its aliases it has more than 100000 fields"),
         (FILE, MERGES, "x.yaml:6: f.<<: with its aliases it has more than 100000 fields"),
     ],
@@ -87,6 +116,29 @@ def test_a_mistake_is_said_with_line_and_field(good: str, bad: str, said: str) -
     with pytest.raises(MalformedError) as caught:
         parse(FILE.replace(good, bad, 1).encode(), "x.yaml")
     assert str(caught.value).startswith(said)
+
+
+def test_a_federation_needs_somebody_who_learns() -> None:
+    """A model with `learns`, and a class that is federated and has the labels of the selector."""
+    text = FILE.replace("timeline:", "models: [{learns: {}}]\ntimeline:")
+    text = text.replace("- {do: pause", "- {do: federate, name: f, selector: {at: wrist}}\n  - {do: pause")
+    with pytest.raises(
+        MalformedError, match=r"x.yaml:18: timeline\[2\]: no class that the selector means is federated"
+    ):
+        parse(text.encode(), "x.yaml")
+    text = text.replace("{name: watch,", "{name: watch, federated: true, labels: {at: wrist},")
+    assert parse(text.encode(), "x.yaml").learners({"at": "wrist"}) == 9
+
+
+def test_an_expectation_about_nobody_is_a_mistake_also_when_the_fleet_is_made_smaller() -> None:
+    """It would always be met."""
+    text = FILE.replace("- {name: hub, count: 1}", "- {name: hub}")
+    text = text.replace("expect:\n", "expect:\n  - {expect: run, version: 1, devices: {class: hub}}\n")
+    scenario = parse(text.encode(), "x.yaml")
+    with pytest.raises(MalformedError, match=r"--devices 1: expect\[0\].devices.class: nobody is of class 'hub'"):
+        adjusted(scenario, Settings(devices=1))
+    with pytest.raises(MalformedError, match=r"x.yaml:21: expect\[0\].devices.class: nobody is of class 'hub'"):
+        parse(text.replace("devices: 10", "devices: 1").encode(), "x.yaml")
 
 
 def test_what_is_merged_may_be_said_anew() -> None:

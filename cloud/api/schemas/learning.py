@@ -22,6 +22,17 @@ class NonInferiorityRequest(Request):
     margin: Annotated[float, Field(ge=0, le=1)]
 
 
+class TolerancesRequest(Request):
+    """What the run puts up with: how long devices have for one step, how long it waits for devices that are away, how
+    many answers a step needs, how often a step that got fewer is repeated."""
+
+    step_timeout_s: Annotated[float, Field(gt=0, le=7 * 86_400)] = 120.0
+    gather_s: Annotated[float, Field(ge=0, le=86_400)] = 20.0
+    offline_grace_s: Annotated[float, Field(ge=0, le=86_400)] = 15.0
+    quorum: Annotated[int, Field(ge=1, le=1_000_000)] = 2
+    attempts: Annotated[int, Field(ge=1, le=100)] = 3
+
+
 class FederatedRequest(Request):
     """Learn on the devices, from a released version on. Eligible: federated, enrolled, matched by the selector."""
 
@@ -34,6 +45,7 @@ class FederatedRequest(Request):
     train: TrainRequest = TrainRequest()
     evaluate_every: Annotated[int, Field(ge=0, le=10_000)] = 1
     non_inferiority: NonInferiorityRequest | None = None
+    tolerances: TolerancesRequest = TolerancesRequest()
     seed: Annotated[int, Field(ge=0, lt=2**31)] = 0
 
 
