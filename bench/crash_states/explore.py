@@ -142,7 +142,8 @@ def crash_states(moments: list[Moment]) -> dict[bytes, State]:
 def record(scenario: Scenario, start: Start, orders: int) -> tuple[list[State], list[str]]:
     """Live through the scenario without a cut: (every distinct state that a cut might have left, what was broken).
 
-    So often as there are `orders`, each time with another order of what happens at once. In the order of digests: any share of them is a mixture, and a bug shows soon.
+    As often as `orders` says, each time with another order of what happens at once. The states come in the order of
+    their digests: any share of them is a mixture, and a bug shows soon.
     """
     found: dict[bytes, State] = {}
     broken = []
