@@ -64,7 +64,7 @@ def test_whatever_a_recovery_depends_on_makes_a_difference(what: str) -> None:
 
 
 def test_a_recovery_that_depends_on_something_unknown_is_found_out() -> None:
-    """Two that have seen the same look at different things next, or only one does; or they end differently (a sample)."""
+    """Two that have seen the same look at different things next, or only one does; or they end differently."""
     verdicts = Verdicts()
     verdicts.get(b"told", left(record=b"a", half=b"1"), lives())
     for looks in ((Look(HALF, content=False),), LOOKS[:1]):
