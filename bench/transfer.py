@@ -64,9 +64,9 @@ class Round:
     broker_cpu_s: float = 0.0
     taken: list[Taken] = field(default_factory=list)
 
-    def total(self, name: str) -> float:
-        """The sum of one figure over all who pulled."""
-        return sum(getattr(one, name) for one in self.taken)
+    def total(self, name: str) -> int:
+        """The sum of one count over all who pulled."""
+        return sum(int(getattr(one, name)) for one in self.taken)
 
     def operations(self) -> Counter[str]:
         """Of the disks, by name."""

@@ -17,8 +17,6 @@ from wire.codec import encode
 
 MAX_LIVES = 5
 """A model that takes the device down is given up after two starts with it; one more start ends that."""
-ORDERS = 6
-"""A scenario is recorded so often, each time with another order of what happens at once."""
 RECOVERING, RECOVERING_AGAIN = 2 * MAX_LIVES, 3 * MAX_LIVES
 """Seeds of the secrets of those who come back: other ones than all before them had."""
 MAX_OUTCOMES = 256
@@ -141,10 +139,11 @@ def crash_states(moments: list[Moment]) -> dict[bytes, State]:
     return found
 
 
-def record(scenario: Scenario, start: Start, orders: int = ORDERS) -> tuple[list[State], list[str]]:
+def record(scenario: Scenario, start: Start, orders: int) -> tuple[list[State], list[str]]:
     """Live through the scenario without a cut: (every distinct state that a cut might have left, what was broken).
 
-    In the order of digests: any share of them is a mixture, and a bug shows soon.
+    As often as `orders` says, each time with another order of what happens at once. The states come in the order of
+    their digests: any share of them is a mixture, and a bug shows soon.
     """
     found: dict[bytes, State] = {}
     broken = []

@@ -70,7 +70,8 @@ class Verdicts:
             if not isinstance(fork, _Fork) or fork.look != look:
                 raise UnequalError(f"two recoveries have seen the same, and only one goes on with a {look}")
             branches, key = fork.then, look.sees(left)
-        branches[key] = verdict
+        if branches.setdefault(key, verdict) is not verdict:
+            raise UnequalError(f"two recoveries have seen the same, and only one has come to its end: {verdict}")
 
     def _known(self, promised: bytes, left: Mapping[str, Left]) -> Verdict | None:
         now = self._begins.get(_beginning(promised, left))
