@@ -238,5 +238,5 @@ async def _timed(pull: Pull, pullers: Sequence[Puller], costs: Costs, gate: Gate
     await asyncio.gather(*(one(pulling, puller.run) for puller in pullers))
     seconds = time.perf_counter() - began
     costs.delivered += sum(puller.line.delivered for puller in pullers)
-    await asyncio.gather(*(puller.line.link.stop() for puller in pullers))
+    await asyncio.gather(*(one(connecting, puller.line.link.stop) for puller in pullers))
     return seconds

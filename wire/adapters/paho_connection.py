@@ -134,7 +134,7 @@ class PahoConnection:
         sock: Any = self.client.socket()
         if sock is None or sock.fileno() < 0:
             return
-        with socket.socket(fileno=os.dup(sock.fileno())) as rest, contextlib.suppress(OSError, TimeoutError):
+        with contextlib.suppress(OSError, TimeoutError), socket.socket(fileno=os.dup(sock.fileno())) as rest:
             rest.setblocking(False)
             self._down.silence()
             self.client.disconnect()
