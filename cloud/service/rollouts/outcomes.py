@@ -6,7 +6,7 @@ Executions under way in a rollout that goes no further are not repeated; they on
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, update
 
 from cloud.core.gates.catalogue import MEMORY
 from cloud.core.rollout import RolloutState
@@ -15,7 +15,7 @@ from cloud.core.rollout.retry import next_try_ns
 from cloud.core.rollout.states import ADVANCING
 from cloud.service.rollouts import ledger
 from cloud.service.rollouts.plans import plan_of
-from cloud.tables import members, rollouts
+from cloud.tables import rollouts
 from wire.messages import Outcome, SlotReport
 
 SILENT = "nothing was heard of it within its total time"
@@ -41,8 +41,7 @@ def settle(conn: Connection, rollout: Row[Any], ended: Iterable[ledger.Change], 
 
 def expire(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> None:
     """Executions of which nothing was heard in time."""
-    here = (members.c.rollout == rollout.id) & members.c.device.in_(sorted(names))
-    rows = conn.execute(select(members).where(here)).all()
+    rows = ledger.rows_of(conn, rollout, names)
     silent = {"outcome": Outcome.TIMED_OUT, "reason": SILENT}
     settle(conn, rollout, [(row, silent) for row in rows], now_ns)
 
