@@ -190,7 +190,7 @@ class MemoryDisk:
         self._changes.append(change)
 
     def _free(self) -> int:
-        return self._capacity_bytes - sum(self._inodes[number].content.size for number in self._names.values())
+        return self._capacity_bytes - sum([self._inodes[number].content.size for number in self._names.values()])
 
 
 def _directory(path: str) -> str:

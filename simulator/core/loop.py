@@ -80,7 +80,7 @@ def current_process() -> Process:
 
 
 class Call:
-    """A call at a moment. `asyncio.TimerHandle` does the same with more around it."""
+    """A call, soon or at a moment. asyncio's handles do the same with more around it."""
 
     __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_scheduled")
 
@@ -96,7 +96,8 @@ class Call:
         self._cancelled = False
         self._context = contextvars.copy_context() if context is None else context
         self._loop = loop
-        self._scheduled = True
+        self._scheduled = False
+        """Is it in the heap of timers?"""
 
     def cancel(self) -> None:
         """Do not call."""
@@ -113,7 +114,7 @@ class Call:
         except (SystemExit, KeyboardInterrupt):
             raise
         except BaseException as error:
-            self._loop.call_exception_handler({"message": "a timer failed", "exception": error})
+            self._loop.call_exception_handler({"message": "a callback failed", "exception": error})
 
 
 class NumberedTask(asyncio.Task[Any]):
@@ -204,7 +205,16 @@ class VirtualLoop(asyncio.BaseEventLoop):
     ) -> Call:
         """Schedule at a moment in nanoseconds since the start."""
         call = Call(callback, args, self, context)
+        call._scheduled = True
         self._push(when_ns, call)
+        return call
+
+    def call_soon(  # type: ignore[override]
+        self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
+    ) -> Call:
+        """Schedule for the next turn."""
+        call = Call(callback, args, self, context)
+        self._ready.append(call)
         return call
 
     def _timer(self, when_ns: int, handle: asyncio.TimerHandle) -> asyncio.TimerHandle:

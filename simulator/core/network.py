@@ -140,7 +140,7 @@ class Network:
 
     def publish(self) -> Passage:
         """Decide over one publish. Half of the losses hit the message, half its acknowledgement."""
-        lost = self._rng.chance(self.quality.loss)
+        lost = self._rng.chance(self._now.loss)
         on_the_way_back = lost and self._rng.chance(0.5)
         if lost and on_the_way_back:
             self.faults.lost_acks += 1
@@ -150,17 +150,17 @@ class Network:
 
     def deliver(self) -> tuple[int, ...]:
         """Delays of each copy of one message on its way to the client; none when it is lost."""
-        if self._rng.chance(self.quality.loss):
+        if self._rng.chance(self._now.loss):
             self.faults.lost_deliveries += 1
             return ()
-        if self._rng.chance(self.quality.duplication):
+        if self._rng.chance(self._now.duplication):
             self.faults.duplicates += 1
             return self.delay_ns(), self.delay_ns()
         return (self.delay_ns(),)
 
     def overtaken(self) -> bool:
         """Do later messages overtake this one on its way to the client?"""
-        overtaken = self.quality.reordering > 0 and self._rng.chance(self.quality.reordering)
+        overtaken = self._now.reordering > 0 and self._rng.chance(self._now.reordering)
         self.faults.reordered += overtaken
         return overtaken
 
@@ -170,7 +170,7 @@ class Network:
 
     def delay_ns(self) -> int:
         """How long one way takes now."""
-        return self._rng.between(self.quality.delay_min_ns, self.quality.delay_max_ns)
+        return self._rng.between(self._now.delay_min_ns, self._now.delay_max_ns)
 
     def _squeeze(self, line: Line, now_ns: int, size: int) -> int:
         bandwidth = self._now.bandwidth

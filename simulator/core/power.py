@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from itertools import product
+from typing import NamedTuple
 
 from simulator.core.rng import Rng
 
@@ -21,8 +22,7 @@ MAX_FREE_CHANGES = 6
 """Of more changed names than these, the older ones have survived: 2**6 subsets are enough."""
 
 
-@dataclass(frozen=True, slots=True)
-class Content:
+class Content(NamedTuple):
     """A file of `size` bytes: what of it is durable, and the writes since then, in order."""
 
     durable: bytes
@@ -35,8 +35,7 @@ class Content:
         return not self.writes and len(self.durable) == self.size
 
 
-@dataclass(frozen=True, slots=True)
-class NameChange:
+class NameChange(NamedTuple):
     """In `directory`, `name` now means file number `file` (None: nothing); `source` is the name it was renamed from."""
 
     directory: str
@@ -123,6 +122,8 @@ def _left(data: bytes) -> Left:
 
 def written(content: Content, writes: tuple[tuple[int, bytes], ...]) -> bytes:
     """The file at its full size with only these writes in it."""
+    if len(writes) == 1 and writes[0][0] == 0 and len(writes[0][1]) == content.size:
+        return writes[0][1]
     data = bytearray(content.durable[: content.size])
     data.extend(bytes(content.size - len(data)))
     for offset, piece in writes:

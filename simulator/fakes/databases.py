@@ -18,8 +18,12 @@ _idle: list[Engine] = []
 
 
 def take() -> Engine:
-    """An engine on an empty database of its own."""
+    """An engine on an empty database of its own.
+
+    Its connection is new: SQLite crashes where a statement with `json_each` outlives the database it was made for.
+    """
     engine = _idle.pop() if _idle else make_engine(Path(":memory:"))
+    engine.dispose()
     with engine.connect() as connection:
         driver = connection.connection.driver_connection
         assert isinstance(driver, sqlite3.Connection)

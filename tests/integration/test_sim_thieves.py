@@ -48,8 +48,8 @@ def test_a_stolen_password_reaches_no_other_device() -> None:
         thief.on_message = heard.append
         await thief.subscribe(f"{topics.root}/dn/d00001/#", f"{topics.root}/up/#")
         await thief.start()
-        await world.clock.sleep(SECOND // 10)  # before the victim is back
-        await thief.publish(topics.up("d00001", "status"), b"{}")
+        await world.clock.sleep(SECOND // 20)  # it is connected, and its victim not back yet
+        thief.send(topics.up("d00001", "status"), b"{}")
         await world.clock.sleep(SECOND)
         assert not named.connected
 

@@ -1,16 +1,21 @@
 """What is newer comes along with the time: one question for a judgement, and more only where it does not fit."""
 
+import asyncio
+
 import pytest
+from msgspec import UNSET
 
 from cloud.core.rollout import Plan, RolloutState, Wave
+from cloud.errors import StoreError
 from cloud.service.rollouts import NewRollout
 from cloud.service.trust import news
+from cloud.service.trust.service import Trust
 from cloud.tables import rollouts
 from simulator.core.network import Quality
 from simulator.fleet import Fleet, Size
 from simulator.version import random_files
 from simulator.world import World
-from wire.asks import Holding
+from wire.asks import AskTime, Holding, TimeTold
 from wire.ports import SECOND
 
 DEVICES = 3
@@ -52,6 +57,25 @@ def test_what_does_not_fit_into_the_answer_is_asked_for_by_name(monkeypatch: pyt
     monkeypatch.setattr(news, "MAX_BYTES", 1_000)
     world = World(3)
     assert len(questions(Fleet(world), world)) > 2 * DEVICES
+
+
+class AwayStore:
+    """A database that is not there."""
+
+    async def read(self, call: object) -> object:
+        """No."""
+        raise StoreError("away")
+
+
+def test_the_time_is_told_also_while_the_database_is_away() -> None:
+    """Nothing comes along with it then."""
+    world = World(4)
+    hub = Fleet(world).hub
+    trust = Trust(AwayStore(), hub._notary, world.clock)  # type: ignore[arg-type]
+    tell = trust.handlers()[AskTime]
+    told = asyncio.run(tell("d1", AskTime(nonce="0" * 32, holding=Holding())))  # type: ignore[arg-type]
+    assert isinstance(told, TimeTold)
+    assert told.files is UNSET
 
 
 def test_only_what_is_newer_is_sent() -> None:

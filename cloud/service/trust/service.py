@@ -8,7 +8,7 @@ import msgspec
 from sqlalchemy import Connection
 
 from cloud.core.trust import ROOT
-from cloud.errors import ConflictError, UnknownError
+from cloud.errors import ConflictError, StoreError, UnknownError
 from cloud.ports import Notary, Store
 from cloud.service import director
 from cloud.service.asks import Handler, Look
@@ -90,11 +90,17 @@ class Trust:
         director.reissue_foreign(conn, self.notary.director, self.seal, now_ns)
 
     async def _time(self, device: str, ask: AskTime) -> TimeTold:
+        """The time is told also while the database is away."""
+        files: dict[str, bytes | None] | msgspec.UnsetType = msgspec.UNSET
+        if ask.holding is not msgspec.UNSET:
+            try:
+                files = await self._newer(ask.holding)
+            except StoreError as error:
+                log.info("metadata is not sent along with the time: %s", error)
         document = SignedTime(device=device, nonce=ask.nonce, now_ns=self._clock.now_ns())
-        files = ask.holding if ask.holding is msgspec.UNSET else await self._newer(ask.holding)
         return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE), files=files)
 
-    async def _newer(self, holding: Holding) -> Mapping[str, bytes | None]:
+    async def _newer(self, holding: Holding) -> dict[str, bytes | None]:
         """Whoever asks while the same is being looked up gets the same."""
         key = encode(holding)
         if key not in self._looking:
