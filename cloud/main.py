@@ -15,7 +15,7 @@ from cloud.bootstrap import Running, SettingsError, check, started
 from cloud.errors import StoreError
 from cloud.garbage import set_aside_what_stays
 from cloud.ports import BrokerError
-from cloud.settings import Settings
+from cloud.settings import Settings, told
 from wire.errors import WireError
 
 log = logging.getLogger(__name__)
@@ -91,7 +91,7 @@ def _bound(settings: Settings) -> socket.socket:
         listener.close()
         place = f"{settings.host}:{settings.port}"
         raise SettingsError(
-            f"cannot serve the API on {place}: {error.strerror}; choose another host or port"
+            f"cannot serve the API on {place}: {error.strerror}; choose another {told('host', 'port')}"
         ) from error
     return listener
 

@@ -41,51 +41,64 @@ class FaultyDisk(MemoryDisk):
 
     async def read(self, path: str) -> bytes:
         """The whole file."""
-        await self._meet(path, writes=False)
+        if self._in_trouble:
+            await self._meet(path, writes=False)
         return await super().read(path)
 
     async def size(self, path: str) -> int:
         """Length in bytes."""
-        await self._meet(path, writes=False)
+        if self._in_trouble:
+            await self._meet(path, writes=False)
         return await super().size(path)
 
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
-        await self._meet(path)
+        if self._in_trouble:
+            await self._meet(path)
         self._spend(path)
         await super().create(path, size)
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
-        await self._meet(path)
+        if self._in_trouble:
+            await self._meet(path)
         self._spend(path)
         await super().pwrite(path, offset, data)
 
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
-        await self._meet(path)
+        if self._in_trouble:
+            await self._meet(path)
         await super().fsync(path)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
-        await self._meet(source)
+        if self._in_trouble:
+            await self._meet(source)
         await super().rename(source, target)
         self.on_renamed(target)
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""
-        await self._meet(path)
+        if self._in_trouble:
+            await self._meet(path)
         await super().unlink(path)
 
     async def fsync_dir(self, path: str) -> None:
         """Make the names of a directory durable."""
-        await self._meet(path)
+        if self._in_trouble:
+            await self._meet(path)
         await super().fsync_dir(path)
         self.on_synced(path)
 
     async def free_bytes(self) -> int:
         """Room left."""
         return 0 if self.full else await super().free_bytes()
+
+    @property
+    def _in_trouble(self) -> bool:
+        """May an operation have to wait or to fail now?"""
+        return self.delay is not None or self._refuse_at is not None
 
     async def _meet(self, path: str, *, writes: bool = True) -> None:
         if self.delay is not None:
