@@ -94,7 +94,7 @@ class Trust:
         files = ask.holding if ask.holding is msgspec.UNSET else await self._newer(ask.holding)
         return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE), files=files)
 
-    async def _newer(self, holding: Holding) -> Mapping[str, bytes | None]:
+    async def _newer(self, holding: Holding) -> dict[str, bytes | None]:
         """Whoever asks while the same is being looked up gets the same."""
         key = encode(holding)
         if key not in self._looking:
