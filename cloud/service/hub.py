@@ -28,10 +28,13 @@ from cloud.service.leadership import DeposedError, Leadership
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
 from cloud.service.trust.service import Trust
-from wire.ports import SECOND, Clock, Ids, Inbound, Link, LinkError
+from wire.ports import MILLISECOND, SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
+
+GATHER_NS = 100 * MILLISECOND
+"""What reports of one moment lead to is decided together."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,8 +155,8 @@ class Hub:
                 for name, loop in (
                     ("deltas", _repeat("deltas", lambda: wakes(Wake.DELTAS), self._decide_deltas)),
                     ("jobs", parts.jobs.run()),
-                    ("rollouts", _repeat("rollouts", lambda: wakes(Wake.ROLLOUTS), self._advance_rollouts)),
-                    ("blobs", _repeat("chunks", lambda: wakes(Wake.BLOBS), parts.blobs.sync)),
+                    ("rollouts", _repeat("rollouts", lambda: self._gathered(Wake.ROLLOUTS), self._advance_rollouts)),
+                    ("blobs", _repeat("chunks", lambda: self._gathered(Wake.BLOBS), parts.blobs.sync)),
                     ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
                     ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), self._presume_all_gone)),
                     ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
@@ -164,6 +167,12 @@ class Hub:
         finally:
             with contextlib.suppress(LinkError):
                 await parts.link.unsubscribe(*presence)
+
+    async def _gathered(self, service: Wake) -> None:
+        """Woken, and what else wakes it in the next moment has come too."""
+        await self._parts.outbox.woken(service)
+        await self._parts.clock.sleep(GATHER_NS)
+        self._parts.outbox.quiet(service)
 
     def _on_message(self, message: Inbound) -> None:
         parts = self._parts

@@ -1,7 +1,7 @@
 """From the broker into the database: messages gather while one transaction runs and are acknowledged after the next.
 
-Telemetry is in no hurry: it waits a moment for that of other devices, so that a fleet at rest is not a transaction for
-every message. Whoever has more to tell, and everything else, is taken at once.
+Whatever comes waits a moment for that of other devices, so that a fleet is not a transaction for every message; and
+telemetry is in no hurry at all. Of whom it comes again, or has more to tell, is not kept waiting.
 """
 
 import asyncio
@@ -34,6 +34,8 @@ EARLY_TRIES, EARLY_NS = 20, 50 * MILLISECOND
 """Of a message whose predecessor is not there yet, where several hubs get the messages of one device in turn."""
 LINGER_NS = SECOND
 """How long telemetry waits for more of it."""
+GATHER_NS = 50 * MILLISECOND
+"""How long everything else does."""
 PATIENCE_NS = SECOND
 """Between two tries of a batch that the database could not take."""
 
@@ -51,6 +53,7 @@ class Inbox:
         self._patient: set[str] = set()
         self._due = asyncio.Event()
         self._timer: Timer | None = None
+        self._due_ns = 0
 
     def filters(self) -> tuple[str, ...]:
         """What every hub subscribes to."""
@@ -73,25 +76,36 @@ class Inbox:
         """Take messages for ever."""
         while True:
             await self._due.wait()
-            if self._timer is not None:
-                self._timer.cancel()
-            self._timer = None
-            self._patient.clear()
             while self._queue:
                 await self._take([self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))])
-            self._due.clear()
+            self._nobody_waits()
+
+    def _nobody_waits(self) -> None:
+        self._due.clear()
+        self._patient.clear()
+        if self._timer is not None:
+            self._timer.cancel()  # or it has gone off already, while what it was for was taken
+        self._timer = None
 
     def _wait(self, one: Waiting) -> None:
         """A message has come: is there reason to take what waits at once?"""
         self._queue.append(one)
         topic = one[0].topic
         patient = topic.endswith(PATIENT) and not self._tries  # another hub may have its successor
-        if not patient or topic in self._patient or len(self._queue) >= MAX_BATCH:
+        if topic in self._patient or len(self._queue) >= MAX_BATCH:
             self._due.set()
             return
-        self._patient.add(topic)
-        if self._timer is None:
-            self._timer = self._clock.call_later(LINGER_NS, self._due.set)
+        if patient:
+            self._patient.add(topic)
+        self._take_within(LINGER_NS if patient else GATHER_NS)
+
+    def _take_within(self, ns: int) -> None:
+        due_ns = self._clock.monotonic_ns() + ns
+        if self._timer is not None and self._due_ns <= due_ns:
+            return
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer, self._due_ns = self._clock.call_later(ns, self._due.set), due_ns
 
     async def presume_all_gone(self, store: Store) -> None:
         """Nobody is known to be there until they say so (again)."""

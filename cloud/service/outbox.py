@@ -64,6 +64,10 @@ class Outbox:
         await self._bells[service].wait()
         self._bells[service].clear()
 
+    def quiet(self, service: Wake) -> None:
+        """Nobody has to wake `service` again for what has been committed by now."""
+        self._bells[service].clear()
+
     async def run(self) -> None:
         """Perform what is posted, for ever."""
         while True:

@@ -6,7 +6,7 @@ from pathlib import Path
 from sqlalchemy import select
 
 from cloud.service.history import ABSENT
-from cloud.service.inbox import LINGER_NS, Inbox
+from cloud.service.inbox import GATHER_NS, LINGER_NS, Inbox
 from cloud.tables import device_events, devices
 from tests.hub_steps import hub
 from tests.hub_world import ROOT, World, inbound
@@ -86,8 +86,8 @@ class TestOrder:
         hub(tmp_path, scenario)
 
 
-def test_telemetry_waits_for_more_of_it_but_nothing_else_waits(tmp_path: Path) -> None:
-    """One transaction for a fleet at rest; a status, or a second message of one device, ends the wait."""
+def test_what_comes_waits_for_more_of_it(tmp_path: Path) -> None:
+    """One transaction for a fleet at rest; whatever else comes ends the wait of telemetry soon."""
 
     async def scenario(world: World) -> None:
         for name in ("p01", "p02"):
@@ -101,6 +101,8 @@ def test_telemetry_waits_for_more_of_it_but_nothing_else_waits(tmp_path: Path) -
         assert acked == []
         assert len(world.clock.alarms) == 1
         inbox.take(inbound(ROOT.up("p01", "status"), status(online=True, boot=1), acked))
+        assert len(world.clock.alarms) == 2  # an earlier one
+        world.clock.alarms[-1]()
         async with asyncio.timeout(5):
             while len(acked) < 3:
                 await asyncio.sleep(0.002)
@@ -111,5 +113,28 @@ def test_telemetry_waits_for_more_of_it_but_nothing_else_waits(tmp_path: Path) -
                 await asyncio.sleep(0.002)
         running.cancel()
 
-    assert LINGER_NS > 0
+    assert LINGER_NS > GATHER_NS > 0
+    hub(tmp_path, scenario)
+
+
+def test_an_alarm_that_goes_off_while_messages_are_taken_is_not_the_last_one(tmp_path: Path) -> None:
+    """What it was for is taken already; what comes next gets an alarm of its own."""
+
+    async def scenario(world: World) -> None:
+        inbox, acked = Inbox(world.store, world.outbox, world.clock, world.door), list[str]()
+        running = asyncio.create_task(inbox.run())
+        for name in ("p01", "p02"):
+            await world.enrol(name)
+        for name in ("p01", "p02"):  # the second one comes while the first one is taken
+            inbox.take(inbound(ROOT.up(name, "status"), status(online=True, boot=1), acked))
+            world.clock.alarms[-1]()
+            await asyncio.sleep(0)
+        async with asyncio.timeout(5):
+            while len(acked) < 2:
+                await asyncio.sleep(0.002)
+        set_before = len(world.clock.alarms)
+        inbox.take(inbound(ROOT.up("p01", "telemetry"), telemetry(1), acked))
+        assert len(world.clock.alarms) == set_before + 1
+        running.cancel()
+
     hub(tmp_path, scenario)

@@ -7,7 +7,7 @@ from sqlalchemy import Connection
 from cloud.core.trust import ROOT, SNAPSHOT, TARGETS, TIMESTAMP, next_version
 from cloud.errors import ConflictError
 from cloud.ports import Notary
-from cloud.service.trust.rows import holds, newest, store
+from cloud.service.trust.rows import holds, newest, newest_of, store
 from wire.errors import SignatureError, WireError
 from wire.ports import SECOND
 from wire.trust import SNAPSHOT_LIFE_S, TIMESTAMP_LIFE_S, Listed, RootKeys, Standing, bin_roles, half_over
@@ -39,7 +39,7 @@ def snapshot(conn: Connection, notary: Notary, root: bytes) -> tuple[Standing, M
 
 def complete(conn: Connection, notary: Notary, root: bytes) -> Mapping[str, Listed] | None:
     """The newest targets and bins, if all of them are there and hold under this root: devices can verify releases."""
-    rows = {role: row for role in (TARGETS, *bin_roles()) if (row := newest(conn, role)) is not None}
+    rows = newest_of(conn, (TARGETS, *bin_roles()))
     if len(rows) < 1 + len(bin_roles()) or not holds(notary.check_targets, rows[TARGETS].content, root):
         return None
     targets = rows[TARGETS].content

@@ -1,12 +1,13 @@
 """The table of trust metadata: one row for every version of every role."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select
+from sqlalchemy import Connection, Row, bindparam, delete, func, insert, select
 
 from cloud.core.trust import ROOT, file_of
 from cloud.errors import ConflictError, UnknownError
+from cloud.many import among
 from cloud.tables import trust_metadata
 from wire.errors import WireError
 from wire.trust import Standing
@@ -19,6 +20,19 @@ NO_ROOT = (
 _OF_ROLE = select(trust_metadata).where(trust_metadata.c.role == bindparam("role"))
 _NEWEST = _OF_ROLE.order_by(trust_metadata.c.version.desc()).limit(1)
 _ONE = _OF_ROLE.where(trust_metadata.c.version == bindparam("version"))
+
+_LATER = trust_metadata.alias("later")
+_NEWEST_OF = select(trust_metadata).where(
+    among(trust_metadata.c.role, "roles"),
+    trust_metadata.c.version
+    == select(func.max(_LATER.c.version)).where(_LATER.c.role == trust_metadata.c.role).scalar_subquery(),
+)
+
+
+def newest_of(conn: Connection, roles: Sequence[str]) -> dict[str, Row[Any]]:
+    """The newest document of each of these roles that has one, in their order."""
+    found = {row.role: row for row in conn.execute(_NEWEST_OF, {"roles": roles})}
+    return {role: found[role] for role in roles if role in found}
 
 
 def newest(conn: Connection, role: str) -> Row[Any] | None:
