@@ -6,7 +6,7 @@ always hold: whatever the record calls current is there, whole.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from edge_agent.adapters.p256_keys import P256Keys
@@ -100,6 +100,11 @@ class Device:
     def remember(self, identity: Identity) -> None:
         """Have it hold what an enrolment leaves on the disk, and nothing else."""
         self.disk.hold({CLAIM: encode(self.claim), IDENTITY: encode(identity)})
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What is on its disk."""
+        return {path: data for path in self.disk.paths if (data := self.disk.peek(path)) is not None}
 
     def boot(self) -> None:
         """Power on."""

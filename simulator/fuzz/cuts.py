@@ -159,4 +159,4 @@ def explore(life: Life, seeds: int, workers: int, *, every: int = 1) -> Explored
 def quiet_life(seed: int) -> Life:
     """One device, two versions, nothing else."""
     plan = Plan(waves=(Wave(percent=100),), health_window_s=2.0)
-    return Life(seed=seed, devices=1, model_bytes=SMALL_BYTES, plan=plan, bad=(), actions=(), faults=())
+    return Life(seed=seed, devices=1, model_bytes=SMALL_BYTES, plan=plan, bad=(), actions=(), faults=(), newborn=True)

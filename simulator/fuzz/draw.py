@@ -24,6 +24,8 @@ from wire.ports import MILLISECOND, SECOND
 
 FEWEST, USUALLY_MOST, MOST = 2, 4, 6
 """Devices of a fleet."""
+NEWBORN = 0.2
+"""Share of the lives that begin with enrolment."""
 FIRST_ACT_S, SECOND_ACT_S = 30, 50
 """Within so many seconds of an act its faults begin and its operator acts."""
 EARLY_S = 12
@@ -56,6 +58,8 @@ class Life:
     actions: tuple[Action, ...]
     faults: tuple[tuple[int, AnyFault], ...]
     """(act, fault)"""
+    newborn: bool
+    """Nobody has enrolled when it begins: it has a first act. The others begin with a fleet that stands."""
 
     @property
     def steps(self) -> int:
@@ -74,6 +78,7 @@ def draw(seed: int) -> Life:
     rng = Rng(seed, "life")
     devices = rng.between(FEWEST, MOST if rng.chance(0.2) else USUALLY_MOST)
     names = [f"d{number:05}" for number in range(devices)]
+    newborn = rng.chance(NEWBORN)
     return Life(
         seed=seed,
         devices=devices,
@@ -81,7 +86,8 @@ def draw(seed: int) -> Life:
         plan=_plan(rng),
         bad=_bad(rng, names),
         actions=_actions(rng, names),
-        faults=_faults(rng, names),
+        faults=_faults(rng, names, acts=(0, 1) if newborn else (1,)),
+        newborn=newborn,
     )
 
 
@@ -136,11 +142,11 @@ def _actions(rng: Rng, names: list[str]) -> tuple[Action, ...]:
     return tuple(sorted(found, key=lambda action: action.at_s))
 
 
-def _faults(rng: Rng, names: list[str]) -> tuple[tuple[int, AnyFault], ...]:
-    """Four to nine faults, over both acts."""
+def _faults(rng: Rng, names: list[str], acts: tuple[int, ...]) -> tuple[tuple[int, AnyFault], ...]:
+    """Four to nine faults, over all acts."""
     found = []
     for _ in range(rng.between(4, 9)):
-        act = rng.below(2)
+        act = acts[rng.below(len(acts))]
         at = written(rng.below((FIRST_ACT_S, SECOND_ACT_S)[act] * SECOND) // MILLISECOND * MILLISECOND)
         some = Among(names=tuple(name for name in names if rng.chance(0.5)))
         found.append((act, _KINDS[rng.below(len(_KINDS))](rng, at, some)))
