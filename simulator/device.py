@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble
@@ -57,7 +58,11 @@ class BrokenPromiseError(SimulationError):
 
 @dataclass(slots=True)
 class Device:
-    """A device of the fleet. `cuts` are the disk operations, each counted from the last, at which its power fails."""
+    """A device of the fleet.
+
+    `cuts`: disk operations, each counted from the last, at which its power fails, and for how many nanoseconds (None:
+    as the seed decides).
+    """
 
     world: World
     claim: ClaimFile
@@ -70,7 +75,7 @@ class Device:
     manners: dict[str, Manner] = field(default_factory=dict)
     """How models behave here that do not behave well, by digest."""
     application: Application | None = None
-    cuts: deque[int] = field(default_factory=deque)
+    cuts: deque[tuple[int, int | None]] = field(default_factory=deque)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
     crashes: int = 0
@@ -142,7 +147,9 @@ class Device:
     def arm(self) -> None:
         """Have the power fail at the next of the planned operations."""
         if self.cuts and self.disk.cut_at is None:
-            self.disk.cut_at = self.disk.operations + self.cuts.popleft()
+            operations, off_ns = self.cuts.popleft()
+            self.disk.cut_at = self.disk.operations + operations
+            self.disk.on_cut = partial(self.power_cut, off_ns)
 
     def record(self) -> Record:
         """The record as it is on the disk now."""

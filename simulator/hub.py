@@ -80,6 +80,8 @@ class SimulatedHub:
             keys, keys["online"].public_hex, keys["director"].public_hex, world.clock.now_ns, estate.signed
         )
         self._keys = keys
+        self.first_keys = dict(keys)
+        """What a thief of an early day holds."""
         self._passwords = dict(estate.passwords) or {name: self._ids.secret() for name in ("hub", "enrol")}
         if not estate.database:
             self._found()

@@ -113,7 +113,7 @@ class MemoryBroker:
         self.running = True
 
     def retained(self, topic: str) -> bytes | None:
-        """The retained message of a topic, for tests."""
+        """The retained message of a topic, for checks and faults from outside."""
         return self._retained.get(topic)
 
     # What links call.

@@ -35,6 +35,7 @@ from simulator.invariants.rest import outstanding, wrong_at_rest
 from simulator.version import random_files
 from simulator.world import World
 from wire.ports import SECOND
+from wire.release import Release
 
 OPERATOR = "operator"
 ACT_LIMIT_S = 900
@@ -64,7 +65,8 @@ class Playing:
         chosen = frozenset(range(life.steps) if steps is None else steps)
         self.world = World(life.seed)
         self._signed = Signed()
-        self.fleet = self._fleet(life)
+        self._standing = None if life.newborn else standing(life.devices, life.model_bytes)
+        self.fleet = self._fleet()
         self.watches: list[DeviceWatch] = []
         self.applications: list[Application] = []
         self._life = life
@@ -120,13 +122,12 @@ class Playing:
         await asyncio.sleep(self._life.trouble_s)
         await self._peace()
 
-    def _fleet(self, life: Life) -> Fleet:
+    def _fleet(self) -> Fleet:
         """A new one, or a copy of one that stands."""
-        if life.newborn:
+        if self._standing is None:
             return Fleet(self.world, INTERVALS)
-        found = standing(life.devices, life.model_bytes)
-        self._signed.add(found.release)
-        return Fleet(self.world, INTERVALS, found.estate)
+        self._signed.add(self._standing.release)
+        return Fleet(self.world, INTERVALS, self._standing.estate)
 
     def _goes_on(self) -> bool:
         """Is there a second act?"""
@@ -135,9 +136,8 @@ class Playing:
     # The acts.
 
     async def _act(self, act: int, plan: Plan) -> None:
-        """Publish the next version and begin its rollout once nothing stands against that."""
-        files = random_files(self._rng.child(f"version {act}"), self._life.model_bytes)
-        release = await self.fleet.hub.publish_version(MODEL, files)
+        """Begin the rollout of the next version once nothing stands against that."""
+        release = await self._release(act)
         self._signed.add(release)
         for name, manner in self._life.bad if act else ():
             self._device(name).manners[release.variants[0].file.sha256] = manner
@@ -152,6 +152,13 @@ class Playing:
             else:
                 return
         raise SimulationError(f"after {ACT_LIMIT_S} s, rollout {self._latest} still cannot begin")
+
+    async def _release(self, act: int) -> Release:
+        """What is rolled out: of a fleet that stands, what waits there, else a new version."""
+        if self._standing:
+            return self._standing.next
+        files = random_files(self._rng.child(f"version {act}"), self._life.model_bytes)
+        return await self.fleet.hub.publish_version(MODEL, files)
 
     async def _give_up_halted(self) -> None:
         """An operator looks after what stands in the way."""

@@ -30,7 +30,7 @@ SIZE = Size(
     policy=AgentPolicy(telemetry_interval_s=20.0),
     boot_within_ns=3 * SECOND,
 )
-INTERVALS = Intervals(rollouts_s=2.0, republish_s=8.0)
+INTERVALS = Intervals(rollouts_s=4.0, republish_s=8.0)
 FIRST_PLAN = Plan(waves=(Wave(percent=100),), step_timeout_s=40.0, total_timeout_s=150.0)
 FIRST_ACT_AT_S = 8
 LOOK_EVERY_S = 4
@@ -41,10 +41,11 @@ SEED = -1
 
 @dataclass(frozen=True, slots=True)
 class Standing:
-    """What is left of the fleet, and what it runs."""
+    """What is left of the fleet, the release that it runs, and the `next` one, which nobody was told of yet."""
 
     estate: FleetEstate
     release: Release
+    next: Release
 
 
 @cache
@@ -53,29 +54,39 @@ def standing(devices: int, model_bytes: int) -> Standing:
     world = World(SEED)
     fleet = Fleet(world, INTERVALS)
     try:
-        release = world.loop.run(_bring_up(fleet, devices, model_bytes))
-        return Standing(fleet.leave(), release)
+        release, following = world.loop.run(_bring_up(fleet, devices, model_bytes))
+        return Standing(fleet.leave(), release, following)
     finally:
         fleet.hub.store.close()
 
 
-async def _bring_up(fleet: Fleet, devices: int, model_bytes: int) -> Release:
+async def _bring_up(fleet: Fleet, devices: int, model_bytes: int) -> tuple[Release, Release]:
+    rng = fleet.world.rng
     fleet.hub.start()
     await asyncio.sleep(1)
     for _ in range(devices):
         await fleet.join(SIZE)
     await asyncio.sleep(FIRST_ACT_AT_S)
-    release = await fleet.hub.publish_version(MODEL, random_files(fleet.world.rng.child("version"), model_bytes))
-    new = NewRollout("r1", MODEL, release.version, SLOT, {}, None, FIRST_PLAN)
+    release = await fleet.hub.publish_version(MODEL, random_files(rng.child("version 1"), model_bytes))
+    await _begin(fleet, NewRollout("r1", MODEL, release.version, SLOT, {}, None, FIRST_PLAN))
+    await _rest(fleet)
+    return release, await fleet.hub.publish_version(MODEL, random_files(rng.child("version 2"), model_bytes))
+
+
+async def _begin(fleet: Fleet, rollout: NewRollout) -> None:
     for _ in range(PATIENCE_S // LOOK_EVERY_S):
-        await asyncio.sleep(LOOK_EVERY_S)
         try:
-            await fleet.hub.roll_out(new)
+            await fleet.hub.roll_out(rollout)
         except InvalidError:  # nobody has enrolled yet
-            continue
-        break
+            await asyncio.sleep(LOOK_EVERY_S)
+        else:
+            return
+    raise SimulationError(f"nobody has enrolled after {PATIENCE_S} s without faults")
+
+
+async def _rest(fleet: Fleet) -> None:
     for _ in range(PATIENCE_S // LOOK_EVERY_S):
         await asyncio.sleep(LOOK_EVERY_S)
         if not outstanding(fleet):
-            return release
+            return
     raise SimulationError(f"a fleet without faults is not at rest after {PATIENCE_S} s: {outstanding(fleet)[:4]}")
