@@ -41,7 +41,7 @@ def _turn_back(scene: Scene, fault: StaleOrders) -> None:
         for topic, order in held:
             if broker.running and broker.retained(topic) != order:
                 scene.harm()
-                broker.take("hub", topic, order, retain=True)
+                broker.plant(topic, order)
 
     scene.later(fault.age, restore)
 
@@ -57,7 +57,7 @@ def _forge(scene: Scene, fault: ForgedDesired) -> None:
         forged = _turned_back(scene, genuine, fault.version)
         envelope = seal(encode(forged), ASSIGNMENT_TYPE, key.signers())
         scene.harm()
-        broker.take("hub", hub.topics.dn(device.name, "desired"), envelope, retain=True)
+        broker.plant(hub.topics.dn(device.name, "desired"), envelope)
 
 
 def _turned_back(scene: Scene, genuine: Assignment, version: int) -> Assignment:
