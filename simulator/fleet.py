@@ -37,9 +37,7 @@ class Size:
 class Fleet:
     """The hub and the devices, in order of their names."""
 
-    def __init__(
-        self, world: World, intervals: Intervals = HUB_INTERVALS, estate: FleetEstate = NEW_FLEET
-    ) -> None:
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, estate: FleetEstate = NEW_FLEET) -> None:
         self.world = world
         self._estate = estate
         world.clock.skew_ns = estate.age_ns

@@ -65,9 +65,7 @@ HUB_INTERVALS = Intervals()
 class SimulatedHub:
     """A hub that can be killed and started again, and the operator and publisher who use it."""
 
-    def __init__(
-        self, world: World, intervals: Intervals = HUB_INTERVALS, estate: HubEstate = NEVER_WAS
-    ) -> None:
+    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, estate: HubEstate = NEVER_WAS) -> None:
         self._intervals = intervals
         self.store = MemoryStore(world.clock, estate.database)
         self.topics = Topics(DEFAULT_ROOT)

@@ -12,7 +12,6 @@ from wire.ports import SECOND
 from wire.release import Release
 from wire.trust import ROOT_LIFE_S, RootKeys, Target, target_path
 
-
 NOTHING_SIGNED: Mapping[str, bytes] = MappingProxyType({})
 
 

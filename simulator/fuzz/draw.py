@@ -17,8 +17,8 @@ from simulator.durations import nanoseconds, written
 from simulator.fakes.runtime import Manner
 from simulator.faults.clocks import ClockJump
 from simulator.faults.fault import EVERYBODY, Among
-from simulator.faults.hub_side import BadHubNetwork, HubCutOff
 from simulator.faults.forgery import ForgedDesired, StaleOrders
+from simulator.faults.hub_side import BadHubNetwork, HubCutOff
 from simulator.faults.kinds import (
     AnyFault,
     BadNetwork,
@@ -104,7 +104,12 @@ def draw(seed: int) -> Life:
 
 
 def _end_ns(fault: AnyFault) -> int:
-    lasts = getattr(fault, "lasts", None) or getattr(fault, "down", None) or getattr(fault, "off", None) or getattr(fault, "age", None)
+    lasts = (
+        getattr(fault, "lasts", None)
+        or getattr(fault, "down", None)
+        or getattr(fault, "off", None)
+        or getattr(fault, "age", None)
+    )
     return nanoseconds(fault.at) + (nanoseconds(lasts) if lasts else 0)
 
 
@@ -272,6 +277,7 @@ _STORIES: Final = (
 """What an operator does, and what may follow."""
 _KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
     _bad_network, _bad_network, _muddle, _squeeze, _partition, _connections, _power, _power, _power, _hub, _hub,
-    _hub_network, _hub_network, _hub_cut_off, _broker, _slow_broker, _full, _slow, _failing, _clock, _hub_clock, _forged, _stale,
+    _hub_network, _hub_network, _hub_cut_off, _broker, _slow_broker, _full, _slow, _failing, _clock, _hub_clock,
+    _forged, _stale,
 )  # fmt: skip
 """Each is as likely as it stands here."""

@@ -21,7 +21,6 @@ from simulator.device import BrokenPromiseError
 from simulator.fakes.store import MemoryStore
 from simulator.invariants.laws import ASSIGNED, BROKEN, TOUCHED, leftovers, statements
 
-
 _NOTED = (
     f"SELECT 0, text FROM {BROKEN} UNION ALL SELECT 1, rollout FROM {TOUCHED} "
     f"UNION ALL SELECT 2, rollout FROM {ASSIGNED}"
