@@ -32,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of this proof."""
 
     scenario: Annotated[str, msgspec.Meta(description="only scenarios with this in their name")] = ""
-    nested: Annotated[int, msgspec.Meta(description="of so many recoveries one is cut again; 0 = none", ge=0)] = 3
+    nested: Annotated[int, msgspec.Meta(description="of so many ways back one is cut again; 0 = none", ge=0)] = 1
     workers: Annotated[int, msgspec.Meta(description="processes; 0 = one for each core", ge=0)] = 0
     short: Annotated[bool, msgspec.Meta(description="a share of all states, for the test suite")] = False
     json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
@@ -65,6 +65,8 @@ def summary(found: Sequence[Findings]) -> dict[str, Any]:
         "per_operation": dict(sum((one.per_operation for one in plain), Counter())),
         "per_scenario": dict(per_scenario),
         "nested": sum(map(len, nested.values())),
+        "lived": sum(one.lived for one in plain),
+        "recalled": sum(one.recalled for one in plain),
         "violations": sum(len(one.violations) for one in plain),
         "seeded_bugs": len(bugs),
         "seeded_bugs_found": sum(bool(seen) for seen in bugs.values()),
@@ -73,12 +75,11 @@ def summary(found: Sequence[Findings]) -> dict[str, Any]:
 
 
 def _tasks(settings: Settings) -> list[Task]:
-    shares = [(number, SHARES) for number in range(SHARES)]
-    if settings.short:
-        shares = [(SHORT // 2, SHORT)]
+    sample, shares = (SHORT, 1) if settings.short else (1, SHARES)
     chosen = [one.name for one in SCENARIOS if settings.scenario in one.name]
     bugs = [Task(bug.scenario, bug=bug.name) for bug in BUGS if bug.scenario in chosen]
-    return bugs + [Task(name, share, settings.nested) for name in chosen for share in shares]
+    parts = [(number, shares) for number in range(shares)]
+    return bugs + [Task(name, part, sample, settings.nested) for name in chosen for part in parts]
 
 
 def _explore(tasks: list[Task], workers: int) -> list[Findings]:

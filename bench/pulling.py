@@ -9,7 +9,7 @@ import random
 import shutil
 import time
 from collections import Counter, defaultdict
-from collections.abc import Callable, Coroutine, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -62,27 +62,42 @@ class Pull:
     loss: float
     at_once: int
     directory: Path
+    first: int = 0
+    """Number of the first device: those of several processes have numbers of their own."""
+
+    @property
+    def numbers(self) -> range:
+        """Those of the devices."""
+        return range(self.first, self.first + self.devices)
 
 
-async def bare_round(pull: Pull, costs: Costs) -> float:
+Gate = Callable[[], Awaitable[None]]
+"""Returns when all who shall pull at the same time are connected."""
+
+
+async def open_gate() -> None:
+    """Nobody else pulls."""
+
+
+async def bare_round(pull: Pull, costs: Costs, gate: Gate = open_gate) -> float:
     """All devices as bare readers; returns seconds."""
-    readers = [_BareReader(pull, number) for number in range(pull.devices)]
-    return await _timed(pull, readers, costs)
+    readers = [_BareReader(pull, number) for number in pull.numbers]
+    return await _timed(pull, readers, costs, gate)
 
 
-async def device_round(pull: Pull, costs: Costs) -> float:
+async def device_round(pull: Pull, costs: Costs, gate: Gate = open_gate) -> float:
     """All devices as the agent does it; returns seconds."""
     offload = ThreadOffload(DISK_THREADS, "disk")
-    root = pull.directory / "devices"
-    disks = [MeasuredDisk(root / str(number), offload, costs) for number in range(pull.devices)]
+    roots = {number: pull.directory / "devices" / str(number) for number in pull.numbers}
     try:
-        for number in range(pull.devices):
-            prepare(root / str(number))
-        devices = [_Device(pull, number, disk, costs) for number, disk in enumerate(disks)]
-        return await _timed(pull, devices, costs)
+        for root in roots.values():
+            prepare(root)
+        disks = {number: MeasuredDisk(root, offload, costs) for number, root in roots.items()}
+        return await _timed(pull, [_Device(pull, number, disk, costs) for number, disk in disks.items()], costs, gate)
     finally:
         offload.close()
-        shutil.rmtree(root)
+        for root in roots.values():
+            shutil.rmtree(root)
 
 
 class MeasuredDisk(PosixDisk):
@@ -209,15 +224,16 @@ class Puller(Protocol):
         """Pull the object."""
 
 
-async def _timed(pull: Pull, pullers: Sequence[Puller], costs: Costs) -> float:
+async def _timed(pull: Pull, pullers: Sequence[Puller], costs: Costs, gate: Gate) -> float:
     """Connect all, then let `at_once` of them pull at a time; returns seconds of pulling."""
     connecting, pulling = asyncio.Semaphore(CONNECTING), asyncio.Semaphore(pull.at_once)
 
-    async def one(gate: asyncio.Semaphore, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        async with gate:
+    async def one(turn: asyncio.Semaphore, work: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        async with turn:
             await work()
 
     await asyncio.gather(*(one(connecting, puller.line.connect) for puller in pullers))
+    await gate()
     began = time.perf_counter()
     await asyncio.gather(*(one(pulling, puller.run) for puller in pullers))
     seconds = time.perf_counter() - began

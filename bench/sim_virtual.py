@@ -17,6 +17,7 @@ import msgspec
 
 from bench.result import Outcome, finish
 from bench.virtual_day import Day
+from edge_agent.service.telemetry import INTERVAL_S
 
 COLLECT: Final = (500_000, 120_000)
 HASH_SEEDS: Final = ("1", "4242")
@@ -31,7 +32,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     hours: Annotated[float, msgspec.Meta(description="virtual hours; 0: until the rollout has ended", ge=0)] = 24.0
     heartbeat_s: Annotated[
         float, msgspec.Meta(description="seconds after which a device at rest says that it is there", gt=0)
-    ] = 60.0
+    ] = INTERVAL_S
     seed: Annotated[int, msgspec.Meta(description="decides everything random", ge=0)] = 1
     once: Annotated[bool, msgspec.Meta(description="one run only: nothing is compared")] = False
     short: Annotated[bool, msgspec.Meta(description="6 devices, a quarter of an hour, for tests")] = False

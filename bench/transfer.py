@@ -1,13 +1,16 @@
 """One object to many devices over mosquitto: the hub publishes it once, every device pulls it; beside bare readers.
 
-Both ways run in turns in the same process against the same broker, which keeps what the hub's own publisher retained.
+Both ways run in turns, in as many processes, against the same broker, which keeps what the hub's own publisher
+retained. What storing costs by itself is measured beside them, without a network: no device can do without.
 """
 
 import asyncio
+import itertools
 import os
 import random
 import tempfile
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -15,7 +18,7 @@ import msgspec
 from sqlalchemy import Connection, insert
 
 from bench.mosquitto import Mosquitto, NoBrokerError, running
-from bench.pulling import Costs, Pull, bare_round, device_round
+from bench.pull_process import Share, Taken, Way, together
 from bench.result import Outcome, finish
 from cloud.adapters.fsspec_objects import FsspecObjects
 from cloud.core.rollout import Plan, RolloutState, Wave
@@ -45,6 +48,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     bytes: Annotated[int, msgspec.Meta(description="length of the object", ge=1)] = 4 * 1024 * 1024
     loss: Annotated[float, msgspec.Meta(description="share of chunks lost at the device", ge=0, lt=1)] = 0.02
     at_once: Annotated[int, msgspec.Meta(description="devices that pull at the same time", ge=1)] = 200
+    processes: Annotated[int, msgspec.Meta(description="that the devices share; 0 = one for each core", ge=0)] = 0
     rounds: Annotated[int, msgspec.Meta(description="how often each way runs, in turns", ge=1)] = 2
     dir: Annotated[str, msgspec.Meta(description="directory of the devices; its file system is reported")] = ""
     short: Annotated[bool, msgspec.Meta(description="40 devices and a smaller object, for tests")] = False
@@ -58,6 +62,19 @@ class Round:
     seconds: float = 0.0
     client_cpu_s: float = 0.0
     broker_cpu_s: float = 0.0
+    taken: list[Taken] = field(default_factory=list)
+
+    def total(self, name: str) -> float:
+        """The sum of one figure over all who pulled."""
+        return sum(getattr(one, name) for one in self.taken)
+
+    def operations(self) -> Counter[str]:
+        """Of the disks, by name."""
+        return sum((Counter(one.operations) for one in self.taken), Counter())
+
+    def busy_s(self) -> Counter[str]:
+        """Time in the operations of the disks, over all threads."""
+        return sum((Counter(one.busy_s) for one in self.taken), Counter())
 
 
 def run(settings: Settings) -> int:
@@ -89,43 +106,67 @@ async def _measure(settings: Settings, directory: Path, broker: Mosquitto) -> di
     data = random.Random(7).randbytes(settings.bytes)
     ref = object_ref(data)
     publishes = await _publish(data, topics, directory, broker.broker.port)
-    pull = Pull(ref, topics, broker.broker.port, settings.devices, settings.loss, settings.at_once, directory)
-    bare, device, bare_costs, costs = Round(), Round(), Costs(), Costs()
+    shares = _shares(settings, ref, broker.broker.port, directory)
+    bare, device, stored = Round(), Round(), Round()
     for _ in range(settings.rounds):
-        await _add(bare, bare_round(pull, bare_costs), broker)
-        await _add(device, device_round(pull, costs), broker)
+        for total, way in ((bare, Way.BARE), (device, Way.DEVICE), (stored, Way.STORE)):
+            await _add(total, [msgspec.structs.replace(share, way=way) for share in shares], broker)
     pulled = settings.rounds * settings.devices
+    operations, busy_s = device.operations(), device.busy_s()
     return {
         "devices": settings.devices,
+        "processes": len(shares),
         "bytes": settings.bytes,
         "loss": settings.loss,
         "rounds": settings.rounds,
         "chunks": count(settings.bytes),
         "hub_publishes": publishes[ref.sha256],
-        "completed": costs.completed,
-        "delivered_over_needed": round(costs.delivered / (pulled * count(settings.bytes)), 4),
+        "completed": device.total("completed"),
+        "delivered_over_needed": round(device.total("delivered") / (pulled * count(settings.bytes)), 4),
         "ratio_to_bare": round(device.seconds / bare.seconds, 3),
+        "floor_to_bare": round((bare.seconds + stored.seconds) / bare.seconds, 3),
         "seconds": round(device.seconds / settings.rounds, 2),
         "bare_seconds": round(bare.seconds / settings.rounds, 2),
+        "store_seconds": round(stored.seconds / settings.rounds, 2),
         "client_cpu_s": round(device.client_cpu_s / settings.rounds, 2),
         "bare_client_cpu_s": round(bare.client_cpu_s / settings.rounds, 2),
+        "store_cpu_s": round(stored.client_cpu_s / settings.rounds, 2),
         "broker_cpu_s": round(device.broker_cpu_s / settings.rounds, 2),
         "bare_broker_cpu_s": round(bare.broker_cpu_s / settings.rounds, 2),
         "broker_rss_mb": round(broker.rss_mb()),
-        "asked_hub": costs.asked_hub,
-        "fsyncs": costs.operations["fsync"] + costs.operations["fsync_dir"],
-        "fsync_s": round(costs.busy_s["fsync"] + costs.busy_s["fsync_dir"], 2),
-        "disk_busy_s": {name: round(seconds, 2) for name, seconds in sorted(costs.busy_s.items())},
+        "asked_hub": device.total("asked_hub"),
+        "fsyncs": operations["fsync"] + operations["fsync_dir"],
+        "fsync_s": round(busy_s["fsync"] + busy_s["fsync_dir"], 2),
+        "disk_busy_s": {name: round(seconds, 2) for name, seconds in sorted(busy_s.items())},
         "filesystem": _filesystem(directory),
     }
 
 
-async def _add(total: Round, work: Any, broker: Mosquitto) -> None:
-    times, broker_s = os.times(), broker.cpu_s()
-    total.seconds += await work
-    now = os.times()
-    total.client_cpu_s += now.user + now.system - times.user - times.system
+def _shares(settings: Settings, ref: ObjectRef, port: int, directory: Path) -> list[Share]:
+    """The devices, spread over processes."""
+    number = min(settings.processes or os.cpu_count() or 1, settings.devices)
+    ends = [settings.devices * part // number for part in range(number + 1)]
+    return [
+        Share(
+            ref=ref,
+            port=port,
+            first=first,
+            devices=end - first,
+            loss=settings.loss,
+            at_once=max(1, settings.at_once // number),
+            directory=str(directory),
+        )
+        for first, end in itertools.pairwise(ends)
+    ]
+
+
+async def _add(total: Round, shares: list[Share], broker: Mosquitto) -> None:
+    broker_s = broker.cpu_s()
+    seconds, taken = await together(shares)
+    total.seconds += seconds
+    total.client_cpu_s += sum(one.cpu_s for one in taken)
     total.broker_cpu_s += broker.cpu_s() - broker_s
+    total.taken += taken
 
 
 class _CountingLink(MqttLink):

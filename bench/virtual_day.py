@@ -34,8 +34,6 @@ SLOT: Final = "main"
 MODEL_BYTES: Final = 130_000
 WAVES: Final = (Wave(percent=1), Wave(percent=10), Wave(percent=50), Wave(percent=100))
 QUALITY: Final = Quality(loss=0.01, duplication=0.01, delay_max_ns=80 * MILLISECOND)
-TELEMETRY_INTERVAL_S: Final = 5.0
-"""The agent's default: the least time between two messages."""
 DISK_TURN_EVERY: Final = 8
 ROLLOUT_AFTER_S: Final = 120
 ROLLOUT_LIMIT_S: Final = 4 * 3600
@@ -79,7 +77,7 @@ class Life:
     async def whole(self) -> None:
         """Start, roll out, go on until the end."""
         day, clock = self._day, self.world.clock
-        policy = AgentPolicy(TELEMETRY_INTERVAL_S, heartbeat_s=day.heartbeat_s)
+        policy = AgentPolicy(day.heartbeat_s)
         await self.fleet.start(
             Size(day.devices, QUALITY, enrolled=True, policy=policy, disk_turn_every=DISK_TURN_EVERY)
         )

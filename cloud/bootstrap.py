@@ -59,12 +59,15 @@ from wire.adapters.key_ring import key_files
 from wire.adapters.mqtt_link import MqttLink
 from wire.adapters.system import SystemClock, SystemIds, ThreadOffload
 from wire.asks import AskChunks, AskRenewal
+from wire.ports import SECOND
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
 DAY_S = 24 * 3600
 ADMIN_KEY_FILE = "admin.key"
+KEYS_FRESH_NS = SECOND
+"""How long a key that another hub revokes may still be taken by this one."""
 
 
 class SettingsError(Exception):
@@ -230,7 +233,8 @@ async def _wire(
     imports = Imports(store, objects, ids)
     fleet = FleetIdentity(ENROL_USER, access.enrol_password)
     ports = (store, objects, outbox, broker, link, clock, ids, topics)
-    context = Context(*ports, fleet, trust, artefacts, imports, keys_in_use=keys_in_use)
+    known_keys = keys.KnownKeys(KEYS_FRESH_NS if settings.database_url else None)
+    context = Context(*ports, fleet, trust, artefacts, imports, keys_in_use=keys_in_use, known_keys=known_keys)
     return Running(hub, *_app(base, context), context.closing)
 
 

@@ -89,7 +89,8 @@ def _set_aside_what_stays() -> None:
 def _bound(settings: Settings) -> socket.socket:
     """The API's port, taken before anything is started; nobody can connect yet. Raises SettingsError."""
     check(settings)
-    listener = socket.socket(socket.AF_INET6 if ":" in settings.host else socket.AF_INET)
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((settings.host, settings.port))

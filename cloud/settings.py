@@ -65,8 +65,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = 14.0
     topic_root: Annotated[str, _doc("first levels of every MQTT topic of this fleet")] = DEFAULT_ROOT
     silence_s: Annotated[
-        float, msgspec.Meta(description="seconds of silence after which a device counts as gone", gt=0)
-    ] = 180.0
+        float,
+        msgspec.Meta(description="seconds of silence after which a device counts as gone, last will or not", gt=0),
+    ] = 2700.0
     telemetry_days: Annotated[
         float, msgspec.Meta(description="days after which the devices' telemetry is rolled up into hours", gt=0)
     ] = 7.0

@@ -149,6 +149,7 @@ telemetry_points = Table(  # what devices measured over time, each message once
     "telemetry_points",
     metadata,
     Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("hardware_ns", BigInteger, primary_key=True),  # enrolled_ns of who had the name then, and counts from 1
     Column("seq", BigInteger, primary_key=True),
     Column("at_ns", BigInteger, nullable=False),
     Column("received_ns", BigInteger, nullable=False, index=True),

@@ -34,7 +34,7 @@ from edge_agent.service.outbox import DEFAULT_BYTES, Outbox
 from edge_agent.service.reconciler import Reconciler
 from edge_agent.service.reports import Told, build_status
 from edge_agent.service.tasks import Tasks
-from edge_agent.service.telemetry import HEARTBEAT_S, Known, TelemetryReporter
+from edge_agent.service.telemetry import CLOSEST_S, INTERVAL_S, Known, Spacing, TelemetryReporter
 from edge_agent.service.transfer import Line
 from edge_agent.service.trusting import TRUST_WORK, Trusting
 from edge_agent.settings import DEFAULT_SOCKET, REFRESH_TRUST_S, Settings
@@ -140,13 +140,12 @@ async def running_agent(
 
 @dataclass(frozen=True, slots=True)
 class AgentPolicy:
-    """How often is measured and looked, how much of the disk may hold what the hub has not taken yet, and how often a
-    device at rest says that it is there."""
+    """How often is measured and looked, and how much of the disk may hold what the hub has not taken yet."""
 
-    telemetry_interval_s: float
+    telemetry_interval_s: float = INTERVAL_S
     outbox_bytes: int = DEFAULT_BYTES
     refresh_trust_s: float = REFRESH_TRUST_S
-    heartbeat_s: float = HEARTBEAT_S
+    telemetry_closest_s: float = CLOSEST_S
 
 
 def assemble(
@@ -181,8 +180,9 @@ def assemble(
     def known() -> Known:
         return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
 
-    telemetry = TelemetryReporter(ports, uplink, outbox, known, policy.telemetry_interval_s, policy.heartbeat_s)
-    inference.on_answered = telemetry.changed
+    spacing = Spacing(policy.telemetry_interval_s, policy.telemetry_closest_s)
+    telemetry = TelemetryReporter(ports, uplink, outbox, known, spacing)
+    inference.on_answered, inference.on_renewed = telemetry.changed, telemetry.renewed
     freshness = Freshness(trusting, uplink, ports.ids, policy.refresh_trust_s)
     membership = (
         Membership(member, Means(ports.disk, ports.ids, uplink, asking, trusting.now_ns)) if member else Settled()

@@ -29,8 +29,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
         int, msgspec.Meta(description="also serve the local API on this loopback port; 0: no", ge=0, le=65535)
     ] = 0
     telemetry_interval_s: Annotated[
-        float, msgspec.Meta(description="least seconds between two telemetry messages", gt=0)
-    ] = 5.0
+        float,
+        msgspec.Meta(description="seconds between two telemetry messages at rest; after an installation fewer", gt=0),
+    ] = 900.0
     refresh_trust_s: Annotated[
         float, msgspec.Meta(description="most seconds between two looks at the trust metadata", gt=0)
     ] = REFRESH_TRUST_S

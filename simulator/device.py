@@ -49,7 +49,7 @@ OFF_MIN_NS = 1 * SECOND
 OFF_MAX_NS = 90 * SECOND
 RESTART_NS = 5 * SECOND
 """The service manager starts an agent that has ended again after so long."""
-DEFAULT_POLICY = AgentPolicy(telemetry_interval_s=60.0)
+DEFAULT_POLICY = AgentPolicy()
 
 
 class BrokenPromiseError(SimulationError):

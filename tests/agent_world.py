@@ -241,6 +241,9 @@ class Air:
         return report.slots[0]
 
 
+POLICY = AgentPolicy(5.0, 64 * 1024, telemetry_closest_s=0.05)
+
+
 class AirLink:
     """The `wire.ports.Link` through the air: immediate, in order, and it can be down."""
 
@@ -272,6 +275,11 @@ class AirLink:
         """Publish."""
         await asyncio.sleep(0)
         self._air.take(topic, payload)
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish, if it is up."""
+        if self._connected:
+            self._air.take(topic, payload)
 
     async def subscribe(self, *filters: str) -> None:
         """Get what is retained, once more at every call."""
@@ -315,7 +323,7 @@ class Gear:
     captures: Captures | None = None
     machine: Machine = field(default_factory=FixedMachine)
     trust: Trust = field(default_factory=lambda: InlineTrust(ROOT))
-    outbox_bytes: int = 64 * 1024
+    policy: AgentPolicy = POLICY
 
     def ports(self) -> Ports:
         """All of them."""
@@ -349,7 +357,7 @@ async def device(gear: Gear, on_crash: Callable[[BaseException], None] | None = 
     crashes: list[BaseException] = []
     ports = gear.ports()
     uplink = Uplink(DEVICE, TOPICS, ports.link, ports.clock, Tasks(on_crash or crashes.append))
-    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), AgentPolicy(0.05, gear.outbox_bytes))
+    agent, api = assemble(ports, uplink, lambda path: path, InlineOffload(), gear.policy)
     await agent.start()
     try:
         learner: Any = agent._learner

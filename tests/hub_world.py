@@ -1,6 +1,7 @@
 """A hub for tests: real SQLite, real objects, real services; link, broker and jobs are fakes of a few lines."""
 
 import asyncio
+import contextlib
 import hashlib
 from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
@@ -69,7 +70,7 @@ class FakeClock:
         """The present."""
         return self.ns
 
-    monotonic_ns = now_ns
+    monotonic_ns = elapsed_ns = now_ns
 
 
 class FakeLink:
@@ -98,6 +99,14 @@ class FakeLink:
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Note it, or fail when the link is (or goes) down."""
+        self._publish(topic, payload, retain)
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Note it, unless the link is (or goes) down."""
+        with contextlib.suppress(LinkError):
+            self._publish(topic, payload, retain)
+
+    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
         if self.publishes_left is not None:
             self.publishes_left -= 1
             self.connected = self.publishes_left >= 0

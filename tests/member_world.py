@@ -177,12 +177,12 @@ class GatedLink(AirLink):
         self._connected = False
         self._try()
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish; questions are answered at once."""
         if not self._connected:
-            raise LinkError("not connected")
+            return
         self._office.air.cloud.now_ns = self._office.clock.now_ns()
-        await super().publish(topic, payload)
+        super().send(topic, payload)
         if topic == TOPICS.up(DEVICE, "ask") and (answer := self._office.on_ask(payload)) is not None:
             self.deliver(TOPICS.dn(DEVICE, "answer"), answer, retained=False)
 

@@ -18,6 +18,7 @@ MetadataName = Annotated[str, msgspec.Meta(pattern=r"^([1-9][0-9]{0,18}\.)?[A-Za
 """A role's name as in a URL, percent-encoded: no slash can stand in it."""
 AskId = Annotated[str, msgspec.Meta(min_length=1, max_length=64)]
 Nonce = Annotated[str, msgspec.Meta(pattern="^[0-9a-f]{32}$")]
+RoleName = Annotated[str, msgspec.Meta(pattern="^[a-z][a-z0-9-]{0,39}$")]
 Pem = Annotated[str, msgspec.Meta(min_length=1, max_length=8192)]
 
 
@@ -28,10 +29,21 @@ class AskMetadata(Document, frozen=True, kw_only=True, tag="metadata"):
     offset: Annotated[int, msgspec.Meta(ge=0)] = 0
 
 
+class Holding(Document, frozen=True, kw_only=True):
+    """Which trust metadata the asker holds, and what it is about to ask of it."""
+
+    versions: Annotated[dict[RoleName, int], msgspec.Meta(max_length=64)] = {}
+    """Role -> version; of roots the newest."""
+    paths: Annotated[tuple[Annotated[str, msgspec.Meta(max_length=256)], ...], msgspec.Meta(max_length=16)] = ()
+    """Targets."""
+
+
 class AskTime(Document, frozen=True, kw_only=True, tag="time"):
     """What time is it? The answer is signed together with the nonce."""
 
     nonce: Nonce
+    holding: Holding | msgspec.UnsetType = msgspec.UNSET
+    """Where metadata is to be judged: what is newer may be sent along."""
 
 
 class AskChunks(Document, frozen=True, kw_only=True, tag="chunks"):
@@ -68,6 +80,9 @@ class TimeTold(Document, frozen=True, kw_only=True, tag="time"):
     """A DSSE envelope over a `SignedTime`, by the director."""
 
     envelope: bytes
+    files: Annotated[dict[MetadataName, bytes | None], msgspec.Meta(max_length=64)] | msgspec.UnsetType = msgspec.UNSET
+    """Metadata that the asker lacks, as far as there was room; None: there is no such file. As good as any answer to
+    `AskMetadata`, and believed as little."""
 
 
 class Renewed(Document, frozen=True, kw_only=True, tag="renewal"):

@@ -18,13 +18,17 @@ class Timer(Protocol):
 
 
 class Clock(Protocol):
-    """Time. `now_ns` is wall-clock time since the epoch, `monotonic_ns` never goes back."""
+    """Time. `now_ns` is wall-clock time since the epoch; the others never go back. `monotonic_ns` may stand still while
+    the machine is suspended, so that nobody is blamed for silence meanwhile; `elapsed_ns` goes on."""
 
     def now_ns(self) -> int:
         """Wall clock, nanoseconds since 1970."""
 
     def monotonic_ns(self) -> int:
-        """Nanoseconds since some fixed moment."""
+        """Nanoseconds since some fixed moment, as far as the machine was awake."""
+
+    def elapsed_ns(self) -> int:
+        """Nanoseconds since some fixed moment, all of them: how old something is."""
 
     async def sleep(self, ns: int) -> None:
         """Return after `ns` nanoseconds."""
@@ -83,6 +87,9 @@ class Link(Protocol):
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Return once the broker has acknowledged. Raises LinkError."""
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish without waiting: for what is said again until somebody answers. While the link is down, nothing."""
 
     async def subscribe(self, *filters: str) -> None:
         """Subscribe with QoS 1; remembered across reconnects, and kept when the link is down."""

@@ -1,6 +1,6 @@
 """One scenario, explored: record it, enumerate what cuts may leave, recover from that, and cut the recovery again."""
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import blake2b
 from math import prod
@@ -8,15 +8,19 @@ from math import prod
 from bench.crash_states.cloud import Cloud, Promises
 from bench.crash_states.life import Life
 from bench.crash_states.promises import PromiseKeeper
-from bench.crash_states.recording import Moment, RecordingDisk
+from bench.crash_states.recording import Look, Moment, RecordingDisk
 from bench.crash_states.scenarios import Scenario, Stage
+from bench.crash_states.verdicts import Verdict, Verdicts
 from simulator.core.power import MAX_FREE_CHANGES, Left, Unsettled, leavings, one_outcome, outcomes
 from simulator.core.rng import Rng
+from wire.codec import encode
 
 MAX_LIVES = 5
 """A model that takes the device down is given up after two starts with it; one more start ends that."""
 ORDERS = 3
 """A scenario is recorded so often, each time with another order of what happens at once."""
+RECOVERING, RECOVERING_AGAIN = 2 * MAX_LIVES, 3 * MAX_LIVES
+"""Seeds of the secrets of those who come back: other ones than all before them had."""
 MAX_OUTCOMES = 256
 """Of a moment with more outcomes (only the seeded bugs have such), as many are drawn at random."""
 
@@ -35,6 +39,10 @@ class State:
         """The disk."""
         return {path: one.data for path, one in self.left.items()}
 
+    def begins(self, start: "Start") -> "Start":
+        """That start, from here."""
+        return replace(start, files=self.files(), promises=self.moment.promises)
+
 
 @dataclass(slots=True)
 class Course:
@@ -43,6 +51,13 @@ class Course:
     moments: list[Moment]
     promises: Promises
     broken: list[str]
+    looks: tuple[Look, ...] = ()
+    """What was seen of the files that were there when it began."""
+    operations: int = 0
+
+    def verdict(self) -> Verdict:
+        """What is worth remembering."""
+        return Verdict(tuple(self.broken), self.looks, self.operations)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,19 +95,22 @@ def live_through(stage: Stage, start: Start) -> Course:
     cloud = Cloud(replace(stage.far, faults=faults), start.promises)
     judge = PromiseKeeper(stage.rules, cloud)
     course = Course([], start.promises, judge.broken)
-    files = start.files
+    files, looks = start.files, dict[Look, None]()
     for number in range(MAX_LIVES):
         disk = start.disk(files, lambda: cloud.promises)
         disk.cut_after, disk.takes_turns, disk.records = stage.cut_after, not start.recovers, start.records
         died = Life(disk, cloud, stage.hazards, judge, start.seed + number, start.order, stage.outbox_bytes).run()
         disk.end()
         course.moments += disk.moments
+        course.operations += disk.operations
+        looks = looks or disk.looks
         files = strictest(disk.unsettled())
         if not died or stage.cut_after:
             break
+        looks |= dict.fromkeys(Look(path, content=True) for path in sorted(start.files))  # the next one begins with all
     else:
         judge.broken.append(f"still goes down after {MAX_LIVES} starts")
-    course.promises = cloud.promises
+    course.promises, course.looks = cloud.promises, tuple(looks)
     course.broken += cloud.broken
     return course
 
@@ -137,23 +155,39 @@ def record(scenario: Scenario, start: Start, orders: int = ORDERS) -> tuple[list
     return [found[digest] for digest in sorted(found)], broken
 
 
-def recover(scenario: Scenario, state: State, start: Start, *, cut_again: bool) -> Iterator[Recovery]:
-    """Start on what is left; with `cut_again` also on what a cut somewhere inside that recovery leaves."""
+def recover(scenario: Scenario, state: State, start: Start, verdicts: Verdicts, *, again: bool) -> Iterator[Recovery]:
+    """Start on what is left; with `again`, and unless the way that goes is known, also on what a cut leaves inside."""
     where = f"{scenario.name}, cut {_place(state.moment)}"
-    seed = int.from_bytes(state.digest[:6], "big")
-    start = replace(start, files=state.files(), promises=state.moment.promises, seed=seed, recovers=True)
-    start = replace(start, records=cut_again)
-    course = live_through(scenario.last, start)
-    yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in course.broken])
-    if cut_again:
-        rng = Rng(seed, "nested")
-        moment = course.moments[rng.below(len(course.moments))]
+    start = replace(start, seed=RECOVERING, recovers=True, records=again)
+    broken, moments = _recovered(scenario, state, start, verdicts)
+    yield Recovery(state.digest, state.moment.operation, [f"{where}: {one}" for one in broken])
+    if again and moments:
+        rng = Rng(int.from_bytes(state.digest[:6]), "nested")
+        moment = moments[rng.below(len(moments))]
         left = one_outcome(moment.disk, rng)
-        again = State(_digest(left), left, moment)
-        start = replace(start, files=again.files(), promises=moment.promises, seed=seed + MAX_LIVES)
-        broken = live_through(scenario.last, start).broken
+        inside = State(_digest(left), left, moment)
+        broken, _ = _recovered(scenario, inside, replace(start, seed=RECOVERING_AGAIN, records=False), verdicts)
         place = f"{where}, again {_place(moment)}"
-        yield Recovery(again.digest, moment.operation, [f"{place}: {one}" for one in broken], nested=True)
+        yield Recovery(inside.digest, moment.operation, [f"{place}: {one}" for one in broken], nested=True)
+
+
+def _recovered(
+    scenario: Scenario, state: State, start: Start, verdicts: Verdicts
+) -> tuple[Sequence[str], Sequence[Moment]]:
+    """(what is broken by a recovery from this state, its moments; none if it is known how that goes)."""
+    courses = []
+
+    def live() -> Verdict:
+        courses.append(live_through(scenario.last, state.begins(start)))
+        return courses[-1].verdict()
+
+    verdict = verdicts.get(_alike(state, start), state.left, live)
+    return verdict.broken, courses[0].moments if courses else ()
+
+
+def _alike(state: State, start: Start) -> bytes:
+    """What recoveries have in common that depend on nothing more than what they look at: see `verdicts`."""
+    return encode((start.seed, state.moment.promises))
 
 
 def _possible(disk: Unsettled) -> Iterator[dict[str, Left]]:

@@ -36,6 +36,11 @@ class CloudLink:
         """Bring it to the cloud."""
         self._cloud.take(topic, payload)
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Bring it to the cloud."""
+        if self._connected:
+            self._cloud.take(topic, payload)
+
     async def subscribe(self, *filters: str) -> None:
         """Get what is retained."""
         self._filters.update(dict.fromkeys(filters))

@@ -5,10 +5,25 @@ import hashlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import lru_cache
+from typing import NamedTuple
 
 from bench.crash_states.cloud import Promises
-from simulator.core.power import Unsettled
+from simulator.core.power import Left, Unsettled
 from simulator.memory_disk import MemoryDisk, PowerCutError
+
+ROOM_BYTES = 1 << 30
+
+
+class Look(NamedTuple):
+    """At the content or the length of a file that was there from the beginning, by the name that it had then."""
+
+    path: str
+    content: bool
+
+    def sees(self, files: Mapping[str, Left]) -> object:
+        """What tells one such file from another."""
+        left = files[self.path]
+        return left.digest if self.content else len(left.data)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +53,30 @@ class RecordingDisk(MemoryDisk):
         """The power goes as soon as a record is durable of which the name ends so."""
         self.takes_turns = True
         """Do others come to their turn between two operations? A recovery is quicker without."""
+        self.looks: dict[Look, None] = {}
+        """What somebody saw of the files held from the beginning, in that order."""
+        self._first = {number: path for path, number in self._names.items()}
+        self._written: dict[int, list[tuple[int, int]]] = {}
+        """Number of such a file -> (beginning, end) of what was written to it since."""
+
+    async def read(self, path: str) -> bytes:
+        """The whole file."""
+        self._look(path, content=True)
+        return await super().read(path)
+
+    async def size(self, path: str) -> int:
+        """Length in bytes."""
+        self._look(path, content=False)
+        return await super().size(path)
+
+    async def free_bytes(self) -> int:
+        """Always the same, so that nothing depends on the length of a file that nobody reads."""
+        return ROOM_BYTES
+
+    def peek(self, path: str) -> bytes | None:
+        """What a read would give now: the rules look, too."""
+        self._look(path, content=True)
+        return super().peek(path)
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
@@ -51,6 +90,9 @@ class RecordingDisk(MemoryDisk):
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write."""
         self.note("pwrite", path)
+        number = self._names.get(path, -1)
+        if number in self._first:
+            self._written.setdefault(number, []).append((offset, offset + len(data)))
         await super().pwrite(path, offset, data)
 
     async def fsync(self, path: str) -> None:
@@ -92,6 +134,24 @@ class RecordingDisk(MemoryDisk):
         self.end()
         self._dead = True
         raise PowerCutError("power cut")
+
+    def _look(self, path: str, *, content: bool) -> None:
+        number = self._names.get(path, -1)
+        first = self._first.get(number)
+        if first is None:
+            return
+        self.looks[Look(first, content=False)] = None
+        if content and not self._overwritten(number):
+            self.looks[Look(first, content=True)] = None
+
+    def _overwritten(self, number: int) -> bool:
+        """Is nothing left of what this file held at first, but for its length?"""
+        reached = 0
+        for begin, end in sorted(self._written.get(number, ())):
+            if begin > reached:
+                break
+            reached = max(reached, end)
+        return reached >= self._inodes[number].content.size
 
     async def _step(self) -> None:
         """Between two operations."""

@@ -25,7 +25,7 @@ from cloud.service import audit, idempotency, keys
 from cloud.service.artefacts import Artefacts
 from cloud.service.effects import Effects
 from cloud.service.imports import Imports
-from cloud.service.keys import KeysInUse
+from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.service.outbox import Outbox
 from cloud.service.trust.service import Trust
 from wire.ports import Clock, Ids, Link
@@ -63,6 +63,7 @@ class Context:
     imports: Imports
     limits: Limits = field(default_factory=Limits)
     keys_in_use: KeysInUse = field(default_factory=KeysInUse)
+    known_keys: KnownKeys = field(default_factory=KnownKeys)
     call: Call = field(default_factory=Call)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the hub ends: what would go on for ever ends, too."""
@@ -83,7 +84,10 @@ class Context:
                 seen.check(conn)
             return call(conn, now_ns)
 
-        await self.outbox.change(commit)
+        try:
+            await self.outbox.change(commit)
+        finally:
+            self.known_keys.forget()  # whoever is told that a key is revoked can rely on it
         self.call.carried_out(secret=shown_once)
 
     async def pause(self, ns: int) -> bool:
@@ -133,7 +137,7 @@ async def usable_key(hub: Context, address: str, sha256: str) -> Any:
     """The row of the key with this digest, shown from `address`. Raises UnauthorisedError, TooManyError."""
     now_ns = hub.clock.now_ns()
     hub.limits.hear(address, sha256, now_ns)
-    row = await hub.read(lambda conn: keys.find(conn, sha256))
+    row = await hub.known_keys.find(hub.store, sha256, now_ns)
     state = None if row is None else key_state(row.expires_ns, row.revoked_ns, now_ns)
     if row is None or state is not KeyState.USABLE:
         hub.limits.bad(address, sha256, now_ns)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, Table, select
+from sqlalchemy import Connection, Row, Select, Table, func, select
 
 from cloud.api.etags import etag
 from cloud.api.paging import Slice, Window
@@ -22,6 +22,7 @@ from cloud.errors import UnknownError
 from cloud.service.keys import reach_of
 from cloud.service.selecting import written
 from cloud.tables import (
+    ENROLLED,
     api_keys,
     audit,
     desired,
@@ -40,24 +41,34 @@ from cloud.tables import (
 MAX_EVENTS = 200
 
 
-_DEVICES = select(devices, desired.c.sequence).join(desired, desired.c.device == devices.c.name, isouter=True)
+_SAID = ("reported", "telemetry")
+"""Documents of a device: long, and read only where one device is asked for."""
+_DERIVED = (
+    ENROLLED.label("enrolled"),
+    func.coalesce(desired.c.sequence, 0).label("desired_sequence"),
+    devices.c.reported_sequence.label("accepted_sequence"),
+)
+_BRIEF = select(
+    *(column for column in devices.c if column.name in DeviceView.model_fields and column.name not in _SAID), *_DERIVED
+).join(desired, desired.c.device == devices.c.name, isouter=True)
+_FULL = _BRIEF.add_columns(*(devices.c[name] for name in _SAID))
 
 
 def device_views(conn: Connection, window: Window, reach: Reach = EVERYTHING, selector: str = "") -> Slice[DeviceView]:
     """Devices that a selector means, by name, in brief; those decommissioned excepted. Raises InvalidError."""
     meant = devices.c.decommissioned_ns.is_(None) & written(selector) & within(reach, labels=devices.c.labels)
-    rows = window.rows(conn, _DEVICES.where(meant), devices.c.name)
+    rows = window.rows(conn, _BRIEF.where(meant), devices.c.name)
     parts = _parts(conn, [row.name for row in rows.items])
-    return Slice([_device(row, parts, full=False) for row in rows.items], rows.end)
+    return Slice([_device(row, parts) for row in rows.items], rows.end)
 
 
 def device_view(conn: Connection, name: str, reach: Reach = EVERYTHING) -> DeviceView:
     """One device with its newest documents. Raises UnknownError."""
-    row = conn.execute(_DEVICES.where(devices.c.name == name)).one_or_none()
+    row = conn.execute(_FULL.where(devices.c.name == name)).one_or_none()
     if row is None:
         raise UnknownError(f"there is no device {name!r}")
     device_in(reach, name, row.labels)
-    return _device(row, _parts(conn, [name]), full=True)
+    return _device(row, _parts(conn, [name]))
 
 
 def device_tag(view: DeviceView) -> str:
@@ -204,27 +215,22 @@ def change_view(row: Row[Any]) -> ChangeView:
 
 def _pick(kind: Any, row: Row[Any], **more: Any) -> Any:
     """The fields of a view that have the name of a column, and `more`."""
-    known = row._mapping
-    return kind(**{name: known[name] for name in kind.model_fields if name in known and name not in more}, **more)
+    known = _columns(row) | more
+    return kind(**{name: known[name] for name in kind.model_fields if name in known})
+
+
+def _columns(row: Row[Any]) -> dict[str, Any]:
+    return dict(zip(row._fields, row, strict=True))  # row._asdict() takes four times as long
 
 
 def _json(document: bytes | None) -> dict[str, Any] | None:
     return None if document is None else msgspec.json.decode(document, type=dict[str, Any])
 
 
-def _device(row: Row[Any], parts: _Parts, *, full: bool) -> DeviceView:
-    view: DeviceView = _pick(
-        DeviceView,
-        row,
-        enrolled=row.enrolled_ns is not None and row.revoked_ns is None,
-        desired_sequence=row.sequence or 0,
-        accepted_sequence=row.reported_sequence,
-        slots=parts.slots[row.name],
-        pins=parts.pins[row.name],
-        reported=_json(row.reported) if full else None,
-        telemetry=_json(row.telemetry) if full else None,
-    )
-    return view
+def _device(row: Row[Any], parts: _Parts) -> DeviceView:
+    known = _columns(row)
+    said = {name: _json(known[name]) for name in _SAID if name in known}
+    return DeviceView(**known | said, slots=parts.slots[row.name], pins=parts.pins[row.name])
 
 
 def _job(conn: Connection, row: Row[Any]) -> JobView:

@@ -44,10 +44,11 @@ class Intervals:
     """While a rollout is under way, or another hub may have begun one."""
     rest_s: float = 60.0
     """When nothing is under way: whatever this hub begins itself rings its bells."""
-    presence_s: float = 15.0
+    presence_s: float = 60.0
     trust_s: float = 60.0
-    silence_s: float = 180.0
-    """A device of which nothing was heard for so long counts as gone: three heartbeats of the agent."""
+    silence_s: float = 2700.0
+    """A device of which nothing was heard for so long, and no last will either, counts as gone: three of the agent's
+    intervals between two messages at rest."""
     prune_s: float = 300.0
     promotion_s: float = 30.0
     keys_s: float = 60.0

@@ -35,6 +35,34 @@ class KeysInUse:
             self._used = {key: at_ns for key, at_ns in self._used.items() if used.get(key) != at_ns}
 
 
+class KnownKeys:
+    """Keys as they were last looked up, so that a request need not wait for the database before it may ask its own.
+
+    What this hub changes is seen at once (`forget`). What other hubs on the database change is seen after `fresh_ns`;
+    None: there are none.
+    """
+
+    def __init__(self, fresh_ns: int | None = None) -> None:
+        self._fresh_ns = fresh_ns
+        self._known: dict[str, tuple[Row[Any], int]] = {}
+
+    async def find(self, store: Store, sha256: str, now_ns: int) -> Row[Any] | None:
+        """What is known of the key with this digest. Raises StoreError."""
+        known = self._known  # a look that began before something was forgotten is remembered by nobody
+        if sha256 in known:
+            row, seen_ns = known[sha256]
+            if self._fresh_ns is None or 0 <= now_ns - seen_ns < self._fresh_ns:
+                return row
+        found = await store.read(lambda conn: find(conn, sha256))
+        if found is not None:  # of what is no key, anybody could make us remember any amount
+            known[sha256] = found, now_ns
+        return found
+
+    def forget(self) -> None:
+        """Something was changed: a key, perhaps."""
+        self._known = {}
+
+
 @dataclass(frozen=True, slots=True)
 class NewKey:
     """A key that somebody asks for. None = no end, and the hub's own rate."""

@@ -1,8 +1,9 @@
 """Performs effects after their transaction, one after the other, and wakes the services that asked to be woken.
 
 Nothing here is durable and nothing has to be: what gets lost is found missing by the timers and done again. Logins come
-first, because the answer to an enrolment must not reach the device before the broker knows it. Publishes do not wait
-for one another, or a broker far away would take a handful a second; those on one topic do, and keep their order.
+first, because the answer to an enrolment must not reach the device before the broker knows it. What is not retained is
+a receipt or an answer: it is handed over, and nobody waits. What is retained does not wait for one another either, or a
+broker far away would take a handful a second; that on one topic does, and keeps its order.
 """
 
 import asyncio
@@ -89,14 +90,17 @@ class Outbox:
             await self.users()
         for service in sorted(effects.wakes):
             self._bells[service].set()
-        for some in _apart(effects.publishes):
+        for one in effects.publishes:
+            if not one.retain and only_while():
+                self._link.send(one.topic, one.payload)
+        for some in _apart(one for one in effects.publishes if one.retain):
             outcomes = await asyncio.gather(*(self._publish(one, only_while) for one in some), return_exceptions=True)
             for error in filter(None, outcomes):
                 raise error
 
     async def _publish(self, one: Publish, only_while: Condition) -> None:
         if only_while():
-            await self._link.publish(one.topic, one.payload, retain=one.retain)
+            await self._link.publish(one.topic, one.payload, retain=True)
 
 
 def _apart(publishes: Iterable[Publish]) -> Iterator[tuple[Publish, ...]]:

@@ -33,7 +33,7 @@ def roll_up(conn: Connection, before_ns: int) -> int:
     hours = _hours(rows)
     known = known_variants(conn, (key[2:] for key in hours))
     _enter(conn, (hour for key, hour in hours.items() if key[2:] in known))
-    _remove(conn, telemetry_points, ("device", "seq"), rows)
+    _remove(conn, telemetry_points, ("device", "hardware_ns", "seq"), rows)
     return len(rows)
 
 

@@ -9,6 +9,7 @@ from cloud.tables import ENROLLED, devices
 
 _MARKS = (
     devices.c.name,
+    devices.c.enrolled_ns,
     devices.c.reported_seq,
     devices.c.telemetry_seq,
     devices.c.refusal_count,

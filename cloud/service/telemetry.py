@@ -33,7 +33,7 @@ _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us
 # Built once: a fleet at rest is little else than these.
 _POINT = upsert(telemetry_points)
 _ENTER_POINT = _POINT.on_conflict_do_update(
-    index_elements=["device", "seq"],
+    index_elements=["device", "hardware_ns", "seq"],
     set_={name: _POINT.excluded[name] for name in ("at_ns", "received_ns", "content")},
 )
 _ROW = upsert(stats)
@@ -128,6 +128,7 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
     sender.points.append(
         {
             "device": sender.row.name,
+            "hardware_ns": sender.row.enrolled_ns,
             "seq": telemetry.seq,
             "at_ns": telemetry.at_ns,
             "received_ns": now_ns,
@@ -157,7 +158,9 @@ def _passes(sender: _Sender, payload: bytes) -> None:
 
 
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
-    _store_points(conn, [point for sender in senders.values() for point in sender.points])
+    points = [point for sender in senders.values() for point in sender.points]
+    if points:
+        conn.execute(_ENTER_POINT, points)
     _store_counters(conn, senders)
     marks = [
         {"of": name, "payload": sender.newest, "mark": sender.mark, "now": now_ns}
@@ -175,12 +178,6 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     ]
     if refused:
         conn.execute(_REFUSE, refused)
-
-
-def _store_points(conn: Connection, points: list[dict[str, Any]]) -> None:
-    """A number that is there already is of the hardware that had the name before: the new one counts from the start."""
-    if points:
-        conn.execute(_ENTER_POINT, points)
 
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:

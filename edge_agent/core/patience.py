@@ -39,6 +39,8 @@ class Watch:
         self._quiet_ns = 0
         """Time since something new came or was asked for."""
         self._silence_ns = FIRST_SILENCE_NS
+        self._asked_one = False
+        """Has one of the two who are asked by turns had this long to answer?"""
         self._gap_ns = 0
         """How long chunks took to come lately, once asked for: finding out whom to ask says nothing of that."""
         self._elapsed_ns = 0
@@ -54,15 +56,23 @@ class Watch:
             self._gap_ns = max(self._quiet_ns, self._gap_ns // 2)
             self._silence_ns = min(LAST_SILENCE_NS, max(LEAST_SILENCE_NS, GAPS * self._gap_ns))
             self._idle_ns = self._quiet_ns = 0
+            self._asked_one = False
         if self._idle_ns >= self._patience.stall_s * SECOND:
             return f"nothing new for {self._patience.stall_s:g} s"
         return self._too_slow(received, counted_ns)
 
     def silent(self) -> bool:
-        """Has it been quiet for so long that what is outstanding has to be asked for again? The next time later."""
+        """Has it been quiet for so long that what is outstanding has to be asked for again?
+
+        Broker and hub are asked by turns, and ever later. Both get the same time to answer: one of them may have
+        nothing to give, and the other has to be asked more than once before patience ends, since questions get lost.
+        """
         if self._quiet_ns < self._silence_ns:
             return False
-        self._quiet_ns, self._silence_ns = 0, min(LAST_SILENCE_NS, 2 * self._silence_ns)
+        self._quiet_ns = 0
+        if self._asked_one:
+            self._silence_ns = min(LAST_SILENCE_NS, 2 * self._silence_ns)
+        self._asked_one = not self._asked_one
         return True
 
     def asked(self) -> None:

@@ -12,7 +12,7 @@ from typing import Annotated, Final
 import msgspec
 
 from edge_agent.errors import RefusedError
-from wire.asks import AskMetadata, MetadataPiece, Refused
+from wire.asks import AskMetadata, Holding, MetadataPiece, Refused
 from wire.codec import Document, decode, encode
 from wire.dsse import keyid
 from wire.errors import MalformedError, WireError
@@ -117,6 +117,8 @@ class Question(Document, frozen=True, kw_only=True):
     root: bytes
     """Root of trust, from the claim."""
     files: dict[str, bytes] = {}
+    told: dict[str, bytes | None] = {}
+    """What came along with the time, by name (None: there is no such file): it need not be fetched."""
     floors: Floors = Floors()
     now_ns: int
     """By this time expiry is judged."""
@@ -157,6 +159,34 @@ def parse_files(record: bytes) -> dict[str, bytes]:
 
 def _digest(files: Mapping[str, bytes]) -> str:
     return hashlib.sha256(encode(dict(files))).hexdigest()
+
+
+class _Version(msgspec.Struct, frozen=True):
+    version: int = 0
+
+
+class _Versioned(msgspec.Struct, frozen=True):
+    signed: _Version
+
+
+def holding(root: int, files: Mapping[str, bytes], paths: tuple[str, ...]) -> Holding:
+    """What the hub is told of the metadata that is held. `root` is the version of the root of trust."""
+    versions = {}
+    for name, data in files.items():
+        number, _, rest = name.partition(".")
+        if rest == "root.json" and number.isdigit():
+            root = max(root, int(number))
+        elif rest == "json":
+            versions[number] = _version(data)
+    return Holding(versions={**versions, "root": root}, paths=paths)
+
+
+def _version(document: bytes) -> int:
+    """0: it cannot be read. It is judged elsewhere."""
+    try:
+        return msgspec.json.decode(document, type=_Versioned).signed.version
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        return 0
 
 
 class _RootSigned(msgspec.Struct, frozen=True):

@@ -70,7 +70,7 @@ class Agent:
         self.membership = parts.membership
         self._session = ports.ids.new()
         reports = Reports(ports, parts.reconciler, parts.membership)
-        self._reports = Courier(uplink, reports.build, reports.on_taken)
+        self._reports = Courier(uplink, reports.build, reports.on_taken, reports.pressing)
         parts.reconciler.on_changed = self._on_changed
         parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
         parts.membership.on_changed = self._reports.changed
@@ -103,22 +103,19 @@ class Agent:
         await self._uplink.tasks.stop()
 
     def _on_up(self) -> None:
-        self._uplink.tasks.spawn(self._greet(), "greet")
+        self._greet()
         self._reports.on_up()
         self._telemetry.delivery.on_up()
-        self._telemetry.changed()
         self._learner.on_up()
         self._freshness.on_up()
 
-    async def _greet(self) -> None:
+    def _greet(self) -> None:
         status = encode(Status(online=True, boot=self.reconciler.record.boot, session=self._session))
-        with contextlib.suppress(LinkError):  # said again when the link is up again
-            topic = self._uplink.topics.up(self._uplink.device, "status")
-            await self._uplink.link.publish(topic, status, retain=True)
+        self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "status"), status, retain=True)
 
     def _on_changed(self) -> None:
         self._reports.changed()
-        self._telemetry.changed()
+        self._telemetry.looked_at()
 
     def _on_message(self, message: Inbound) -> None:
         try:

@@ -19,7 +19,7 @@ from wire.asks import (
 )
 from wire.codec import decode, encode
 from wire.errors import WireError
-from wire.ports import SECOND, Ids, LinkError
+from wire.ports import SECOND, Ids
 
 ASK_AGAIN_NS = 3 * SECOND
 LAST_ASK_AGAIN_NS = 24 * SECOND
@@ -78,11 +78,7 @@ class Asking:
 
         Nobody waits for its acknowledgement: a broker may be silent for long, and the answer come all the same.
         """
-        self._uplink.tasks.spawn(self._send(ask), "ask")
-
-    async def _send(self, ask: Ask) -> None:
-        with contextlib.suppress(LinkError):
-            await self._uplink.link.publish(self._uplink.topics.up(self._uplink.device, "ask"), encode(ask))
+        self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "ask"), encode(ask))
 
     async def _wait(self, waiting: "asyncio.Future[Told | Refused]", ns: int) -> None:
         woken = asyncio.Event()

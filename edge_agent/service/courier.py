@@ -1,7 +1,8 @@
 """Telling the hub how things stand: the newest report is sent until the hub says that it has it.
 
-A report replaces the one before, so nothing piles up while the device is offline. At rest there is no task; a timer
-exists only while a receipt is outstanding. What cannot be measured or sent now is tried again, and stops nobody.
+A report replaces the one before, so nothing piles up while the device is offline. How far an installation has come is
+told at most every PACE_NS, how it ended at once. At rest there is no task; a timer exists only while a report waits for
+its moment or its receipt. What cannot be measured now is tried again, and stops nobody.
 """
 
 import logging
@@ -10,13 +11,14 @@ from dataclasses import dataclass
 
 from edge_agent.errors import DiskError
 from edge_agent.service.tasks import Tasks
-from wire.ports import SECOND, Clock, Link, LinkError, Timer
+from wire.ports import SECOND, Clock, Link, Timer
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_NS = 4 * SECOND
 LAST_RETRY_NS = 60 * SECOND
+PACE_NS = 2 * SECOND
 BOOT_SHIFT = 32
 """`seq` = boot number in the high bits, so it grows over the whole life of the device."""
 SEQ_LIMIT = 1 << 62
@@ -34,19 +36,50 @@ class Uplink:
     tasks: Tasks
 
 
+def _always() -> bool:
+    return True
+
+
+def _nothing() -> None:
+    pass
+
+
 class Courier:
-    """Delivers reports. `build(seq)` makes one from how things stand at that moment; `on_taken` follows its receipt."""
+    """Delivers reports. `build(seq)` makes one from how things stand at that moment; `on_taken` follows its receipt.
+
+    `pressing`: is how things stand worth telling at once?
+    """
+
+    __slots__ = (
+        "_build",
+        "_dirty",
+        "_on_taken",
+        "_outstanding",
+        "_pressing",
+        "_retry_ns",
+        "_sending",
+        "_sent_ns",
+        "_seq",
+        "_timer",
+        "_uplink",
+    )
 
     def __init__(
-        self, uplink: Uplink, build: Callable[[int], Awaitable[bytes]], on_taken: Callable[[], None] = lambda: None
+        self,
+        uplink: Uplink,
+        build: Callable[[int], Awaitable[bytes]],
+        on_taken: Callable[[], None] = _nothing,
+        pressing: Callable[[], bool] = _always,
     ) -> None:
         self._uplink = uplink
         self._build = build
         self._on_taken = on_taken
+        self._pressing = pressing
         self._seq = 0
         self._dirty = False
         self._outstanding = False
         self._sending = False
+        self._sent_ns = -PACE_NS
         self._retry_ns = FIRST_RETRY_NS
         self._timer: Timer | None = None
 
@@ -58,11 +91,17 @@ class Courier:
         """Something in the report is different now."""
         self._dirty = True
         self._retry_ns = FIRST_RETRY_NS
-        self._kick()
+        wait_ns = 0 if self._pressing() else self._sent_ns + PACE_NS - self._uplink.clock.monotonic_ns()
+        if wait_ns > 0:
+            self._arm(wait_ns, self._kick)
+        else:
+            self._kick()
 
     def on_up(self) -> None:
         """The link is up: say again what was not receipted, or how things stand."""
-        self.changed()
+        self._dirty = True
+        self._retry_ns = FIRST_RETRY_NS
+        self._kick()
 
     def on_receipt(self, seq: int) -> None:
         """The hub has everything up to `seq`.
@@ -72,9 +111,9 @@ class Courier:
         """
         if seq == self._seq and self._outstanding:
             self._outstanding = False
-            self._disarm()
+            if not self._dirty:
+                self._disarm()
             self._on_taken()
-            self._kick()  # what changed meanwhile, where sending it failed: the timer for that is gone
         elif self._seq < seq < SEQ_LIMIT:
             self._seq = seq
             self.changed()
@@ -90,25 +129,26 @@ class Courier:
             self._uplink.tasks.spawn(self._send(), "send-report")
 
     async def _send(self) -> None:
+        """A report of how things stand when it is made; what changes meanwhile makes the next one."""
         try:
             while self._dirty and self._uplink.link.connected:
                 self._dirty = False
                 self._outstanding = True
                 self._seq += 1
                 payload = await self._build(self._seq)
-                topic = self._uplink.topics.up(self._uplink.device, "reported")
-                await self._uplink.link.publish(topic, payload)
-        except (LinkError, DiskError) as error:
+                self._sent_ns = self._uplink.clock.monotonic_ns()
+                self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "reported"), payload)
+        except DiskError as error:
             log.debug("the report is sent later: %s", error)
             self._dirty = True  # the timer below, or the next `on_up`, sends it again
         finally:
             self._sending = False
-        self._arm()
-
-    def _arm(self) -> None:
-        self._disarm()
         if self._outstanding or self._dirty:
-            self._timer = self._uplink.clock.call_later(self._retry_ns, self._again)
+            self._arm(self._retry_ns, self._again)
+
+    def _arm(self, ns: int, call: Callable[[], None]) -> None:
+        self._disarm()
+        self._timer = self._uplink.clock.call_later(ns, call)
 
     def _again(self) -> None:
         self._timer = None

@@ -4,8 +4,6 @@ A message says which one went before it as long as that one has no receipt. The 
 lacks: whatever a broker drops, repeats or reorders, a receipt means everything up to it, and the gap is sent again.
 """
 
-import logging
-
 import msgspec
 
 from edge_agent.core.spool import Frame
@@ -14,15 +12,25 @@ from edge_agent.service.outbox import Outbox
 from wire.codec import decode, encode
 from wire.errors import WireError
 from wire.messages import Telemetry
-from wire.ports import LinkError, Timer
-
-log = logging.getLogger(__name__)
+from wire.ports import Timer
 
 WINDOW = 16
 
 
 class Delivery:
     """Empties the outbox. At rest there is no task; a timer exists only while a receipt is outstanding."""
+
+    __slots__ = (
+        "_more",
+        "_outbox",
+        "_outstanding",
+        "_restarts",
+        "_retry_ns",
+        "_sending",
+        "_stopped",
+        "_timer",
+        "_uplink",
+    )
 
     def __init__(self, uplink: Uplink, outbox: Outbox) -> None:
         self._uplink = uplink
@@ -35,12 +43,19 @@ class Delivery:
         self._retry_ns = FIRST_RETRY_NS
         self._timer: Timer | None = None
 
-    def kick(self) -> None:
-        """There may be something to send, or room to send it."""
+    async def send(self) -> None:
+        """Send what there is, as far as the window and the link allow."""
         self._more = True
         if not self._sending and not self._stopped and self._uplink.link.connected:
             self._sending = True
-            self._uplink.tasks.spawn(self._send(), "send-telemetry")
+            try:
+                while self._more and self._uplink.link.connected:
+                    self._more = False
+                    await self._send_window()
+            finally:
+                self._sending = False
+            if self._outstanding:
+                self._arm()
 
     def on_up(self) -> None:
         """The link is up: what is not receipted may never have arrived."""
@@ -53,29 +68,20 @@ class Delivery:
         if self._settle():
             self._retry_ns = FIRST_RETRY_NS
             self._disarm()
-            self.kick()
+            if self._outstanding:
+                self._arm()
+            self._kick()
 
     def stop(self) -> None:
         """No more sending."""
         self._stopped = True
         self._disarm()
 
-    async def _send(self) -> None:
-        try:
-            while self._more and self._uplink.link.connected:
-                self._more = False
-                await self._send_window()
-        except LinkError as error:
-            log.debug("telemetry is sent later: %s", error)
-            self._restarts += 1
-            self._outstanding.clear()
-            self._arm()
-        finally:
-            self._sending = False
-        if self._outstanding:
-            self._arm()
-        if self._more:
-            self.kick()
+    def _kick(self) -> None:
+        """There may be something to send, or room to send it."""
+        sent = self._outstanding[-1] if self._outstanding else 0
+        if self._uplink.link.connected and self._outbox.newest > max(sent, self._outbox.done):
+            self._uplink.tasks.spawn(self.send(), "send-telemetry")
 
     async def _send_window(self) -> None:
         """As many as the window has room for; ends early when sending starts over from the oldest meanwhile."""
@@ -89,7 +95,7 @@ class Delivery:
             if payload is None:
                 return
             self._outstanding.append(frame.seq)
-            await self._uplink.link.publish(self._uplink.topics.up(self._uplink.device, "telemetry"), payload)
+            self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "telemetry"), payload)
 
     def _settle(self) -> bool:
         """What is done, receipted or dropped, is no longer waited for. Was there any?"""
@@ -102,7 +108,7 @@ class Delivery:
         self._restarts += 1
         self._outstanding.clear()
         self._disarm()
-        self.kick()
+        self._kick()
 
     def _arm(self) -> None:
         if self._timer is None and not self._stopped:

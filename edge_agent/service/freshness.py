@@ -97,4 +97,4 @@ class Freshness:
         return int(self._ids.new()[:8], 16) / 2**32
 
     def _now_ns(self) -> int:
-        return self._uplink.clock.monotonic_ns()
+        return self._uplink.clock.elapsed_ns()

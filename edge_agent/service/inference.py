@@ -73,8 +73,10 @@ class Inference:
         self._serving: dict[str, Serving] = {}
         self.on_trial_failed: Callable[[str, str, str], None] = lambda slot, sha256, reason: None
         """(slot, sha256 of the model, reason): set by the reconciler."""
-        self.on_answered: Callable[[], None] = lambda: None
+        self.on_answered: Callable[[], None] = _nobody
         """Something was counted: set by the telemetry."""
+        self.on_renewed: Callable[[], None] = _nobody
+        """Another model answers from now on: set by the telemetry."""
 
     def live(self, slot: str) -> Deployed | None:
         """What answers for `slot`."""
@@ -92,13 +94,13 @@ class Inference:
             self._serving.pop(slot, None)
             return
         loaded = self._find(slot, deployed) or await self._load(deployed)
-        self._serving[slot] = Serving(loaded)
+        self._swap(slot, Serving(loaded))
 
     async def serve_trial(self, slot: str, deployed: Deployed) -> None:
         """Let `deployed` answer, and keep the present model as its stand-in. Raises ModelError."""
         before = self._serving.get(slot)
         loaded = await self._load(deployed)
-        self._serving[slot] = Serving(loaded, before.live if before else None)
+        self._swap(slot, Serving(loaded, before.live if before else None))
 
     def ready(self, slot: str = "") -> Loaded:
         """The model that will answer for `slot` (or for the only slot). Raises NoModelError."""
@@ -174,6 +176,11 @@ class Inference:
             session = await self._ports.runtime.load(path)
         return Loaded(deployed, release, session)
 
+    def _swap(self, slot: str, serving: Serving) -> None:
+        before, self._serving[slot] = self._serving.get(slot), serving
+        if before is None or before.live.deployed.installed != serving.live.deployed.installed:
+            self.on_renewed()
+
     def _find(self, slot: str, deployed: Deployed) -> Loaded | None:
         serving = self._serving.get(slot)
         for loaded in (serving.live, serving.stand_in) if serving else ():
@@ -197,6 +204,10 @@ class Inference:
         slot = next((name for name, one in self._serving.items() if one is serving), None)
         if slot is not None:
             self.on_trial_failed(slot, serving.live.deployed.installed.sha256, f"prediction failed: {error}")
+
+
+def _nobody() -> None:
+    """Nobody wants to know."""
 
 
 def _fitting(x: "Floats", shape: tuple[int, ...]) -> "Floats":

@@ -68,6 +68,13 @@ class Outbox:
         self.dropped = 0
         """Messages dropped since the device began to count."""
 
+    @property
+    def newest(self) -> int:
+        """Number of the newest message; 0: there is none."""
+        if self._fresh:
+            return self._fresh[-1].seq
+        return self._segments[-1].last if self._segments else 0
+
     async def open(self) -> None:
         """Find what earlier runs left. A disk that cannot be read starts an empty outbox: nobody waits for it."""
         try:

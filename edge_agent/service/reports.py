@@ -6,6 +6,7 @@ import msgspec
 
 from edge_agent import VERSION
 from edge_agent.core.pointer import Record
+from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import Deployed
 from edge_agent.core.trust import Trusted
 from edge_agent.ports import Ports
@@ -36,6 +37,10 @@ class Reports:
         report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
         self._told = frozenset(one.execution for one in report.finished)
         return encode(_with_membership(report, self._membership))
+
+    def pressing(self) -> bool:
+        """Is there more to tell than how far an installation has come?"""
+        return all(state.phase not in ACTIVE for state in self._reconciler.record.slots.values())
 
     def on_taken(self) -> None:
         """The hub has receipted the newest report: how those executions ended need not be told again."""

@@ -1,12 +1,15 @@
-"""Measuring: cumulative counters, at most every `interval_s` and when they changed, go into the outbox as they stand.
+"""Measuring: cumulative counters go into the outbox as they stand, closely after the news and rarely at rest.
 
-A connected device at rest says so every `heartbeat_s`, because the hub takes long silence for absence. Numbers come
-from the boot number in the record: nothing is numbered before that is durable, so none is ever given twice.
+What was counted is told once it is a quarter as old as the news, which is a start or another model in use: seconds
+after an installation, when a rollout waits for figures, and with the interval at rest. A connected device at rest says
+so as often, because the hub takes long silence for absence. Numbers come from the boot number in the record: nothing is
+numbered before that is durable, so none is ever given twice.
 """
 
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import msgspec
 
@@ -22,9 +25,24 @@ from wire.ports import SECOND, Timer
 
 log = logging.getLogger(__name__)
 
-HEARTBEAT_S = 60.0
-MAX_STAMP_BYTES = 20
+INTERVAL_S: Final = 900.0
+CLOSEST_S: Final = 5.0
+SHARE: Final = 4
+"""The age of the news over that time, until it is the interval."""
+MAX_STAMP_BYTES: Final = 20
 """What sending adds: `after` in place of its 0."""
+
+
+@dataclass(frozen=True, slots=True)
+class Spacing:
+    """Seconds between what is counted and the message that tells it: at rest, and right after the news."""
+
+    interval_s: float = INTERVAL_S
+    closest_s: float = CLOSEST_S
+
+    def wait_ns(self, age_ns: int) -> int:
+        """How long to wait when the news is so old."""
+        return min(int(self.interval_s * SECOND), max(int(self.closest_s * SECOND), age_ns // SHARE))
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,38 +54,62 @@ class Known:
 
 
 class TelemetryReporter:
-    """Owns the telemetry channel."""
+    """Owns the telemetry channel. One timer: to the next measurement, which comes earlier once something is counted."""
+
+    __slots__ = (
+        "_counted",
+        "_known",
+        "_news_ns",
+        "_outbox",
+        "_ports",
+        "_seq",
+        "_spacing",
+        "_stopped",
+        "_timer",
+        "_told",
+        "_uplink",
+        "delivery",
+    )
 
     def __init__(
-        self,
-        ports: Ports,
-        uplink: Uplink,
-        outbox: Outbox,
-        known: Callable[[], Known],
-        interval_s: float,
-        heartbeat_s: float = HEARTBEAT_S,
+        self, ports: Ports, uplink: Uplink, outbox: Outbox, known: Callable[[], Known], spacing: Spacing
     ) -> None:
         self._ports = ports
         self._uplink = uplink
         self._outbox = outbox
         self._known = known
-        self._interval_ns = int(interval_s * SECOND)
-        self._heartbeat_ns = int(heartbeat_s * SECOND)
+        self._spacing = spacing
         self._seq = 0
+        self._news_ns = 0
+        self._counted = False
+        self._told: Known | None = None
         self._timer: Timer | None = None
-        self._heartbeat: Timer | None = None
         self._stopped = False
         self.delivery = Delivery(uplink, outbox)
 
     async def start(self) -> None:
         """Find what earlier runs left, and begin to say that the device is there."""
         await self._outbox.open()
-        self._rest()
+        self.renewed()
+        self.changed()
 
     def changed(self) -> None:
-        """Something was counted: measure with the next interval."""
-        if self._timer is None and not self._stopped:
-            self._timer = self._ports.clock.call_later(self._interval_ns, self._due)
+        """Something was counted."""
+        if not self._counted:
+            self._counted = True
+            self._arm(self._spacing.wait_ns(self._ports.clock.monotonic_ns() - self._news_ns))
+
+    def looked_at(self) -> None:
+        """The record has changed: is there anything in it that telemetry tells?"""
+        if self._known() != self._told:
+            self.changed()
+
+    def renewed(self) -> None:
+        """Another model answers from now on."""
+        self._news_ns = self._ports.clock.monotonic_ns()
+        if self._counted:
+            self._counted = False
+            self.changed()
 
     def on_receipt(self, seq: int) -> None:
         """The hub has everything up to `seq`; numbers go on above, should that be more than was ever sent."""
@@ -78,40 +120,37 @@ class TelemetryReporter:
     async def stop(self) -> None:
         """No more measuring; what is not receipted goes to the disk."""
         self._stopped = True
-        for timer in (self._timer, self._heartbeat):
-            if timer is not None:
-                timer.cancel()
+        if self._timer is not None:
+            self._timer.cancel()
         self.delivery.stop()
         await self._outbox.spool()
         self._outbox.stop()
 
+    def _arm(self, ns: int) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = None if self._stopped else self._ports.clock.call_later(ns, self._due)
+
     def _due(self) -> None:
-        self._timer = None
-        self._rest()
-        self._uplink.tasks.spawn(self._measure(), "measure")
-
-    def _rest(self) -> None:
-        if self._heartbeat is not None:
-            self._heartbeat.cancel()
-        self._heartbeat = self._ports.clock.call_later(self._heartbeat_ns, self._on_rest)
-
-    def _on_rest(self) -> None:
-        if self._uplink.link.connected:
-            self.changed()
-        else:  # nobody takes a silent device that is not connected for present
-            self._rest()
+        """Nobody takes a silent device that is not connected for present."""
+        if self._counted or self._uplink.link.connected:
+            self._uplink.tasks.spawn(self._measure(), "measure")
+        self._counted = False
+        self._arm(int(self._spacing.interval_s * SECOND))
 
     async def _measure(self) -> None:
         known = self._known()
         if not known.boot:
-            return  # measured again with the next change or heartbeat
+            return  # measured once the start is written down
         try:
             payload = await self._build(known)
         except DiskError as error:
             log.debug("nothing can be measured now: %s", error)
+            self.changed()
             return
+        self._told = known
         self._outbox.put(self._seq, payload)
-        self.delivery.kick()
+        await self.delivery.send()
 
     async def _build(self, known: Known) -> bytes:
         counts = await self._ports.captures.counts()

@@ -192,7 +192,10 @@ class Transfer:
             self._ask_hub(direct)
         if pulled or direct:
             self._watch.asked()
-        await asyncio.gather(*steps)
+        if len(steps) > 1:
+            await asyncio.gather(*steps)
+        elif steps:
+            await steps[0]
 
     async def _subscribe(self, indices: list[int]) -> None:
         self._subscribed.update(indices)

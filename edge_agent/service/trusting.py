@@ -7,8 +7,10 @@ one, so that neither a stall nor a drip holds an installation up for long.
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
+
+from msgspec import UNSET, UnsetType, structs
 
 from edge_agent.core.pointer import Record
 from edge_agent.core.reading import read_assignment, read_time
@@ -19,6 +21,7 @@ from edge_agent.core.trust import (
     Trusted,
     dump_files,
     founded_on,
+    holding,
     judging_time,
     key_ids,
     parse_files,
@@ -27,7 +30,7 @@ from edge_agent.errors import DiskError, RefusedError, UnansweredError, Unjudged
 from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.durable import read_if_there, write_atomic
-from wire.asks import AskMetadata, AskTime, MetadataPiece, Refused, TimeTold
+from wire.asks import AskMetadata, AskTime, Holding, MetadataPiece, Refused, TimeTold
 from wire.assignment import Assignment
 from wire.ports import SECOND, Clock
 
@@ -54,7 +57,7 @@ class Deadlines:
 
 @dataclass(frozen=True, slots=True)
 class Told:
-    """The time that a director key told, when the monotonic clock stood at `at_ns`."""
+    """The time that a director key told, `at_ns` by the clock that goes on while the device is suspended."""
 
     key: str
     now_ns: int
@@ -76,6 +79,7 @@ class Trusting:
         self._deadlines = deadlines or Deadlines()
         self._alone = asyncio.Lock()
         self._told: Told | None = None
+        self._sent_along: dict[str, bytes | None] = {}
         self.record: Callable[[], Record] = Record
         self.remember: Callable[[Change], Awaitable[None]]
         """Makes a change of the record durable."""
@@ -136,26 +140,27 @@ class Trusting:
         relay = _Relay(self._asking, self._clock, patience_s, self._deadlines.total_s)
         async with self._alone:
             directors, doubt = self.record().trust.directors, ""
+            question = await self._question(paths)
             try:
-                now_ns = await self._time()
+                now_ns = await self._time(question)
             except RefusedError as error:  # the root may still be learned, and with it who tells the time now
                 now_ns, doubt = self._floor_ns(), str(error)
-            attempt = await self._attempt(paths, relay, now_ns, sure=not doubt)
+            attempt = await self._attempt(question, relay, now_ns, sure=not doubt)
             if self.record().trust.directors != directors:
-                now_ns, doubt = await self._time(), ""
-                attempt = await self._attempt(paths, relay, now_ns, sure=True)
+                question = await self._question(paths)
+                now_ns, doubt = await self._time(question), ""
+                attempt = await self._attempt(question, relay, now_ns, sure=True)
         if doubt:
             raise RefusedError(doubt)
         return attempt.verdict()
 
-    async def _attempt(self, paths: Iterable[str], relay: "_Relay", now_ns: int, *, sure: bool) -> "_Attempt":
-        question = Question(
-            root=self._trust.root,
-            files=await self._held(),
-            floors=self.record().trust.floors,
-            now_ns=now_ns,
-            paths=tuple(paths),
-        )
+    async def _question(self, paths: tuple[str, ...]) -> Question:
+        """What is to be judged, as far as it is known before the time is."""
+        return Question(root=self._trust.root, files=await self._held(), paths=paths, now_ns=0)
+
+    async def _attempt(self, question: Question, relay: "_Relay", now_ns: int, *, sure: bool) -> "_Attempt":
+        told, floors = self._sent_along, self.record().trust.floors
+        question = structs.replace(question, told=told, floors=floors, now_ns=now_ns)
         relay.unanswered = ""
         judgement = await self._trust.judge(question, relay.fetch, self._deadlines.total_s + self._deadlines.grace_s)
         if judgement.files != question.files:
@@ -182,22 +187,26 @@ class Trusting:
 
     # The time.
 
-    async def _time(self) -> int:
-        """The time to judge by. Raises RefusedError when it is not known."""
-        return judging_time(await self._ask_time(), self._clock.now_ns(), self._floor_ns())
+    async def _time(self, question: Question) -> int:
+        """The time to judge by, and what is newer than what is held. Raises RefusedError when it is not known."""
+        claimed = founded_on(self._trust.root).floors.root
+        told_ns = await self._ask_time(holding(claimed, question.files, question.paths))
+        return judging_time(told_ns, self._clock.now_ns(), self._floor_ns())
 
-    async def _ask_time(self) -> int | None:
+    async def _ask_time(self, held: Holding | UnsetType = UNSET) -> int | None:
         nonce, limit_s = self._ports.ids.new(), self._deadlines.time_s
         director = self._trust.verifiers(self.record().trust.directors)
+        self._sent_along = {}
         try:
-            answer = await self._asking.ask(AskTime(nonce=nonce), limit_s)
+            answer = await self._asking.ask(AskTime(nonce=nonce, holding=held), limit_s)
             if not isinstance(answer, TimeTold):
                 raise RefusedError("time: the answer is to another question")
+            self._sent_along = {} if answer.files is UNSET else answer.files
             now_ns, key = read_time(answer.envelope, director, self._device, nonce)
         except (UnansweredError, RefusedError) as error:
             log.info("nobody tells the time: %s", error)
             return self._running_ns()
-        self._told = Told(key, now_ns, self._clock.monotonic_ns())
+        self._told = Told(key, now_ns, self._clock.elapsed_ns())
         return now_ns
 
     def _running_ns(self) -> int | None:
@@ -205,7 +214,7 @@ class Trusting:
         told = self._told
         if told is None or told.key not in key_ids(self.record().trust.directors):
             return None
-        return told.now_ns + self._clock.monotonic_ns() - told.at_ns
+        return told.now_ns + self._clock.elapsed_ns() - told.at_ns
 
     def _floor_ns(self) -> int:
         return max(self._trust.built_ns, self.record().time_floor_ns)

@@ -17,6 +17,8 @@ class VirtualClock:
     def __init__(self, loop: VirtualLoop, skew_ns: int = 0) -> None:
         self._loop = loop
         self.skew_ns = skew_ns
+        self.suspended_ns = 0
+        """So long the machine was suspended so far, on top of the loop's time."""
 
     def now_ns(self) -> int:
         """Wall clock."""
@@ -25,6 +27,10 @@ class VirtualClock:
     def monotonic_ns(self) -> int:
         """Nanoseconds since the start of the run."""
         return self._loop.now_ns
+
+    def elapsed_ns(self) -> int:
+        """As `monotonic_ns`, and the time for which the machine was suspended."""
+        return self._loop.now_ns + self.suspended_ns
 
     async def sleep(self, ns: int) -> None:
         """Return when `ns` nanoseconds of virtual time have passed."""

@@ -1,7 +1,7 @@
 """Pure functions of bytes, computed once for the whole fleet: devices do the same work on the same contents.
 
-What is remembered is looked at: every SAMPLE_EVERY-th time the function runs all the same, and has to come to the same.
-The values are shared, so they must not be changed by those who get them.
+What is remembered is looked at: every so often (each SAMPLE_EVERY-th time, unless said otherwise) the function runs all
+the same, and has to come to the same. The values are shared, so they must not be changed by those who get them.
 """
 
 import hashlib
@@ -25,7 +25,10 @@ class Memo(Generic[K, V]):
     `like` says what of a value has to be the same every time.
     """
 
-    def __init__(self, most: int = MOST, like: Callable[[V], object] = lambda value: value) -> None:
+    def __init__(
+        self, most: int = MOST, like: Callable[[V], object] = lambda value: value, sample_every: int = SAMPLE_EVERY
+    ) -> None:
+        self._sample_every = sample_every
         self._most = most
         self._like = like
         self._values: dict[K, V] = {}
@@ -40,7 +43,7 @@ class Memo(Generic[K, V]):
             return self._values[key]
         value = self._values[key] = self._values.pop(key)
         self._hits += 1
-        if not self._hits % SAMPLE_EVERY and self._like(compute()) != self._like(value):
+        if not self._hits % self._sample_every and self._like(compute()) != self._like(value):
             raise UnequalError(f"not a pure function: {compute} for {str(key)[:200]}")
         return value
 

@@ -8,7 +8,7 @@ import asyncio
 from collections.abc import Callable
 
 from simulator.core.loop import current_process
-from simulator.core.network import Network, Quality
+from simulator.core.network import Network, Passage, Quality
 from simulator.core.rng import Rng
 from simulator.fakes.broker import MemoryBroker, Message
 from wire.adapters.mqtt_link import Credentials, Will
@@ -75,13 +75,9 @@ class MemoryLink:
         """Return once the broker has acknowledged. Raises LinkError."""
         if not self._connected:
             raise LinkError("not connected to the broker")
-        passage = self._network.publish()
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._publishing[done] = None
-        there_ns = passage.there_ns + self._network.send_ns(self._clock.monotonic_ns(), len(topic) + len(payload))
-        if passage.arrives:
-            back_ns = passage.back_ns if passage.acknowledged else None
-            self._upwards(there_ns, lambda: self._arrive_at_broker(topic, payload, retain, (done, back_ns)))
+        passage = self._carry(topic, payload, retain, done)
         if not (passage.arrives and passage.acknowledged):
             error = LinkError(f"publish to {topic} was not acknowledged within {ACK_TIMEOUT_NS // SECOND} s")
             self._later(ACK_TIMEOUT_NS, lambda: _settle(done, error))
@@ -89,6 +85,11 @@ class MemoryLink:
             await done
         finally:
             self._publishing.pop(done, None)
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish; whether it arrives is nobody's business."""
+        if self._connected:
+            self._carry(topic, payload, retain)
 
     async def subscribe(self, *filters: str) -> None:
         """Subscribe; remembered across reconnects."""
@@ -183,13 +184,19 @@ class MemoryLink:
 
         self.on_message(Inbound(message.topic, message.payload, message.retained, ack))
 
-    def _arrive_at_broker(
-        self, topic: str, payload: bytes, retain: bool, answer: tuple[asyncio.Future[None], int | None]
-    ) -> None:
-        done, back_ns = answer
-        self._broker.take(self.client, topic, payload, retain=retain)
-        if back_ns is not None:
-            self._later(back_ns, lambda: _settle(done, None))
+    def _carry(self, topic: str, payload: bytes, retain: bool, done: "asyncio.Future[None] | None" = None) -> Passage:
+        """Have a publish travel to the broker and, if somebody waits for it (`done`), its acknowledgement back."""
+        passage = self._network.publish()
+
+        def arrive() -> None:
+            self._broker.take(self.client, topic, payload, retain=retain)
+            if done is not None and passage.acknowledged:
+                self._later(passage.back_ns, lambda: _settle(done, None))
+
+        there_ns = passage.there_ns + self._network.send_ns(self._clock.monotonic_ns(), len(topic) + len(payload))
+        if passage.arrives:
+            self._upwards(there_ns, arrive)
+        return passage
 
     async def _control(self, call: Callable[[], None]) -> None:
         """A SUBSCRIBE or UNSUBSCRIBE and its acknowledgement. Raises LinkError when the connection breaks meanwhile."""
@@ -215,10 +222,10 @@ class MemoryLink:
             if connection == self._connection and self._broker.holds(self):
                 call()
 
-        self._broker.process.run(self._clock.call_later, self._up_free_ns - now_ns, arrive)
+        self._broker.process.post(self._clock.call_later, self._up_free_ns - now_ns, arrive)
 
     def _later(self, delay_ns: int, call: Callable[[], None]) -> None:
-        self._process.run(self._clock.call_later, delay_ns, call)
+        self._process.post(self._clock.call_later, delay_ns, call)
 
 
 def _settle(done: asyncio.Future[None], error: LinkError | None) -> None:

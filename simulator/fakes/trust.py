@@ -27,7 +27,8 @@ from wire.ports import SECOND
 _EXPIRES: Final = re.compile(rb'"expires":\s*"([^"]{1,40})"')
 
 Answers = tuple[tuple[AskMetadata, MetadataPiece | Refused], ...]
-_Key = tuple[bytes, tuple[tuple[str, bytes], ...], Floors, tuple[str, ...], Answers, int]
+_Files = tuple[tuple[str, bytes | None], ...]
+_Key = tuple[bytes, _Files, _Files, Floors, tuple[str, ...], Answers, int]
 
 
 class _MissingError(BaseException):
@@ -43,7 +44,7 @@ def _comparable(outcome: Judgement | AskMetadata) -> object:
     return msgspec.structs.replace(outcome, rss_bytes=0) if isinstance(outcome, Judgement) else outcome
 
 
-_JUDGED: Final[Memo[_Key, Judgement | AskMetadata]] = Memo(512, like=_comparable)
+_JUDGED: Final[Memo[_Key, Judgement | AskMetadata]] = Memo(512, like=_comparable, sample_every=512)
 _EXPIRIES: Final[Memo[bytes, tuple[int, ...]]] = Memo(1_024)
 _VERIFIERS: Final[Memo[tuple[str, ...], Mapping[str, Verify]]] = Memo(64, like=tuple)
 
@@ -73,9 +74,10 @@ class InlineTrust:
 
     def _outcome(self, question: Question, answers: Answers) -> Judgement | AskMetadata:
         """The judgement, or what it lacks."""
-        files = tuple(sorted(question.files.items()))
-        expired = _expired((question.root, *question.files.values(), *_documents(answers)), question.now_ns)
-        key = (question.root, files, question.floors, question.paths, answers, expired)
+        files, told = tuple(sorted(question.files.items())), tuple(sorted(question.told.items()))
+        documents = (question.root, *question.files.values(), *filter(None, question.told.values()))
+        expired = _expired((*documents, *_documents(answers)), question.now_ns)
+        key = (question.root, files, told, question.floors, question.paths, answers, expired)
         return _JUDGED.get(key, lambda: self._judge(question, answers))
 
     def _judge(self, question: Question, answers: Answers) -> Judgement | AskMetadata:

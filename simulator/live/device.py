@@ -6,6 +6,7 @@ thousand fit into a process; what is a device's own is its own.
 
 import asyncio
 import contextlib
+import contextvars
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ from simulator.live.trust import Judgements, SharedTrust
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds
 from wire.identity import ClaimFile
-from wire.ports import Inbound, Timer
+from wire.ports import SECOND, Inbound, Timer
 from wire.topics import Topics
 
 ENROL_TIMEOUT_S = 60.0
@@ -43,6 +44,9 @@ BLOB = "/blob/"
 """In the topics of chunks, which are the same for all who fetch them."""
 WINDOW = np.zeros(8, dtype=np.float32)
 """What every application shows its model."""
+CONNECTING_AT_ONCE = 64
+"""Devices of a process. All have to come back after a storm, and one that only waits for its turn takes little room."""
+_NO_CONTEXT = contextvars.Context()
 
 
 class Habits(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +68,14 @@ class Traffic:
     predictions: int = 0
 
 
+class SharedClock(SystemClock):
+    """The system's, whose timers do not keep a copy of the context each: there are several for every device."""
+
+    def call_later(self, ns: int, call: Callable[[], None]) -> Timer:
+        """Schedule on the running loop."""
+        return asyncio.get_running_loop().call_later(ns / SECOND, call, context=_NO_CONTEXT)
+
+
 @dataclass(frozen=True, slots=True)
 class Common:
     """What the devices of a process share."""
@@ -73,12 +85,13 @@ class Common:
     pool: Pool = field(default_factory=Pool)
     judgements: Judgements = field(default_factory=Judgements)
     traffic: Traffic = field(default_factory=Traffic)
-    clock: SystemClock = field(default_factory=SystemClock)
+    clock: SharedClock = field(default_factory=SharedClock)
     ids: SystemIds = field(default_factory=SystemIds)
     keys: P256Keys = field(default_factory=P256Keys)
     machine: FixedMachine = field(default_factory=FixedMachine)
     offload: InlineOffload = field(default_factory=InlineOffload)
     topics: dict[str, Topics] = field(default_factory=dict)
+    door: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(CONNECTING_AT_ONCE))
 
 
 class SharedLink(MqttLink):
@@ -91,18 +104,28 @@ class SharedLink(MqttLink):
         self.common.traffic.sent_bytes += len(payload)
         await super().publish(topic, payload, retain=retain)
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Send and count."""
+        self.common.traffic.sent_bytes += len(payload)
+        super().send(topic, payload, retain=retain)
+
     def cut(self) -> None:
         """Lose the connection without a word."""
         self._connection.interrupt("cut")
 
-    async def _serve(self) -> str:
+    async def _connect_once(self) -> str:
+        async with self.common.door:
+            return await super()._connect_once()
+
+    def _accepted(self) -> None:
         self.common.traffic.connects += 1
-        return await super()._serve()
+        super()._accepted()
 
     def _on_message(self, message: Inbound) -> None:
-        self.common.traffic.received_bytes += len(message.payload)
-        if BLOB in message.topic:
-            message = message._replace(payload=self.common.pool.share(message.payload))
+        topic, payload, retained, ack = message
+        self.common.traffic.received_bytes += len(payload)
+        if BLOB in topic:
+            message = Inbound(topic, self.common.pool.share(payload), retained, ack)
         super()._on_message(message)
 
 

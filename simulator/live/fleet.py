@@ -10,7 +10,7 @@ import time
 from collections.abc import AsyncIterator, Callable, Coroutine
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from sqlalchemy import func, select
@@ -39,6 +39,15 @@ class ClaimsError(Exception):
     """The claims cannot be used; says why."""
 
 
+class Storm(NamedTuple):
+    """How long it took from the moment at which all connections broke, in seconds."""
+
+    back_s: float
+    """Until all devices were back and, if it is ours, the hub knew."""
+    met_s: float
+    """Until all of them had told the hub again that nothing else is desired of them."""
+
+
 @dataclass(frozen=True, slots=True)
 class Fleet:
     """Devices at work."""
@@ -65,9 +74,10 @@ class Fleet:
         await until("the hub knows", functools.partial(self.hub.settled, rollout), self.settings.limit_s)
         return version, time.monotonic() - began
 
-    async def storm(self) -> float:
-        """Break all connections at once; returns the seconds until all are back. Raises OverdueError."""
+    async def storm(self) -> Storm:
+        """Break all connections at once, and see everybody back. Raises OverdueError."""
         before, began = self.workers.now.connects, time.monotonic()
+        since_ns = self.hub.context.clock.now_ns() if self.hub is not None else 0
         if self.hub is not None and not self.settings.broker:
             self.hub.kill_broker()
         else:
@@ -78,9 +88,12 @@ class Fleet:
             return min(now.connected, now.connects - before)
 
         await self._until("back", back)
-        if self.hub is not None:
-            await self._until("the hub knows", self.hub.online)
-        return time.monotonic() - began
+        if self.hub is None:
+            return Storm(time.monotonic() - began, 0.0)
+        await self._until("the hub knows", self.hub.online)
+        back_s = time.monotonic() - began
+        await self._until("as desired", functools.partial(self.hub.met, since_ns))
+        return Storm(back_s, time.monotonic() - began)
 
     async def lost(self, version: int) -> int:
         """Devices that do not run this version (0 = nothing was rolled out), or of which the hub does not know it."""

@@ -15,13 +15,14 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from sqlalchemy import Connection, func, select
 
 from cloud.api.context import Context
+from cloud.api.schemas.claims import MAX_CLAIMS
 from cloud.bootstrap import OpenBroker, started
 from cloud.core.rollout import RolloutState
 from cloud.service import registry
 from cloud.service.registry import Built, Numbers
 from cloud.service.trust import deliveries
 from cloud.settings import Settings
-from cloud.tables import ENROLLED, devices, rollouts
+from cloud.tables import ENROLLED, desired, devices, rollouts
 from simulator.core.rng import Rng
 from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build, random_files
@@ -74,10 +75,14 @@ class RealHub:
         return answer.json()
 
     async def claims(self, prefix: str, count: int) -> list[ClaimFile]:
-        """Claim files for new devices."""
-        answer = await self.http.post("/api/v1/claims/batch", json={"prefix": prefix, "count": count})
-        answer.raise_for_status()
-        return [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
+        """Claim files for new devices, as many in a call as the API permits."""
+        claims: list[ClaimFile] = []
+        while len(claims) < count:
+            body = {"prefix": prefix, "count": min(count - len(claims), MAX_CLAIMS), "first": len(claims) + 1}
+            answer = await self.http.post("/api/v1/claims/batch", json=body)
+            answer.raise_for_status()
+            claims += [decode(line.encode(), ClaimFile) for line in answer.text.splitlines()]
+        return claims
 
     async def publish_version(self, number: int, model_bytes: int) -> int:
         """Enter the next version, of random bytes, and have the publisher sign it; its number."""
@@ -120,6 +125,14 @@ class RealHub:
     async def online(self) -> int:
         """How many devices it believes to be there."""
         query = select(func.count()).select_from(devices).where(devices.c.online, ENROLLED)
+        return await self.context.read(lambda conn: conn.execute(query).scalar_one())
+
+    async def met(self, since_ns: int) -> int:
+        """How many devices are there and have said since then that nothing else is desired of them."""
+        wanted = func.coalesce(desired.c.sequence, 0)
+        there = devices.c.online & ENROLLED & (devices.c.reported_ns >= since_ns)
+        told = select(func.count()).select_from(devices.outerjoin(desired, desired.c.device == devices.c.name))
+        query = told.where(there, devices.c.reported_sequence >= wanted)
         return await self.context.read(lambda conn: conn.execute(query).scalar_one())
 
     async def look(self, query: Callable[[Connection], Any]) -> Any:

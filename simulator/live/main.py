@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 
 from cloud.ports import BrokerError
-from simulator.live.fleet import ClaimsError, Fleet, Show, fleet, own_hub
+from simulator.live.fleet import ClaimsError, Fleet, Show, Storm, fleet, own_hub
 from simulator.live.hub import OverdueError
 from simulator.live.report import TRANSPORTS, Report, RolledOut, as_json, as_lines
 from simulator.live.settings import Settings
@@ -43,7 +43,7 @@ class _Run:
         self._show = show
         self._joined_s = 0.0
         self._rollouts: list[RolledOut] = []
-        self._storm_s: float | None = None
+        self._weathered: Storm | None = None
         self._trouble = ""
         self._last = Snapshot()
         self._lost = settings.devices
@@ -88,16 +88,17 @@ class _Run:
     async def _storm(self, one: Fleet) -> None:
         if self._settings.storm_after_s:
             await asyncio.sleep(self._settings.storm_after_s)
-            self._storm_s = round(await one.storm(), 2)
+            self._weathered = await one.storm()
 
     def _report(self) -> Report:
-        settings, now = self._settings, self._last
+        settings, now, storm = self._settings, self._last, self._weathered
         return Report(
             passed=not (self._lost or self._trouble or now.crashes),
             transport=TRANSPORTS["claims" if settings.claims else settings.transport],
             joined_s=round(self._joined_s, 2),
             rollouts=tuple(self._rollouts),
-            storm_s=self._storm_s,
+            storm_s=round(storm.back_s, 2) if storm else None,
+            met_s=round(storm.met_s, 2) if storm else None,
             lost=self._lost,
             trouble=self._trouble,
             fleet=now,

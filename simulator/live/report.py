@@ -30,6 +30,9 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     joined_s: float = 0.0
     rollouts: tuple[RolledOut, ...] = ()
     storm_s: float | None = None
+    """From the storm until all were back."""
+    met_s: float | None = None
+    """From the storm until the hub heard from all of them again that nothing else is desired of them."""
     lost: int = 0
     """Devices that are not as they should be, or of which the hub does not know that they are."""
     trouble: str = ""
@@ -47,6 +50,8 @@ def as_lines(report: Report) -> Iterator[str]:
         yield f"version {one.version}: everywhere after {one.seconds:.1f} s"
     if report.storm_s is not None:
         yield f"storm: all back after {report.storm_s:.1f} s ({now.connects} connections in all)"
+    if report.met_s:
+        yield f"storm: every desired state met, by new reports, after {report.met_s:.1f} s"
     for what, count in sorted(now.running.items()):
         yield f"running {what}: {count}"
     yield f"payload: {_mb(now.sent_bytes)} sent, {_mb(now.received_bytes)} received; {now.predictions} predictions"

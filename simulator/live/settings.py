@@ -12,7 +12,7 @@ def _doc(text: str) -> msgspec.Meta:
 class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Settings of `fleetloop sim live`."""
 
-    devices: Annotated[int, msgspec.Meta(description="how many devices there are", ge=1, le=10_000)] = 1000
+    devices: Annotated[int, msgspec.Meta(description="how many devices there are", ge=1)] = 1000
     claims: Annotated[
         str,
         _doc("claims of a hub that runs already, one a line, as POST /api/v1/claims/batch gives (empty = its own hub)"),

@@ -45,9 +45,11 @@ class Judgements:
         self._known: dict[bytes, Judgement | AskMetadata] = {}
         self._folder = Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}"
 
-    def step(self, question: Question, answers: Answers) -> Judgement | AskMetadata:
-        """What comes of the question with these answers: a judgement, or the piece that is wanted next."""
-        key = _digest(question, answers)
+    def step(self, key: bytes, question: Question, answers: Answers) -> Judgement | AskMetadata:
+        """What comes of the question with these answers: a judgement, or the piece that is wanted next.
+
+        `key` is a digest of both.
+        """
         if key in self._known:
             self.remembered += 1
         else:
@@ -86,21 +88,15 @@ class SharedTrust:
         """The judgement; the deadlines are those of `fetch`."""
         asked = msgspec.structs.replace(question, now_ns=question.now_ns // TOLD_NS * TOLD_NS)
         answers: Answers = {}
+        said = hashlib.sha256(encode(asked))
         while True:
-            found = self._judgements.step(asked, answers)
+            found = self._judgements.step(said.digest(), asked, answers)
             if isinstance(found, Judgement):
                 return found
-            answers[found] = await fetch(found)
+            answer = answers[found] = await fetch(found)
+            said.update(encode(found) + encode(answer))
 
 
 @functools.cache
 def _verifiers(directors: tuple[str, ...]) -> Mapping[str, Verify]:
     return verifiers(directors)
-
-
-def _digest(question: Question, answers: Answers) -> bytes:
-    found = hashlib.sha256(encode(question))
-    for ask, answer in answers.items():
-        found.update(encode(ask))
-        found.update(encode(answer))
-    return found.digest()

@@ -274,6 +274,23 @@ def test_a_time_that_was_signed_for_another_device_or_question_is_not_believed()
     life.live(scene)
 
 
+def test_the_time_told_goes_on_while_the_device_is_suspended() -> None:
+    """Nobody is there to tell it anew, and the clock is years behind."""
+    life = Life(skew_ns=-(10**4) * DAY_S * SECOND)
+
+    async def scene(unit: Device) -> None:
+        await life.install(1, 1)
+        before_ns = unit.reconciler._trusting.told_ns()
+        assert before_ns is not None
+        life.air.cloud.now_ns = None
+        life.clock.suspended_ns = 2 * DAY_S * SECOND
+        assert unit.reconciler._trusting.told_ns() == before_ns + 2 * DAY_S * SECOND
+        life.air.desire(assign(2, wanted(TWO, "e2")))
+        assert "expired" in (await life.slot(ended("e2"))).reason
+
+    life.live(scene)
+
+
 # Freeze, loss, slowness.
 
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 import msgspec
 import pytest
 
+from edge_agent.bootstrap import AgentPolicy
 from edge_agent.errors import DiskError, DiskFullError
 from edge_agent.service.delivery import WINDOW
 from edge_agent.service.outbox import SPOOL_NS, Outbox
@@ -22,6 +23,9 @@ from wire.ports import SECOND, LinkError
 
 HOUR_S = 3600
 INTERVAL_S = 5
+"""Between two counts."""
+TOLD_S = 4
+"""How soon each of them is told."""
 
 
 class CountingDisk(MemoryDisk):
@@ -89,7 +93,7 @@ class Scene:
     async def device(self) -> AsyncIterator[Device]:
         """The device, until it is stopped."""
         self.link = Tunnel(self.air)
-        gear = replace(Gear(self.disk, self.clock, self.link), outbox_bytes=self.outbox_bytes)
+        gear = replace(Gear(self.disk, self.clock, self.link), policy=AgentPolicy(TOLD_S, self.outbox_bytes))
         async with device(gear) as unit:
             yield unit
 
@@ -315,19 +319,19 @@ def test_telemetry_of_a_device_with_an_old_record_goes_on_above_the_hubs_mark() 
     play(scenario)
 
 
-def test_a_device_at_rest_is_heard_every_minute_while_it_is_connected() -> None:
+def test_a_device_at_rest_is_heard_with_the_interval_while_it_is_connected() -> None:
     """In the tunnel it has nothing to say, and writes nothing."""
 
     async def scenario(scene: Scene) -> None:
         async with scene.device():
-            await scene.clock.sleep(600 * SECOND)
+            await scene.clock.sleep(120 * TOLD_S * SECOND)
             heard = len(scene.told)
-            assert 9 <= heard <= 12
+            assert 119 <= heard <= 121
             scene.link.down()
-            await scene.clock.sleep(600 * SECOND)
+            await scene.clock.sleep(120 * TOLD_S * SECOND)
             assert scene.disk.writes <= 1
             scene.link.back()
-            await scene.clock.sleep(120 * SECOND)
+            await scene.clock.sleep(24 * TOLD_S * SECOND)
             assert len(scene.told) > heard
 
     play(scenario)

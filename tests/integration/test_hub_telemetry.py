@@ -9,11 +9,15 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import select
 
+from cloud.service import enrolment
+from cloud.service.enrolment import NewClaim
+from cloud.service.retention import roll_up
 from cloud.tables import devices, telemetry_points
 from tests.hub_steps import counters, fleet, hub, refusal, telemetry
 from tests.hub_world import ROOT, World
 from wire.codec import decode, encode
 from wire.messages import Receipt, Telemetry
+from wire.ports import SECOND
 
 UP = ROOT.up("p00", "telemetry")
 
@@ -109,14 +113,20 @@ class TestTelemetry:
         hub(tmp_path, scenario)
 
     def test_new_hardware_under_an_old_name_counts_from_the_start(self, tmp_path: Path) -> None:
-        """Its numbers are those of points that the hardware before it left."""
+        """And what the hardware before it measured under the same numbers stays, until all of it is rolled up."""
 
         async def scenario(world: World) -> None:
             await fleet(world, 1)
             await world.receive(message(1), message(2, 1))
-            await world.store.write(lambda conn: conn.execute(devices.update().values(telemetry_seq=0)))
+            world.clock.ns += SECOND
+            new = NewClaim("p00", None, None, "token-of-the-new-hardware", replaces=True)
+            await world.store.write(lambda conn: enrolment.claim(conn, new, "test", world.clock.now_ns()))
+            assert (await world.request("p00", new.token, "d" * 64)).ok
             await world.receive(message(1))
             assert await mark(world) == 1
+            assert await points(world) == [1, 1, 2]
+            assert await world.store.write(lambda conn: roll_up(conn, world.clock.now_ns() + 1)) == 3
+            assert await points(world) == []
 
         hub(tmp_path, scenario)
 

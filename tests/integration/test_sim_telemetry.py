@@ -11,6 +11,7 @@ from cloud.tables import telemetry_points
 from edge_agent.bootstrap import AgentPolicy
 from edge_agent.service.agent import Agent
 from edge_agent.service.outbox import SPOOL_NS, Outbox
+from edge_agent.service.telemetry import Spacing
 from simulator.core.network import Quality
 from simulator.device import Device
 from simulator.faults.fault import Among
@@ -58,6 +59,7 @@ class Watched:
         while self.busy:
             await world.clock.sleep(2 * SECOND)
             agent._telemetry.changed()
+        agent._telemetry._spacing = Spacing(QUIET_S)  # what is measured last has time to land
 
     def lost(self, device: str, landed: set[int]) -> list[int]:
         """When those were measured that did not land."""

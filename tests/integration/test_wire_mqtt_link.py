@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import AsyncIterator, Iterator
 
 import pytest
@@ -82,6 +84,51 @@ def test_retained_message_reaches_a_late_subscriber(broker: BrokerProcess) -> No
             await receiver.link.subscribe("blob/1")
             message = await receiver.next()
             assert (message.payload, message.retained) == (b"chunk", True)
+
+    asyncio.run(scenario())
+
+
+def test_receiving_leaves_nothing_for_the_garbage_collector(broker: BrokerProcess) -> None:
+    """Objects that refer to one another stay until it runs, and it runs the more rarely the more there is to keep."""
+
+    async def scenario() -> None:
+        sender, receiver = Client(broker, "sender"), Client(broker, "receiver")
+        await receiver.link.subscribe("t")
+        async with connected(receiver, sender):
+            gc.collect()
+            gc.disable()
+            try:
+                for _ in range(50):
+                    await sender.link.publish("t", b"x")
+                    await receiver.next()
+                left = gc.collect()
+            finally:
+                gc.enable()
+            assert left < 50
+
+    asyncio.run(scenario())
+
+
+def test_what_a_broker_does_not_acknowledge_in_time_is_an_error(
+    broker: BrokerProcess, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each by its own time, though one timer serves them all; later acknowledgements are taken as ever."""
+    monkeypatch.setattr(paho_connection, "ACK_TIMEOUT_S", 0.4)
+
+    async def scenario() -> None:
+        client = Client(broker, "client")
+        async with connected(client):
+            broker.process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            first = asyncio.create_task(client.link.publish("t", b"1"))
+            await asyncio.sleep(0.2)
+            second = asyncio.create_task(client.link.publish("t", b"2"))
+            for publishing, least_s in ((first, 0.4), (second, 0.6)):
+                with pytest.raises(LinkError, match="not acknowledged within"):
+                    await publishing
+                assert time.monotonic() - began >= least_s
+            broker.process.send_signal(signal.SIGCONT)
+            await client.link.publish("t", b"3")
 
     asyncio.run(scenario())
 

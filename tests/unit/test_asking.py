@@ -43,6 +43,10 @@ class SilentLink:
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Note it."""
+        self.send(topic, payload)
+
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Note it."""
         self.sent.append((topic, payload))
         if self._clock is not None:
             self.moments.append(self._clock.monotonic_ns())

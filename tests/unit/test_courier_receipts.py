@@ -1,50 +1,87 @@
-"""A report that arrived although its sending failed, and a receipt that comes before the next try."""
+"""Reports until they are receipted: one that is lost is sent again, and how far an installation is waits for more."""
 
-import asyncio
+from collections.abc import Callable, Coroutine
+from typing import Any
 
-from edge_agent.service.courier import Courier, Uplink
+from edge_agent.service.courier import FIRST_RETRY_NS, PACE_NS, Courier, Uplink
 from edge_agent.service.tasks import Tasks
 from simulator.world import World
-from wire.ports import SECOND, LinkError
+from wire.ports import MILLISECOND, SECOND
 from wire.topics import DEFAULT_ROOT, Topics
 
 
-class LateLink:
-    """Every message arrives at once; the acknowledgement of the first one never comes."""
+class NotingLink:
+    """Notes what is sent, and when."""
 
     connected = True
 
     def __init__(self, world: World) -> None:
-        self.sent: list[bytes] = []
+        self.sent: list[tuple[float, bytes]] = []
         self._world = world
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """The first one times out."""
-        self.sent.append(payload)
-        if len(self.sent) == 1:
-            await self._world.clock.sleep(30 * SECOND)
-            raise LinkError("not acknowledged")
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Into the list."""
+        self.sent.append((round(self._world.loop.time(), 1), payload))
 
 
-def test_what_changed_while_a_report_was_on_its_way_is_told_after_its_receipt() -> None:
-    """The receipt ends the waiting for that report, not the telling of what is new. (Seed 1 of the fuzzing, once.)"""
-    world, state = World(1), ["trial"]
-    link = LateLink(world)
+class Scene:
+    """A courier, and the state that it tells."""
 
-    async def build(seq: int) -> bytes:
-        return f"{seq} {state[0]}".encode()
-
-    async def scene() -> None:
+    def __init__(self, world: World, link: NotingLink) -> None:
+        self.state, self.pressing = "", False
         uplink = Uplink("d1", Topics(DEFAULT_ROOT), link, world.clock, Tasks(world.fail))  # type: ignore[arg-type]
-        courier = Courier(uplink, build)
-        courier.changed()
-        await asyncio.sleep(1)
-        state[0] = "committed"
-        courier.changed()
-        await asyncio.sleep(31)
-        courier.on_receipt(1)
-        await asyncio.sleep(1)
-        courier.on_receipt(2)
+        self.courier = Courier(uplink, self._build, pressing=lambda: self.pressing)
 
-    world.loop.run(scene())
-    assert link.sent == [b"1 trial", b"2 committed"]
+    async def become(self, state: str, *, pressing: bool = False) -> None:
+        """The state is another one now."""
+        self.state, self.pressing = state, pressing
+        self.courier.changed()
+
+    async def _build(self, seq: int) -> bytes:
+        return f"{seq} {self.state}".encode()
+
+
+def sent(story: Callable[[World, Scene], Coroutine[Any, Any, None]]) -> list[tuple[float, bytes]]:
+    """What the link carried in this story, with the second."""
+    world = World(1)
+    link = NotingLink(world)
+    world.loop.run(story(world, Scene(world, link)))
+    return link.sent
+
+
+def test_a_report_without_a_receipt_is_sent_again_ever_more_rarely() -> None:
+    """Under a new number, as things stand by then; the receipt ends it."""
+
+    async def story(world: World, scene: Scene) -> None:
+        await scene.become("fetching")
+        scene.state = "verifying"
+        await world.clock.sleep(4 * FIRST_RETRY_NS)
+        scene.courier.on_receipt(3)
+        await world.clock.sleep(100 * SECOND)
+
+    again_s = FIRST_RETRY_NS / SECOND
+    assert sent(story) == [(0.0, b"1 verifying"), (again_s, b"2 verifying"), (3 * again_s, b"3 verifying")]
+
+
+def test_steps_that_follow_one_another_are_one_report_and_the_end_is_told_at_once() -> None:
+    """The receipt of the first one, in between, does not end the waiting of what came after it."""
+
+    async def story(world: World, scene: Scene) -> None:
+        await scene.become("fetching release")
+        await world.clock.sleep(300 * MILLISECOND)
+        await scene.become("fetching")
+        scene.courier.on_receipt(1)
+        await world.clock.sleep(300 * MILLISECOND)
+        await scene.become("verifying")
+        await world.clock.sleep(PACE_NS)
+        scene.courier.on_receipt(2)
+        await scene.become("trial")
+        await world.clock.sleep(100 * MILLISECOND)
+        await scene.become("committed", pressing=True)
+        await world.clock.sleep(100 * MILLISECOND)
+        scene.courier.on_receipt(3)
+        await world.clock.sleep(100 * SECOND)
+
+    told = sent(story)
+    assert [payload for _, payload in told] == [b"1 fetching release", b"2 verifying", b"3 committed"]
+    assert [at for at, _ in told] == [0.0, PACE_NS / SECOND, 2.7]

@@ -42,7 +42,7 @@ class FakeClock:
         """The moment."""
         return self.now
 
-    monotonic_ns = now_ns
+    monotonic_ns = elapsed_ns = now_ns
 
     async def sleep(self, ns: int) -> None:
         """Not used by the client."""

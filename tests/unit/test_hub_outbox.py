@@ -27,6 +27,10 @@ class Slow:
         self.waiting.append((topic, acknowledged))
         await acknowledged
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Not acknowledged to anybody."""
+        self.sent.append((topic, payload))
+
     async def settle(self, error: Exception | None = None) -> list[str]:
         """Answer what waits now; returns the topics."""
         for _ in range(5):
@@ -51,8 +55,8 @@ def run(scenario: Callable[[Outbox, Slow], Coroutine[Any, Any, None]]) -> None:
 
 
 def publishes(*topics: str) -> Effects:
-    """One publish on each, numbered."""
-    return Effects(tuple(Publish(topic, b"%d" % number) for number, topic in enumerate(topics)))
+    """One publish on each, numbered and retained."""
+    return Effects(tuple(Publish(topic, b"%d" % number, retain=True) for number, topic in enumerate(topics)))
 
 
 def test_publishes_do_not_wait_for_one_another() -> None:
@@ -86,6 +90,18 @@ def test_a_link_that_breaks_ends_these_effects_and_not_the_next_ones() -> None:
         outbox.post(publishes("next"))
         assert await link.settle(LinkError("cut")) == ["a", "b"]
         assert await link.settle() == ["next"]
+
+    run(scenario)
+
+
+def test_nobody_waits_for_a_receipt_to_arrive() -> None:
+    """More of them than may wait together, and what is retained goes on beside them."""
+
+    async def scenario(outbox: Outbox, link: Slow) -> None:
+        receipts = Effects(tuple(Publish(f"t{number}", b"receipt") for number in range(AT_ONCE + 3)))
+        outbox.post(receipts + publishes("desired"))
+        assert await link.settle() == ["desired"]
+        assert len(link.sent) == AT_ONCE + 4
 
     run(scenario)
 

@@ -12,7 +12,7 @@ from collections.abc import Callable
 
 from wire.adapters.bell import Bell
 from wire.adapters.mqtt_login import Credentials, Will
-from wire.adapters.paho_connection import CONNECT_TIMEOUT_S, PahoConnection
+from wire.adapters.paho_connection import CONNECT_TIMEOUT_S, PahoConnection, acknowledge
 from wire.identity import Broker
 from wire.ports import Inbound, LinkError, LoginRefusedError
 
@@ -39,9 +39,9 @@ class MqttLink:
         keepalive_s: int = 20,
         source_address: str = "",
     ) -> None:
-        self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
-        self.on_up: Callable[[], None] = lambda: None
-        self.on_down: Callable[[str], None] = lambda reason: None
+        self.on_message: Callable[[Inbound], None] = acknowledge
+        self.on_up: Callable[[], None] = _nothing
+        self.on_down: Callable[[str], None] = _nothing
         self._address = f"{broker.host}:{broker.port}"
         self._credentials = credentials
         self._filters: dict[str, None] = {}
@@ -122,6 +122,11 @@ class MqttLink:
             raise LinkError(f"not connected to {self._address}")
         await self._connection.publish(topic, payload, retain=retain)
 
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+        """Publish with QoS 1 and wait for nothing."""
+        if self._connected:
+            self._connection.send(topic, payload, retain=retain)
+
     async def subscribe(self, *filters: str) -> None:
         """Subscribe (QoS 1); kept for the next connection when there is none now."""
         self._filters.update(dict.fromkeys(filters))
@@ -130,8 +135,7 @@ class MqttLink:
 
     async def unsubscribe(self, *filters: str) -> None:
         """Drop subscriptions."""
-        for one in filters:
-            self._filters.pop(one, None)
+        self._filters = {one: None for one in self._filters if one not in filters}  # a dict never shrinks by itself
         if self._connected and filters:
             await self._connection.unsubscribe(filters)
 
@@ -174,8 +178,7 @@ class MqttLink:
     async def _serve(self) -> str:
         """Run the established connection until it ends; returns why it ended."""
         credentials = self._credentials
-        self._connected = True
-        self._trouble = ""
+        self._accepted()
         reason = "connection lost"
         try:
             await self._connection.subscribe(tuple(self._filters))
@@ -188,6 +191,10 @@ class MqttLink:
         await self._connection.say_goodbye()
         return ANEW
 
+    def _accepted(self) -> None:
+        self._connected = True
+        self._trouble = ""
+
     def _on_message(self, message: Inbound) -> None:
         self.on_message(message)
 
@@ -199,3 +206,7 @@ class MqttLink:
         known = reason in (self._trouble, STOPPED, ANEW)
         log.log(logging.DEBUG if known else logging.WARNING, "mqtt: %s", reason)
         self._trouble = reason
+
+
+def _nothing(*_: str) -> None:
+    """Nobody wants to know."""

@@ -10,8 +10,8 @@ import functools
 import logging
 import os
 import socket
-from collections.abc import Callable, Sequence
-from typing import Any
+from collections.abc import Callable, Coroutine, Sequence
+from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
 from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
@@ -34,19 +34,30 @@ LOOKS_PER_KEEPALIVE = 4
 """How often keep-alive is looked after: a broker hangs up after one and a half times the keep-alive."""
 
 
+class _Expected(NamedTuple):
+    """An acknowledgement that has to come by this time of the loop."""
+
+    by_s: float
+    future: asyncio.Future[None]
+
+
 class PahoConnection:
     """One client id, one connection at a time: MQTT 3.1.1, QoS 1, persistent session, manual acknowledgement."""
 
     def __init__(
         self, broker: Broker, client_id: str, will: Will | None, keepalive_s: int, source_address: str = ""
     ) -> None:
-        self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
+        self.on_message: Callable[[Inbound], None] = acknowledge
         self._broker = broker
         self._keepalive_s = keepalive_s
         self._source_address = source_address
-        self._pending: dict[int, asyncio.Future[None]] = {}
+        self._pending: dict[int, _Expected] = {}
+        """The oldest first."""
+        self._overdue: asyncio.TimerHandle | None = None
         self._number = 0
         self._socket_error = ""
+        self._socket_full = False
+        """The loop tells when there is room again."""
         self._down = Bell()
         self._look: asyncio.TimerHandle | None = None
         self._connack: asyncio.Future[None] | None = None
@@ -69,6 +80,7 @@ class PahoConnection:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connack
             self._connack = None
+            self.client.on_log = None  # it would have every packet described in words
         except TimeoutError as error:
             raise LinkError("broker did not answer in time") from error
         except (OSError, ValueError) as error:
@@ -81,6 +93,10 @@ class PahoConnection:
         if info.rc != MQTTErrorCode.MQTT_ERR_SUCCESS:
             raise LinkError(f"publish to {topic} failed: {mqtt.error_string(info.rc)}")
         await self._acknowledged(info.mid, f"publish to {topic}")
+
+    def send(self, topic: str, payload: bytes, *, retain: bool) -> None:
+        """Publish, and let the acknowledgement be nobody's business."""
+        self.client.publish(topic, payload, qos=1, retain=retain)
 
     async def subscribe(self, filters: Sequence[str]) -> None:
         """Return once the broker has acknowledged. Raises LinkError."""
@@ -97,14 +113,10 @@ class PahoConnection:
         if mid is not None:
             await self._acknowledged(mid, "unsubscribe")
 
-    async def last(self) -> None:
-        """Keep the connection alive; return when it is lost, or when `interrupt` is called."""
+    def last(self) -> Coroutine[Any, Any, None]:
+        """Keep the connection alive until `drop`; the coroutine ends when it is lost, or when `interrupt` is called."""
         self._look_later()
-        try:
-            await self._down.wait()
-        finally:
-            if self._look is not None:
-                self._look.cancel()
+        return self._down.wait()
 
     def interrupt(self, reason: str) -> None:
         """Make `last` return and what waits for an acknowledgement fail. The connection itself stays open."""
@@ -131,6 +143,9 @@ class PahoConnection:
 
     def drop(self, reason: str) -> None:
         """Close without a word; what waits for an acknowledgement fails."""
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
         sock = self.client.socket()
         if sock is not None:
             self._unwatch(sock)
@@ -148,13 +163,27 @@ class PahoConnection:
             self._down.ring()
 
     def _fail_pending(self, reason: str) -> None:
-        for future in self._pending.values():
-            if not future.done():
-                future.set_exception(LinkError(reason))
+        for expected in self._pending.values():
+            if not expected.future.done():
+                expected.future.set_exception(LinkError(reason))
         self._pending.clear()
+        if self._overdue is not None:
+            self._overdue.cancel()
+            self._overdue = None
+
+    def _fail_overdue(self) -> None:
+        """One timer for all: acknowledgements have the same time to come, so the oldest is the first to be late."""
+        now_s, self._overdue = self._loop.time(), None
+        for expected in self._pending.values():
+            if expected.by_s > now_s:
+                self._overdue = self._loop.call_at(expected.by_s, self._fail_overdue)
+                break
+            if not expected.future.done():
+                expected.future.set_exception(TimeoutError())
 
     def _connect(self, credentials: Credentials) -> None:
         """Blocks."""
+        self.client.on_log = _on_log
         if credentials.certificate and self._tls is not None:
             present(self._tls, credentials.certificate, credentials.key)
         else:
@@ -162,10 +191,11 @@ class PahoConnection:
         self.client.connect(self._broker.host, self._broker.port, self._keepalive_s, self._source_address)
 
     def _make_client(self, client_id: str, will: Will | None) -> mqtt.Client:
-        client = mqtt.Client(
+        client = _Client(
             CallbackAPIVersion.VERSION2,
             client_id=client_id,
             clean_session=False,
+            userdata=self,
             protocol=mqtt.MQTTv311,
             manual_ack=True,
             reconnect_on_failure=False,
@@ -176,22 +206,23 @@ class PahoConnection:
             client.tls_set_context(self._tls)
         if will is not None:
             client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.on_connect = self._on_connect
-        client.on_disconnect = self._on_disconnect
-        client.on_message = self._on_message
-        client.on_publish = client.on_unsubscribe = self._on_ack
-        client.on_subscribe = self._on_subscribed
-        client.on_log = self._on_log
-        client.on_socket_close = self._on_socket_close
-        client.on_socket_register_write = self._on_register_write
-        client.on_socket_unregister_write = self._on_unregister_write
+        client.on_connect = _on_connect
+        client.on_disconnect = _on_disconnect
+        client.on_message = _on_message
+        client.on_publish = client.on_unsubscribe = _on_ack
+        client.on_subscribe = _on_subscribed
+        client.on_socket_close = _on_socket_close
+        client.on_socket_register_write = _on_register_write
+        client.on_socket_unregister_write = _on_unregister_write
         return client
 
     async def _acknowledged(self, mid: int, what: str) -> None:
-        future = self._pending.setdefault(mid, asyncio.get_running_loop().create_future())
+        by_s = self._loop.time() + ACK_TIMEOUT_S
+        expected = self._pending.setdefault(mid, _Expected(by_s, self._loop.create_future()))
+        if self._overdue is None:
+            self._overdue = self._loop.call_at(by_s, self._fail_overdue)
         try:
-            async with asyncio.timeout(ACK_TIMEOUT_S):
-                await future
+            await expected.future
         except TimeoutError as error:
             raise LinkError(f"{what} was not acknowledged within {ACK_TIMEOUT_S:.0f} s") from error
         finally:
@@ -202,12 +233,34 @@ class PahoConnection:
     def _watch(self, sock: Any) -> None:
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         self._loop.add_reader(sock, self._readable)
-        if self.client.want_write():
-            self._loop.add_writer(sock, self.client.loop_write)
+        self._wait_for_room(sock)  # and not written at once: a broker's alert is to be read first
 
     def _unwatch(self, sock: Any) -> None:
         if sock.fileno() >= 0:
             self._loop.remove_reader(sock)
+            self._loop.remove_writer(sock)
+        self._socket_full = False
+
+    def write_soon(self) -> None:
+        """There is something to be sent: together with what else the present events bring."""
+        if self._watched_here():
+            self._loop.call_soon(self._write)
+
+    def _write(self) -> None:
+        """Only a socket that is full is watched: to watch and unwatch costs as much as to send."""
+        self.client.loop_write()
+        sock: Any = self.client.socket()
+        if sock is not None and self.client.want_write() and not self._socket_full:
+            self._wait_for_room(sock)
+
+    def _wait_for_room(self, sock: Any) -> None:
+        self._socket_full = True
+        self._loop.add_writer(sock, self.client.loop_write)
+
+    def written(self, sock: Any) -> None:
+        """Nothing is left to be sent."""
+        if self._socket_full and self._watched_here() and sock.fileno() >= 0:
+            self._socket_full = False
             self._loop.remove_writer(sock)
 
     def _readable(self) -> None:
@@ -222,17 +275,10 @@ class PahoConnection:
             self._unwatch(sock)
             self._down.ring()
 
-    def _on_socket_close(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
+    def closed(self, sock: Any) -> None:
+        """paho is about to close the socket."""
         self._unwatch(sock)
         self._down.ring()
-
-    def _on_register_write(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
-        if self._watched_here():
-            self._loop.add_writer(sock, self.client.loop_write)
-
-    def _on_unregister_write(self, client: mqtt.Client, userdata: object, sock: Any) -> None:
-        if self._watched_here() and sock.fileno() >= 0:
-            self._loop.remove_writer(sock)
 
     def _watched_here(self) -> bool:
         try:
@@ -240,52 +286,109 @@ class PahoConnection:
         except RuntimeError:
             return False
 
-    # paho's callbacks, all on the event loop.
+    # What paho tells, all on the event loop.
 
-    def _on_connect(self, client: mqtt.Client, userdata: object, flags: Any, code: ReasonCode, properties: Any) -> None:
+    def answered(self, code: ReasonCode) -> None:
+        """The broker has answered the login."""
         if self._connack is not None and not self._connack.done():
             if code.is_failure:
                 self._connack.set_exception(LoginRefusedError(f"the broker refused the connection: {code}"))
             else:
                 self._connack.set_result(None)
 
-    def _on_disconnect(
-        self, client: mqtt.Client, userdata: object, flags: Any, code: ReasonCode, properties: Any
-    ) -> None:
+    def disconnected(self) -> None:
+        """The connection is gone."""
         self._down.ring()
         self._fail_pending("connection lost")
         if self._connack is not None and not self._connack.done():  # TLS 1.3 refuses a client after the handshake
             self._connack.set_exception(ConnectionError(self._socket_error or "closed before the broker answered"))
 
-    def _on_log(self, client: mqtt.Client, userdata: object, level: int, text: str) -> None:
+    def logged(self, level: int, text: str) -> None:
+        """paho says why it failed in words only."""
         if level == mqtt.MQTT_LOG_ERR:
             self._socket_error = text
 
-    def _on_message(self, client: mqtt.Client, userdata: object, message: mqtt.MQTTMessage) -> None:
-        topic, mid, qos, number = message.topic, message.mid, message.qos, self._number
-        ack = functools.partial(self._ack, number, mid, qos)
+    def received(self, message: mqtt.MQTTMessage) -> None:
+        """A message arrived."""
+        topic = message.topic
+        ack = functools.partial(self._ack, self._number, message.mid, message.qos)
         try:
             self.on_message(Inbound(topic, bytes(message.payload), message.retain, ack))
         except Exception:  # a defect of the receiver; the connection is not to blame
             log.exception("mqtt: receiving %s failed", topic)
+
+    def acknowledged(self, mid: int) -> None:
+        """The broker has what we sent with this number."""
+        expected = self._pending.get(mid)
+        if expected is not None and not expected.future.done():
+            expected.future.set_result(None)
 
     def _ack(self, number: int, mid: int, qos: int) -> None:
         """A message of an earlier connection comes again on this one and is acknowledged then."""
         if number == self._number:
             self.client.ack(mid, qos)
 
-    def _on_subscribed(
-        self, client: mqtt.Client, userdata: object, mid: int, codes: Sequence[ReasonCode], properties: Any
-    ) -> None:
-        refused = sum(code.is_failure for code in codes)
-        if refused:
-            log.warning("mqtt: the broker refused %d of %d subscriptions: check its access rules", refused, len(codes))
-        self._on_ack(client, userdata, mid)
 
-    def _on_ack(self, client: mqtt.Client, userdata: object, mid: int, *_: Any) -> None:
-        future = self._pending.get(mid)
-        if future is not None and not future.done():
-            future.set_result(None)
+def acknowledge(message: Inbound) -> None:
+    """What is done with a message that nobody asked for."""
+    message.ack()
+
+
+class _Client(mqtt.Client):
+    """One callback for all messages.
+
+    paho looks for callbacks of single topics first, by a closure that refers to itself: with every message half a
+    kilobyte for the garbage collector. Should it call this otherwise one day, it comes to `on_message` all the same.
+    """
+
+    def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
+        _on_message(self, self._userdata, message)
+
+
+# paho's callbacks: functions, which all clients share, where methods would be ten objects more for each.
+
+
+def _on_connect(client: mqtt.Client, connection: PahoConnection, flags: Any, code: ReasonCode, properties: Any) -> None:
+    connection.answered(code)
+
+
+def _on_disconnect(
+    client: mqtt.Client, connection: PahoConnection, flags: Any, code: ReasonCode, properties: Any
+) -> None:
+    connection.disconnected()
+
+
+def _on_log(client: mqtt.Client, connection: PahoConnection, level: int, text: str) -> None:
+    connection.logged(level, text)
+
+
+def _on_message(client: mqtt.Client, connection: PahoConnection, message: mqtt.MQTTMessage) -> None:
+    connection.received(message)
+
+
+def _on_subscribed(
+    client: mqtt.Client, connection: PahoConnection, mid: int, codes: Sequence[ReasonCode], properties: Any
+) -> None:
+    refused = sum(code.is_failure for code in codes)
+    if refused:
+        log.warning("mqtt: the broker refused %d of %d subscriptions: check its access rules", refused, len(codes))
+    connection.acknowledged(mid)
+
+
+def _on_ack(client: mqtt.Client, connection: PahoConnection, mid: int, *_: Any) -> None:
+    connection.acknowledged(mid)
+
+
+def _on_socket_close(client: mqtt.Client, connection: PahoConnection, sock: Any) -> None:
+    connection.closed(sock)
+
+
+def _on_register_write(client: mqtt.Client, connection: PahoConnection, sock: Any) -> None:
+    connection.write_soon()
+
+
+def _on_unregister_write(client: mqtt.Client, connection: PahoConnection, sock: Any) -> None:
+    connection.written(sock)
 
 
 def _is_about_our_certificate(error: str) -> bool:

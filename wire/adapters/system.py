@@ -11,6 +11,8 @@ from wire.ports import SECOND, Timer
 
 T = TypeVar("T")
 
+_ELAPSED = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
 
 class SystemClock:
     """The machine's clocks."""
@@ -22,6 +24,10 @@ class SystemClock:
     def monotonic_ns(self) -> int:
         """Monotonic clock, nanoseconds."""
         return time.monotonic_ns()
+
+    def elapsed_ns(self) -> int:
+        """As `monotonic_ns`, and while the machine is suspended, too, where the system has such a clock (Linux has)."""
+        return time.clock_gettime_ns(_ELAPSED)
 
     async def sleep(self, ns: int) -> None:
         """Sleep on the running loop."""

@@ -4,6 +4,7 @@ import asyncio
 import logging
 from collections.abc import Mapping
 
+import msgspec
 from sqlalchemy import Connection
 
 from cloud.core.trust import ROOT
@@ -12,8 +13,9 @@ from cloud.ports import Notary, Store
 from cloud.service import director
 from cloud.service.asks import Handler, Look
 from cloud.service.trust.freshness import refresh
+from cloud.service.trust.news import newer
 from cloud.service.trust.rows import NO_ROOT, file, newest
-from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, MetadataPiece, SignedTime, TimeTold
+from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, Holding, MetadataPiece, SignedTime, TimeTold
 from wire.codec import encode
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE
 from wire.ports import SECOND, Clock
@@ -33,6 +35,7 @@ class Trust:
         self._clock = clock
         self._bell = asyncio.Event()
         self._said = ""
+        self._looking: dict[bytes, asyncio.Future[dict[str, bytes | None]]] = {}
 
     def handlers(self) -> Mapping[type, Handler]:
         """What devices may ask here."""
@@ -88,7 +91,16 @@ class Trust:
 
     async def _time(self, device: str, ask: AskTime) -> TimeTold:
         document = SignedTime(device=device, nonce=ask.nonce, now_ns=self._clock.now_ns())
-        return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE))
+        files = ask.holding if ask.holding is msgspec.UNSET else await self._newer(ask.holding)
+        return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE), files=files)
+
+    async def _newer(self, holding: Holding) -> Mapping[str, bytes | None]:
+        """Whoever asks while the same is being looked up gets the same."""
+        key = encode(holding)
+        if key not in self._looking:
+            self._looking[key] = asyncio.ensure_future(self._store.read(lambda conn: newer(conn, holding)))
+            self._looking[key].add_done_callback(lambda _: self._looking.pop(key))
+        return await asyncio.shield(self._looking[key])
 
 
 def _metadata(conn: Connection, ask: AskMetadata) -> MetadataPiece:
