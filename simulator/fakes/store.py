@@ -28,7 +28,7 @@ NOTHING_HELD: Mapping[str, bytes] = MappingProxyType({})
 
 
 class MemoryStore:
-    """The `cloud.ports.Store`. `content`: that of another one, to go on from; `transactions` counts what was committed."""
+    """The `cloud.ports.Store`. `content`: of another one, to go on from; `transactions` counts what was committed."""
 
     def __init__(self, clock: Clock | None = None, content: bytes = b"") -> None:
         self.transactions = 0
