@@ -39,6 +39,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     kills: Annotated[int, msgspec.Meta(description="most kill points; evenly spread over all calls", ge=1)] = 260
     errors: Annotated[int, msgspec.Meta(description="most error points", ge=1)] = 130
     course: Annotated[str, msgspec.Meta(description="only courses with this in their name")] = ""
+    parts: Annotated[int, msgspec.Meta(description="split the points into so many parts", ge=1)] = 1
+    part: Annotated[int, msgspec.Meta(description="and try this one of them, from 0 on", ge=0)] = 0
     workers: Annotated[int, msgspec.Meta(description="devices that are tried side by side", ge=1)] = 3
     agent_python: Annotated[str, msgspec.Meta(description="Python of an environment without torch and flwr")] = ""
     short: Annotated[bool, msgspec.Meta(description="a few points, for the test suite")] = False
@@ -79,7 +81,7 @@ def run(settings: Settings) -> int:
         print(line, file=sys.stderr)
     figures = summary(tally) | {"seconds": round(time.monotonic() - began, 1)}
     enough = figures["kill_points"] >= MIN_KILLS and figures["error_points"] >= MIN_ERRORS
-    whole = not (settings.short or settings.course)
+    whole = not (settings.short or settings.course or settings.parts > 1)
     return finish(Outcome(figures, (enough or not whole) and not tally.violations), as_json=settings.json)
 
 
@@ -129,10 +131,11 @@ def _seat(directory: Path, hub: Hub, device: str, python: str) -> Seat:
 def _points(settings: Settings, courses: Sequence[Course], seat: Seat) -> list[Point]:
     kills, errors = (SHORT_KILLS, SHORT_ERRORS) if settings.short else (settings.kills, settings.errors)
     counts = {course.name: seat.calls[course.name].counts for course in courses}
-    return [
+    points = [
         *spread([point for name in counts for point in kill_points(name, counts[name])], kills),
         *spread([point for name in counts for point in error_points(name, counts[name])], errors),
     ]
+    return points[settings.part :: settings.parts]
 
 
 async def _work_off(points: list[Point], courses: Sequence[Course], seats: Sequence[Seat]) -> Tally:

@@ -23,6 +23,7 @@ from cloud.adapters.postgres_store import PostgresStore
 from cloud.adapters.sql_store import SqlStore
 from cloud.core.rollout import Plan, Wave
 from cloud.core.rollout.members import Status
+from cloud.garbage import set_aside_what_stays
 from cloud.service import ingest, registry, rollouts
 from cloud.service.enrolment import Door
 from cloud.service.ingest import Received
@@ -196,6 +197,7 @@ async def _ticked(folder: Path, url: str) -> dict[str, Any]:
     await store.open()
     try:
         await store.write(rows.watch)
+        set_aside_what_stays()  # as the hub does when it has started
         began, busy = time.perf_counter(), time.process_time()
         await store.write(lambda conn: ingest.apply(conn, sent, 99 * SECOND, Door(topics)))
         taken = time.perf_counter()

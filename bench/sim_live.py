@@ -130,7 +130,7 @@ class _Proof:
             "ratio_to_broker": round(rollout_s / bare.seconds, 2),
             "ratio_of_cpu": round((after.cpu_s - at_rest.cpu_s) / bare.cpu_s, 2),
             "storm_s": round(storm.back_s, 1),
-            "met_s": round(storm.met_s, 1),
+            "met_s": round(storm.met_s or 0.0, 1),
             "lost": await one.lost(version),
             "crashes": list(last.crashes),
             "joined_s": round(joined_s, 1),

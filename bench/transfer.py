@@ -80,7 +80,7 @@ class Round:
 def run(settings: Settings) -> int:
     """1 when the promise was not kept; with a visible reason and 0 when there is no mosquitto."""
     if settings.short:
-        settings = msgspec.structs.replace(settings, devices=40, bytes=2 * 1024 * 1024)
+        settings = msgspec.structs.replace(settings, devices=40, bytes=2 * 1024 * 1024, rounds=1)
     with tempfile.TemporaryDirectory(dir=settings.dir or None, prefix="fleetloop-bench-") as name:
         directory = Path(name)
         try:

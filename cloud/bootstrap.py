@@ -52,7 +52,7 @@ from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
 from cloud.service.trust.service import Trust
-from cloud.settings import Settings
+from cloud.settings import Settings, told
 from cloud.tables import api_keys
 from federated.spec import Login
 from wire.adapters.key_ring import key_files
@@ -138,7 +138,7 @@ def _store(settings: Settings, directory: Path) -> SqlStore | PostgresStore:
             settings.database_url, Path(password).read_text().strip() if password else "", settings.lease_s
         )
     except OSError as error:
-        raise SettingsError(f"database_password_file {password!r}: {error.strerror}") from error
+        raise SettingsError(f"{told('database_password_file')}: {password!r}: {error.strerror}") from error
 
 
 def _locked(path: Path) -> BinaryIO:
@@ -148,7 +148,7 @@ def _locked(path: Path) -> BinaryIO:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError as error:
         file.close()
-        raise SettingsError(f"another hub uses {path.parent}: end it, or choose another data_dir") from error
+        raise SettingsError(f"another hub uses {path.parent}: end it, or choose another {told('data_dir')}") from error
     return file
 
 
@@ -156,16 +156,16 @@ def check(settings: Settings) -> None:
     """Refuse to listen beyond this machine without TLS, and TLS files that cannot be used. Raises SettingsError."""
     if not _is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
         raise SettingsError(
-            f"refusing to serve the API on {settings.host} without TLS: set tls_certificate and tls_key, "
-            "or bind to 127.0.0.1"
+            f"refusing to serve the API on {settings.host} without TLS: set "
+            f"{told('tls_certificate', 'tls_key')}, or bind to 127.0.0.1"
         )
     if bool(settings.tls_certificate) != bool(settings.tls_key):
-        raise SettingsError("tls_certificate and tls_key go together: set both or neither")
+        raise SettingsError(f"{told('tls_certificate', 'tls_key')} go together: set both or neither")
     if settings.tls_certificate:
         try:
             ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
         except OSError as error:  # an SSLError is one
-            files = f"tls_certificate {settings.tls_certificate}, tls_key {settings.tls_key}"
+            files = f"{told('tls_certificate', 'tls_key')}: {settings.tls_certificate}, {settings.tls_key}"
             raise SettingsError(
                 f"{files}: {error.strerror or error}; PEM files that belong together are needed"
             ) from error
@@ -174,7 +174,10 @@ def check(settings: Settings) -> None:
 def check_replica(settings: Settings) -> None:
     """Several hubs need a database and a broker that several can use. Raises SettingsError."""
     if settings.replica and not (settings.database_url and settings.broker == "external"):
-        raise SettingsError("replica: several hubs need a PostgreSQL database (database_url) and an external broker")
+        raise SettingsError(
+            f"{told('replica')}: several hubs need a PostgreSQL database and an external broker: set "
+            f"{told('database_url', 'broker')}"
+        )
 
 
 async def _wire(
@@ -243,7 +246,7 @@ def _objects(settings: Settings, base: _Base) -> FsspecObjects:
     try:
         return FsspecObjects(settings.objects_url or str(base.directory / "objects"), base.offload)
     except (ValueError, ImportError) as error:
-        raise SettingsError(f"objects_url {settings.objects_url!r}: {error}") from error
+        raise SettingsError(f"{told('objects_url')}: {settings.objects_url!r}: {error}") from error
 
 
 def intervals(settings: Settings) -> Intervals:
@@ -307,7 +310,7 @@ async def _access(
             case "external":
                 return brokers.external(settings, base.directory, password)
     except ValueError as error:
-        raise SettingsError(f"broker {settings.broker!r}: {error}") from error
+        raise SettingsError(f"{told('broker')}: {settings.broker!r}: {error}") from error
 
 
 def _notary(base: _Base) -> TufNotary:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import gc
 import logging
 import os
 import signal
@@ -14,8 +13,9 @@ import uvicorn
 from cloud.backup import BackupError, backup, restore
 from cloud.bootstrap import Running, SettingsError, check, started
 from cloud.errors import StoreError
+from cloud.garbage import set_aside_what_stays
 from cloud.ports import BrokerError
-from cloud.settings import Settings
+from cloud.settings import Settings, told
 from wire.errors import WireError
 
 log = logging.getLogger(__name__)
@@ -71,19 +71,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         serving = asyncio.create_task(server.serve([listener]), name="http")
         working = asyncio.create_task(running.hub.run(), name="hub")
         _announce(settings, running)
-        _set_aside_what_stays()
+        set_aside_what_stays()
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
         _stop(server, running)
         working.cancel()
         outcomes = await asyncio.gather(serving, working, return_exceptions=True)
         return _exit_code(outcomes)
-
-
-def _set_aside_what_stays() -> None:
-    """What is there by now lives as long as the hub: to look through it again and again takes the garbage collector a
-    seventh of a second each time, in which nobody is answered."""
-    gc.collect()
-    gc.freeze()
 
 
 def _bound(settings: Settings) -> socket.socket:
@@ -98,7 +91,7 @@ def _bound(settings: Settings) -> socket.socket:
         listener.close()
         place = f"{settings.host}:{settings.port}"
         raise SettingsError(
-            f"cannot serve the API on {place}: {error.strerror}; choose another host or port"
+            f"cannot serve the API on {place}: {error.strerror}; choose another {told('host', 'port')}"
         ) from error
     return listener
 

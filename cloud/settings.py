@@ -4,7 +4,10 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from wire.settings import option
 from wire.topics import DEFAULT_ROOT
+
+PREFIX = "FLEETLOOP_HUB"
 
 Port = Annotated[int, msgspec.Meta(ge=1, le=65535)]
 
@@ -72,3 +75,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, msgspec.Meta(description="days after which the devices' telemetry is rolled up into hours", gt=0)
     ] = 7.0
     telemetry_hour_days: Annotated[float, msgspec.Meta(description="days that those hours are kept", gt=0)] = 365.0
+
+
+def told(*names: str) -> str:
+    """Settings as people give them, for errors."""
+    return ", ".join(option(name, PREFIX) for name in names)

@@ -357,6 +357,7 @@ rollouts = Table(
     Column("retries", Integer, nullable=False, default=0),  # attempts repeated so far, of the plan's budget
     Column("asked", JSON, nullable=False, default=[]),  # [[at_ns, devices], ...]: assignments of the last minute
     Column("measured_to", String(63), nullable=False, default=""),  # the device that figures were last looked for at
+    Column("joined_to", String(63), nullable=False, default=""),  # the device that late joiners were last looked for at
     Column("ticked_ns", BigInteger, nullable=False, default=0),  # when it was last looked after
     Column("reverts", String(64)),  # the rollout that it undoes; its devices are fixed
     Column("created_ns", BigInteger, nullable=False),

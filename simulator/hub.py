@@ -38,6 +38,7 @@ from simulator.fakes.launcher import ScriptedLauncher
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
 from simulator.fakes.store import InlineDeltas, MemoryObjects, MemoryStore
+from simulator.fakes.trust import RememberedKey
 from simulator.publisher import SimulatedPublisher
 from simulator.version import NEEDS, Files, build
 from simulator.world import World
@@ -262,4 +263,4 @@ def _identity(claim: ClaimFile, password: str) -> Identity:
 
 def first_key(world: World, name: str) -> SigningKey:
     """The key that has this name in a world until it is replaced: whoever steals it holds this one."""
-    return SigningKey(Ed25519PrivateKey.from_private_bytes(world.rng.child(f"{name} key").bytes(32)))
+    return RememberedKey(Ed25519PrivateKey.from_private_bytes(world.rng.child(f"{name} key").bytes(32)))

@@ -4,6 +4,7 @@ Settings are a frozen struct; each field's description becomes the help text. Th
 `PREFIX_FIELD`, for the command line `--field`, for the file `field = ...`. Values are passed in: nothing is read here.
 """
 
+import re
 import tomllib
 import types
 from collections.abc import Mapping
@@ -20,20 +21,32 @@ def load(kind: type[S], toml: bytes, environ: Mapping[str, str], flags: Mapping[
     """Merge the three sources and check the result.
 
     Raises:
-        MalformedError: names the source and the field, and what was expected.
+        MalformedError: names the option and its variable, or the file, and what was expected.
     """
     values = _from_toml(kind, toml)
     for field in msgspec.structs.fields(kind):
-        name = f"{prefix}_{field.name}".upper()
-        if name in environ:
-            values[field.name] = _from_text(kind, field.name, environ[name])
+        variable = variable_of(field.name, prefix)
+        if variable in environ:
+            values[field.name] = _from_text(kind, field.name, environ[variable])
         text = flags.get(field.name)
         if text is not None:
             values[field.name] = _from_text(kind, field.name, text)
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
-        raise MalformedError(f"{kind.__name__}: {error}") from error
+        what, _, where = str(error).partition(" - at `$.")
+        told = re.split(r"[.`\[]", where)[0]
+        raise MalformedError(f"{option(told, prefix)}: {what}" if told else what) from error
+
+
+def option(name: str, prefix: str) -> str:
+    """A setting as people give it: its option, and its variable of the environment."""
+    return f"--{name.replace('_', '-')} ({variable_of(name, prefix)})"
+
+
+def variable_of(name: str, prefix: str) -> str:
+    """A setting in the environment."""
+    return f"{prefix}_{name}".upper()
 
 
 def describe(kind: type[msgspec.Struct]) -> dict[str, str]:

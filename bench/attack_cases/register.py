@@ -1,9 +1,24 @@
 """All attacks, in the order of the threat table."""
 
-from bench.attack_cases import assignments, brokers, hubs, identities, learning, metadata, models, transfers
+from bench.attack_cases import (
+    assignments,
+    brokers,
+    endless,
+    freezes,
+    hubs,
+    identities,
+    learning,
+    metadata,
+    models,
+    replays,
+    transfers,
+)
 
 ATTACKS = (
     *metadata.ATTACKS,
+    *replays.ATTACKS,
+    *freezes.ATTACKS,
+    *endless.ATTACKS,
     *assignments.ATTACKS,
     *transfers.ATTACKS,
     *models.ATTACKS,

@@ -17,7 +17,7 @@ from wire.codec import encode
 
 MAX_LIVES = 5
 """A model that takes the device down is given up after two starts with it; one more start ends that."""
-ORDERS = 3
+ORDERS = 6
 """A scenario is recorded so often, each time with another order of what happens at once."""
 RECOVERING, RECOVERING_AGAIN = 2 * MAX_LIVES, 3 * MAX_LIVES
 """Seeds of the secrets of those who come back: other ones than all before them had."""

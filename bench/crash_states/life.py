@@ -142,8 +142,8 @@ class DirectTrust(InlineTrust):
 
     async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
         """The judgement. No document here ever expires, so the time does not matter."""
-        held = tuple(sorted(question.files.items()))
-        known = (id(self._repository), question.root, held, encode(question.floors), question.paths)
+        held, told = tuple(sorted(question.files.items())), tuple(sorted(question.told.items()))
+        known = (id(self._repository), question.root, held, told, encode(question.floors), question.paths)
         if known not in _JUDGED:
             _JUDGED[known] = judge(question, self._repository.piece, self._folder)
         return _JUDGED[known]

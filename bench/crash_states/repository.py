@@ -61,8 +61,12 @@ def publish(releases: Iterable[Release], *, renewed: bool = False, now_ns: int =
     return Repository(root, repository.files)
 
 
-@lru_cache(maxsize=256)
 def tell_time(ask: AskTime, device: str, now_ns: int) -> TimeTold:
-    """The director's answer."""
-    told = SignedTime(device=device, nonce=ask.nonce, now_ns=now_ns)
+    """The director's answer; metadata has to be asked for."""
+    return _tell(ask.nonce, device, now_ns)
+
+
+@lru_cache(maxsize=256)
+def _tell(nonce: str, device: str, now_ns: int) -> TimeTold:
+    told = SignedTime(device=device, nonce=nonce, now_ns=now_ns)
     return TimeTold(envelope=seal(encode(told), TIME_TYPE, DIRECTOR.signers()))

@@ -16,9 +16,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from sqlalchemy import Connection, bindparam, select
+from sqlalchemy import Connection, select
 
 from cloud.errors import StoreError
+from cloud.many import among
 from cloud.ports import Store
 from cloud.tables import ENROLLED, devices
 from wire.asks import Answer, Ask, MetadataPiece, Refused, Renewed, TimeTold
@@ -38,7 +39,7 @@ that is refused would drop all of them, as often as they are asked."""
 MAX_WAITING_PER_DEVICE = 16
 
 Reply = MetadataPiece | TimeTold | Renewed | Refused | None
-_KNOWN = select(devices.c.name).where(devices.c.name.in_(bindparam("names", expanding=True)), ENROLLED)
+_KNOWN = select(devices.c.name).where(among(devices.c.name, "names"), ENROLLED)
 Handler = Callable[[str, Any], Awaitable[Reply]]
 """(device, question) -> answer; None when there is nothing (more) to say."""
 Look = Callable[[Connection, Any], Reply]

@@ -11,9 +11,10 @@ from collections.abc import Mapping
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, null, select
+from sqlalchemy import Connection, Row, bindparam, func, null, select
 
 from cloud.core.rollout import RolloutState
+from cloud.many import among
 from cloud.ports import DeltaError, DeltaMaker, ObjectMissingError, Objects, ObjectStoreError, Store
 from cloud.tables import deltas, members, objects, rollouts, slots, versions
 from cloud.upsert import upsert
@@ -31,6 +32,13 @@ WORTH = 0.9
 MAX_BASES = 4
 """Files that a rollout starts from, those on most devices first; devices with another one get the whole object."""
 
+_OFFERED = (
+    select(slots.c.device, deltas)
+    .join(slots, slots.c.sha256 == deltas.c.base)
+    .where(among(slots.c.device, "names"), slots.c.slot == bindparam("slot"), among(deltas.c.target, "targets"))
+    .order_by(slots.c.device, deltas.c.target)
+)
+
 Pair = tuple[str, str]
 """Digests of base and target."""
 
@@ -38,9 +46,8 @@ Pair = tuple[str, str]
 def offered(conn: Connection, wanted: Mapping[str, Variant], slot: str) -> dict[tuple[str, str], tuple[Delta, ...]]:
     """(device, target) -> the delta to that file from what the device reports to run in `slot`, where one was made."""
     targets = sorted({variant.file.sha256 for variant in wanted.values()})
-    here = slots.c.device.in_(sorted(wanted)) & (slots.c.slot == slot) & deltas.c.target.in_(targets)
-    query = select(slots.c.device, deltas).join(slots, slots.c.sha256 == deltas.c.base).where(here)
-    rows = [row for row in conn.execute(query) if row.object is not None]
+    found = conn.execute(_OFFERED, {"names": sorted(wanted), "slot": slot, "targets": targets})
+    rows = [row for row in found if row.object is not None]
     return {
         (row.device, row.target): (Delta(base=row.base, file=msgspec.convert(row.object, ObjectRef)),) for row in rows
     }

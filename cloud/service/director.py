@@ -7,11 +7,11 @@ every restart of broker or hub.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, Select, select
+from sqlalchemy import Connection, Row, select
 
+from cloud.many import among, entering
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices
-from cloud.upsert import upsert
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.dsse import Envelope, keyid
@@ -22,7 +22,18 @@ Seal = Callable[[bytes], bytes]
 
 
 AT_ONCE = 1_000
-"""Devices in one statement."""
+"""Devices that are issued anew together: each has its signature."""
+
+_STANDING = (
+    select(devices.c.name, devices.c.federated, devices.c.reported_sequence, desired.c.sequence, desired.c.assignment)
+    .join(desired, desired.c.device == devices.c.name, isouter=True)
+    .where(among(devices.c.name, "names"))
+    .order_by(devices.c.name)
+)
+_ENVELOPES = (
+    select(desired.c.device, desired.c.envelope).where(among(desired.c.device, "names")).order_by(desired.c.device)
+)
+_ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns"))
 
 
 class DirectorError(Exception):
@@ -32,7 +43,7 @@ class DirectorError(Exception):
 def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, now_ns: int) -> None:
     """Make each slot what its device shall run there, beside its other slots."""
     documents = []
-    for row in conn.execute(_standing(wanted)).all():
+    for row in _standing(conn, wanted):
         slot, before = wanted[row.name], _decoded(row.assignment)
         slots = {one.slot: one for one in before.slots} if before else {}
         slots[slot.slot] = slot
@@ -49,7 +60,7 @@ def outdated(conn: Connection) -> list[str]:
 
 def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:
     """Desire nothing of this slot any more: the devices keep what they run there."""
-    standing = conn.execute(_standing(names)).all()
+    standing = _standing(conn, names)
     before = [(row, _decoded(row.assignment)) for row in standing]
     kept = [(row, tuple(each for each in one.slots if each.slot != slot)) for row, one in before if one]
     _issue(conn, [_document(row, slots, now_ns) for row, slots in kept], seal)
@@ -57,7 +68,7 @@ def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_
 
 def executions(conn: Connection, names: Iterable[str], slot: str) -> dict[str, str]:
     """The execution that is desired of each device in this slot, where there is one."""
-    standing = conn.execute(_standing(names)).all()
+    standing = _standing(conn, names)
     before = [(row, _decoded(row.assignment)) for row in standing]
     return {row.name: each.execution.id for row, one in before if one for each in one.slots if each.slot == slot}
 
@@ -92,8 +103,8 @@ def unconfirmed(conn: Connection, topics: Topics) -> Effects:
 
 def of_devices(conn: Connection, names: list[str], topics: Topics) -> Effects:
     """The documents of these devices."""
-    query = select(desired.c.device, desired.c.envelope).where(desired.c.device.in_(names)).order_by(desired.c.device)
-    return Effects(tuple(publication(topics, row.device, row.envelope) for row in conn.execute(query)))
+    rows = conn.execute(_ENVELOPES, {"names": names})
+    return Effects(tuple(publication(topics, row.device, row.envelope) for row in rows))
 
 
 def publication(topics: Topics, device: str, envelope: bytes) -> Publish:
@@ -104,18 +115,15 @@ def publication(topics: Topics, device: str, envelope: bytes) -> Publish:
 def _reissue(conn: Connection, names: Sequence[str], seal: Seal, now_ns: int) -> None:
     """The same wishes again, above what the devices have accepted."""
     for first in range(0, len(names), AT_ONCE):
-        standing = conn.execute(_standing(names[first : first + AT_ONCE])).all()
+        standing = _standing(conn, names[first : first + AT_ONCE])
         before = [(row, _decoded(row.assignment)) for row in standing]
         documents = [_document(row, one.slots if one else (), now_ns) for row, one in before]
         _issue(conn, documents, seal)
 
 
-def _standing(names: Iterable[str]) -> Select[Any]:
+def _standing(conn: Connection, names: Iterable[str]) -> Sequence[Any]:
     """What was last wanted of devices, and what they have accepted."""
-    told = (devices.c.name, devices.c.federated, devices.c.reported_sequence)
-    known = select(*told, desired.c.sequence, desired.c.assignment)
-    joined = known.join(desired, desired.c.device == devices.c.name, isouter=True)
-    return joined.where(devices.c.name.in_(sorted(names))).order_by(devices.c.name)
+    return conn.execute(_STANDING, {"names": sorted(names)}).all()
 
 
 def _decoded(payload: bytes | None) -> Assignment | None:
@@ -134,12 +142,7 @@ def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> 
 
 
 def _issue(conn: Connection, documents: Sequence[Assignment], seal: Seal) -> None:
-    if not documents:
-        return
-    rows = [_sealed(document, seal) for document in documents]
-    statement = upsert(desired)
-    values = {name: statement.excluded[name] for name in rows[0] if name != "device"}
-    conn.execute(statement.on_conflict_do_update(index_elements=["device"], set_=values), rows)
+    _ENTER.run(conn, [_sealed(document, seal) for document in documents])
 
 
 def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:

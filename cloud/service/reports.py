@@ -10,17 +10,17 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, null, select, true
 
 from cloud.core.plausible import check_reported
 from cloud.core.rollout.members import Status
+from cloud.many import among, entering, updating
 from cloud.service import history
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.service.rollouts import outcomes
 from cloud.service.rollouts.plans import rollout_row
 from cloud.service.senders import heard
 from cloud.tables import devices, members, slots
-from cloud.upsert import upsert
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
 from wire.messages import Outcome, Receipt, Reported, SlotReport
@@ -29,36 +29,19 @@ from wire.topics import Topics
 MAX_REASON = 500
 MAX_AGENT = 64
 MAX_SCHEMA = 2**31 - 1
-AT_ONCE = 500
-"""Names in one statement."""
 
 Ended = tuple[str, str]
 """An execution and its device."""
 
-_OF_DEVICE = update(devices).where(devices.c.name == bindparam("of"))
-_TAKE = _OF_DEVICE.values(
-    reported=bindparam("content"),
-    reported_seq=bindparam("mark"),
-    reported_sequence=bindparam("accepted"),
-    agent=bindparam("program"),
-    speaks=bindparam("schema"),
-    reported_ns=bindparam("now"),
-    seen_ns=bindparam("now"),
-    online=True,
-    gone_ns=None,
-)
-_REFUSE = _OF_DEVICE.values(
-    last_refusal=bindparam("why"), refusal_count=bindparam("count"), last_refusal_ns=bindparam("now")
-)
+_REPORT = ("reported", "reported_seq", "reported_sequence", "agent", "speaks", "reported_ns", "seen_ns")
+_TAKE = updating(devices, ("name",), _REPORT, online=true(), gone_ns=null())
+_REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 _SLOT_KEYS = ("device", "slot")
-_SLOT = upsert(slots)
-_ENTER_SLOT = _SLOT.on_conflict_do_update(
-    index_elements=_SLOT_KEYS,
-    set_={name: _SLOT.excluded[name] for name in slots.c.keys() if name not in _SLOT_KEYS},  # noqa: SIM118 - columns
-)
+_ENTER_SLOT = entering(slots, _SLOT_KEYS, [one.name for one in slots.c if one.name not in _SLOT_KEYS])
 _DROP_SLOTS = delete(slots).where(
-    slots.c.device.in_(bindparam("those", expanding=True)), slots.c.slot.not_in(bindparam("kept", expanding=True))
+    among(slots.c.device, "those"), slots.c.slot.not_in(bindparam("kept", expanding=True))
 )
+_ASKED_FOR = select(members).where(among(members.c.execution, "names"))
 
 
 @dataclass(slots=True)
@@ -122,11 +105,7 @@ def _read(sender: _Sender, payload: bytes) -> Reported | None:
 def _members(conn: Connection, reports: Iterable[Reported]) -> _Known:
     """The members that the reports' executions belong to."""
     told = {slot.execution for one in reports for slot in (*one.finished, *one.slots) if slot.outcome is not None}
-    names = sorted(told - {""})
-    rows: list[Row[Any]] = []
-    for first in range(0, len(names), AT_ONCE):
-        here = members.c.execution.in_(names[first : first + AT_ONCE])
-        rows += conn.execute(select(members).where(here)).all()
+    rows = conn.execute(_ASKED_FOR, {"names": sorted(told - {""})}).all()
     found = {name: rollout_row(conn, name) for name in sorted({row.rollout for row in rows})}
     return _Known({(row.execution, row.device): row for row in rows}, found)
 
@@ -191,15 +170,13 @@ def _told(member: Row[Any], slot: SlotReport) -> dict[str, Any]:
 
 def _store_slots(conn: Connection, reports: Mapping[str, Reported]) -> None:
     """A slot that the newest report does not name is no more."""
-    rows = [_slot(name, slot) for name, reported in reports.items() for slot in reported.slots]
-    if rows:
-        conn.execute(_ENTER_SLOT, rows)
+    told = {(name, slot.slot): _slot(name, slot) for name, reported in reports.items() for slot in reported.slots}
+    _ENTER_SLOT.run(conn, list(told.values()))
     named: dict[tuple[str, ...], list[str]] = defaultdict(list)
     for name, reported in reports.items():
         named[tuple(sorted(slot.slot for slot in reported.slots))].append(name)
     for kept, those in named.items():
-        for first in range(0, len(those), AT_ONCE):
-            conn.execute(_DROP_SLOTS, {"those": those[first : first + AT_ONCE], "kept": kept})
+        conn.execute(_DROP_SLOTS, {"those": those, "kept": kept})
 
 
 def _slot(device: str, slot: SlotReport) -> dict[str, Any]:
@@ -224,26 +201,26 @@ def _slot(device: str, slot: SlotReport) -> dict[str, Any]:
 def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int) -> None:
     taken = [
         {
-            "of": name,
-            "content": sender.payload,
-            "mark": sender.mark,
-            "accepted": sender.newest.sequence,
-            "program": sender.newest.agent[:MAX_AGENT],
-            "schema": min(max(sender.newest.speaks[1], 0), MAX_SCHEMA),
-            "now": now_ns,
+            "name": name,
+            "reported": sender.payload,
+            "reported_seq": sender.mark,
+            "reported_sequence": sender.newest.sequence,
+            "agent": sender.newest.agent[:MAX_AGENT],
+            "speaks": min(max(sender.newest.speaks[1], 0), MAX_SCHEMA),
+            "reported_ns": now_ns,
+            "seen_ns": now_ns,
         }
         for name, sender in senders.items()
         if sender.newest is not None
     ]
-    if taken:
-        conn.execute(_TAKE, taken)
+    _TAKE.run(conn, taken)
     refused = [
-        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals, "now": now_ns}
+        {"name": name, "last_refusal": sender.reason, "refusal_count": sender.row.refusal_count + sender.refusals}
+        | {"last_refusal_ns": now_ns}
         for name, sender in senders.items()
         if sender.refusals
     ]
-    if refused:
-        conn.execute(_REFUSE, refused)
+    _REFUSE.run(conn, refused)
 
 
 def _back(conn: Connection, sender: _Sender, now_ns: int) -> None:

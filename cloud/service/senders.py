@@ -3,8 +3,9 @@
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, select
+from sqlalchemy import Connection, Row, select
 
+from cloud.many import among
 from cloud.tables import ENROLLED, devices
 
 _MARKS = (
@@ -17,7 +18,7 @@ _MARKS = (
     devices.c.agent,
 )
 """What one has to know of a device to take its reports and telemetry: there are many of these, so it is little."""
-NAMED = select(*_MARKS).where(devices.c.name.in_(bindparam("names", expanding=True)))
+NAMED = select(*_MARKS).where(among(devices.c.name, "names"))
 HEARD = NAMED.where(ENROLLED)
 
 

@@ -9,12 +9,13 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, bindparam, select, update
+from sqlalchemy import Connection, Row, select
 
 from cloud.core import presence
 from cloud.core.clones import Session, Turns, are_clones, on_session
 from cloud.core.plausible import check_status
 from cloud.core.presence import Presence
+from cloud.many import among, updating
 from cloud.service import audit, history
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.tables import ENROLLED, devices
@@ -35,15 +36,10 @@ _COLUMNS = (
     devices.c.clone_suspected_ns,
     devices.c.refusal_count,
 )
-_KNOWN = select(*_COLUMNS).where(devices.c.name.in_(bindparam("names", expanding=True)), ENROLLED)
-_OF_DEVICE = update(devices).where(devices.c.name == bindparam("of"))
-_PRESENCE = _OF_DEVICE.values(
-    online=bindparam("is_online"), boot=bindparam("at_boot"), seen_ns=bindparam("at_ns"), gone_ns=bindparam("since_ns")
-)
-_TURNS = _OF_DEVICE.values(sessions=bindparam("turns"), clone_suspected_ns=bindparam("at_ns"))
-_REFUSE = _OF_DEVICE.values(
-    last_refusal=bindparam("why"), refusal_count=bindparam("count"), last_refusal_ns=bindparam("at_ns")
-)
+_KNOWN = select(*_COLUMNS).where(among(devices.c.name, "names"), ENROLLED)
+_PRESENCE = updating(devices, ("name",), ("online", "boot", "seen_ns", "gone_ns"))
+_TURNS = updating(devices, ("name",), ("sessions", "clone_suspected_ns"))
+_REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 
 
 @dataclass(slots=True)
@@ -114,21 +110,21 @@ def _notice_session(conn: Connection, sender: _Sender, spoke: Session, now_ns: i
 
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     here = [
-        {"of": name, "is_online": one.presence.online, "at_boot": one.presence.boot}
-        | {"at_ns": one.presence.seen_ns, "since_ns": one.gone_ns}
+        {"name": name, "online": one.presence.online, "boot": one.presence.boot}
+        | {"seen_ns": one.presence.seen_ns, "gone_ns": one.gone_ns}
         for name, one in senders.items()
         if one.moved
     ]
     turned = [
-        {"of": name, "turns": asdict(one.turns), "at_ns": one.suspected_ns}
+        {"name": name, "sessions": asdict(one.turns), "clone_suspected_ns": one.suspected_ns}
         for name, one in senders.items()
         if one.turns != msgspec.convert(one.row.sessions or {}, Turns)
     ]
     refused = [
-        {"of": name, "why": one.reason, "count": one.row.refusal_count + one.refusals, "at_ns": now_ns}
+        {"name": name, "last_refusal": one.reason, "refusal_count": one.row.refusal_count + one.refusals}
+        | {"last_refusal_ns": now_ns}
         for name, one in senders.items()
         if one.refusals
     ]
     for statement, rows in ((_PRESENCE, here), (_TURNS, turned), (_REFUSE, refused)):
-        if rows:
-            conn.execute(statement, rows)
+        statement.run(conn, rows)

@@ -7,10 +7,11 @@ a device that has reported since is looked at again as long as its rollout runs,
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, select
+from sqlalchemy import Connection, Row, select
 
 from cloud.core.fitting import fit, preferred
 from cloud.core.rollout.members import Status
+from cloud.many import among
 from cloud.service.rollouts import ledger
 from cloud.tables import devices, members, versions
 from wire.codec import MAX_RELEASE_BYTES, decode
@@ -19,6 +20,8 @@ from wire.messages import Outcome, Reported
 from wire.release import Release, Variant
 
 MAX_REASON = 500
+
+_REPORTS = select(devices.c.name, devices.c.reported).where(among(devices.c.name, "names")).order_by(devices.c.name)
 
 
 def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> dict[str, Variant]:
@@ -31,7 +34,7 @@ def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_
             found[name] = variant
         else:
             problems[name] = problem[:MAX_REASON]
-    rows = conn.execute(select(members).where(_members(rollout, problems))).all() if problems else ()
+    rows = ledger.rows_of(conn, rollout, problems) if problems else ()
     rejected = {"outcome": Outcome.REJECTED, "status": Status.ENDED, "finished_ns": now_ns}
     ledger.change(conn, rollout, [(row, {**rejected, "reason": problems[row.device]}) for row in rows], now_ns)
     return found
@@ -47,7 +50,7 @@ def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> None:
     )
     names = conn.execute(query).scalars().all()
     fitting = variants_for(conn, rollout, names, now_ns) if names else {}
-    rows = conn.execute(select(members).where(_members(rollout, fitting))).all() if fitting else ()
+    rows = ledger.rows_of(conn, rollout, fitting) if fitting else ()
     waiting = {"outcome": None, "status": Status.WAITING, "reason": "", "finished_ns": None, "acknowledged": False}
     ledger.change(conn, rollout, [(row, waiting) for row in rows], now_ns)
 
@@ -61,8 +64,8 @@ def _choice(conn: Connection, rollout: Row[Any]) -> tuple[Release, tuple[str, ..
 
 def _reports(conn: Connection, names: Iterable[str]) -> dict[str, Reported | None]:
     """What devices reported last; None = nothing yet, or nothing that this build can read."""
-    query = select(devices.c.name, devices.c.reported).where(devices.c.name.in_(sorted(names)))
-    return {row.name: _read(row.reported) for row in conn.execute(query)}
+    rows = conn.execute(_REPORTS, {"names": sorted(names)})
+    return {row.name: _read(row.reported) for row in rows}
 
 
 def _read(reported: bytes | None) -> Reported | None:
@@ -70,7 +73,3 @@ def _read(reported: bytes | None) -> Reported | None:
         return decode(reported, Reported) if reported else None
     except WireError:
         return None
-
-
-def _members(rollout: Row[Any], names: Iterable[str]) -> ColumnElement[bool]:
-    return and_(members.c.rollout == rollout.id, members.c.device.in_(sorted(names)))

@@ -11,14 +11,14 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, LargeBinary, Row, bindparam, func, select, update
+from sqlalchemy import Connection, Row, null, select, true
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
+from cloud.many import entering, updating
 from cloud.service import history
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import heard
 from cloud.tables import devices, stats, telemetry_points, versions
-from cloud.upsert import upsert
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.errors import WireError
 from wire.messages import ModelStats, Receipt, Telemetry
@@ -31,28 +31,12 @@ Which = tuple[str, int, str]
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
 
 # Built once: a fleet at rest is little else than these.
-_POINT = upsert(telemetry_points)
-_ENTER_POINT = _POINT.on_conflict_do_update(
-    index_elements=["device", "hardware_ns", "seq"],
-    set_={name: _POINT.excluded[name] for name in ("at_ns", "received_ns", "content")},
-)
-_ROW = upsert(stats)
-_ENTER_COUNTERS = _ROW.on_conflict_do_update(
-    index_elements=["device", "model", "version", "variant"], set_={name: _ROW.excluded[name] for name in _COUNTERS}
-)
-_OF_DEVICE = update(devices).where(devices.c.name == bindparam("of"))
-_TAKE = _OF_DEVICE.values(
-    # a payload of None: all were refused, and move but the mark
-    telemetry=func.coalesce(bindparam("payload", type_=LargeBinary), devices.c.telemetry),
-    telemetry_seq=bindparam("mark"),
-    telemetry_ns=bindparam("now"),
-    seen_ns=bindparam("now"),
-    gone_ns=None,
-    online=True,
-)
-_REFUSE = _OF_DEVICE.values(
-    last_refusal=bindparam("why"), refusal_count=bindparam("count"), last_refusal_ns=bindparam("now")
-)
+_ENTER_POINT = entering(telemetry_points, ("device", "hardware_ns", "seq"), ("at_ns", "received_ns", "content"))
+_ENTER_COUNTERS = entering(stats, ("device", "model", "version", "variant"), _COUNTERS)
+_MARK = ("telemetry_seq", "telemetry_ns", "seen_ns")
+_TAKE = updating(devices, ("name",), ("telemetry", *_MARK), gone_ns=null(), online=true())
+_PASS = updating(devices, ("name",), _MARK, gone_ns=null(), online=true())
+_REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 
 
 class _Number(msgspec.Struct, frozen=True):
@@ -158,26 +142,25 @@ def _passes(sender: _Sender, payload: bytes) -> None:
 
 
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
-    points = [point for sender in senders.values() for point in sender.points]
-    if points:
-        conn.execute(_ENTER_POINT, points)
+    _ENTER_POINT.run(conn, [point for sender in senders.values() for point in sender.points])
     _store_counters(conn, senders)
+    moved = {name: sender for name, sender in senders.items() if sender.mark > sender.row.telemetry_seq}
+    for sender in moved.values():
+        history.back(conn, sender.row, now_ns)
     marks = [
-        {"of": name, "payload": sender.newest, "mark": sender.mark, "now": now_ns}
-        for name, sender in senders.items()
-        if sender.mark > sender.row.telemetry_seq
+        {"name": name, "telemetry": sender.newest, "telemetry_seq": sender.mark}
+        | {"telemetry_ns": now_ns, "seen_ns": now_ns}
+        for name, sender in moved.items()
     ]
-    if marks:
-        for one in marks:
-            history.back(conn, senders[str(one["of"])].row, now_ns)
-        conn.execute(_TAKE, marks)
+    _TAKE.run(conn, [one for one in marks if one["telemetry"] is not None])
+    _PASS.run(conn, [one for one in marks if one["telemetry"] is None])  # all were refused
     refused = [
-        {"of": name, "why": sender.reason, "count": sender.row.refusal_count + sender.refusals, "now": now_ns}
+        {"name": name, "last_refusal": sender.reason, "refusal_count": sender.row.refusal_count + sender.refusals}
+        | {"last_refusal_ns": now_ns}
         for name, sender in senders.items()
         if sender.refusals
     ]
-    if refused:
-        conn.execute(_REFUSE, refused)
+    _REFUSE.run(conn, refused)
 
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
@@ -189,8 +172,7 @@ def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
         for key, one in sender.counters.items()
         if key in known
     ]
-    if rows:
-        conn.execute(_ENTER_COUNTERS, rows)
+    _ENTER_COUNTERS.run(conn, rows)
 
 
 def _variants(conn: Connection, model: str, version: int) -> tuple[str, ...]:

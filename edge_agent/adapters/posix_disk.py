@@ -13,7 +13,6 @@ from wire.ports import Offload
 T = TypeVar("T")
 
 FOLDERS = ("identity", "trust", "objects", "capture", "federated", "outbox")
-PIECE_BYTES = 1024 * 1024
 _SAYS_NOTHING_OF_THE_FILE = (errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.EROFS)
 """What the system lacks for now, or a file system that was remounted: the content may be whole."""
 
@@ -107,11 +106,8 @@ def _kind(number: int | None) -> type[DiskError]:
 
 
 def _digest(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while piece := file.read(PIECE_BYTES):
-            digest.update(piece)
-    return digest.hexdigest()
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _digests(path: Path, piece_bytes: int) -> tuple[str, ...]:

@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import AsyncIterator
-from weakref import WeakValueDictionary
 
 from edge_agent.core.patience import Patience
 from edge_agent.errors import RefusedError
@@ -45,7 +44,8 @@ class Downloads:
         self._objects = objects
         self._line = line
         self._active: dict[str, Transfer] = {}
-        self._locks: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
+        self._taken: dict[str, asyncio.Future[None]] = {}
+        """Objects under way -> when that is over."""
 
     def on_chunk(self, sha256: str, index: int, payload: bytes, *, direct: bool = False) -> None:
         """A message arrived for this chunk: retained, or (`direct`) for this device alone. Strays are dropped."""
@@ -82,9 +82,14 @@ class Downloads:
     @contextlib.asynccontextmanager
     async def _alone(self, sha256: str) -> AsyncIterator[None]:
         """One transfer of an object at a time; the second one then finds what the first one left."""
-        lock = self._locks.setdefault(sha256, asyncio.Lock())
-        async with lock:
+        while sha256 in self._taken:
+            await asyncio.wait((self._taken[sha256],))
+        over = self._taken[sha256] = asyncio.get_running_loop().create_future()
+        try:
             yield
+        finally:
+            del self._taken[sha256]
+            over.set_result(None)
 
     async def _onto_disk(self, ref: ObjectRef, part: PartFile, patience: Patience) -> int:
         """Every byte is hashed once, at the end. Should that fail, what is wrong comes again, checked as it arrives."""

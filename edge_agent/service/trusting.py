@@ -159,7 +159,8 @@ class Trusting:
         return Question(root=self._trust.root, files=await self._held(), paths=paths, now_ns=0)
 
     async def _attempt(self, question: Question, relay: "_Relay", now_ns: int, *, sure: bool) -> "_Attempt":
-        told, floors = self._sent_along, self.record().trust.floors
+        told, self._sent_along = self._sent_along, {}  # several kilobytes, of no use afterwards
+        floors = self.record().trust.floors
         question = structs.replace(question, told=told, floors=floors, now_ns=now_ns)
         relay.unanswered = ""
         judgement = await self._trust.judge(question, relay.fetch, self._deadlines.total_s + self._deadlines.grace_s)

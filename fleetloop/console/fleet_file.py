@@ -4,17 +4,20 @@ What the file does not name is left alone, and so is every rollout that has been
 person. Applying the same file again changes nothing.
 """
 
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
 import msgspec
 
 from fleetloop.client import Json
-from wire.errors import MalformedError
+from simulator.scenario.places import Path, Places, convert, load, malformed
 
 GOING_ON = ("running", "waiting_for_approval", "paused")
 APPLIED = "applied from a fleet file"
+BESIDE_PLAN = ("model", "version", "selector", "slot", "variant")
+"""What the file says of a rollout beside its plan."""
 
 Verb: TypeAlias = Literal[
     "put_group", "claim", "label", "edit", "hold", "release", "pin", "unpin", "roll_out", "nothing"
@@ -66,6 +69,9 @@ class Fleet(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     rollouts: list[dict[str, Any]] = []
 
 
+ENTRIES: Mapping[str, Any] = {"groups": WantedGroup, "devices": WantedDevice | None}
+
+
 @dataclass(frozen=True, slots=True)
 class Present:
     """The fleet as the API shows it."""
@@ -89,14 +95,43 @@ class Step:
 
 
 def parse(text: bytes, name: str) -> Fleet:
-    """The file. Raises MalformedError with the place of the mistake."""
-    try:
-        fleet = msgspec.yaml.decode(text, type=Fleet)
-        for wanted in fleet.rollouts:
-            msgspec.convert(wanted, WantedRollout)
-    except (msgspec.DecodeError, ValueError) as error:
-        raise MalformedError(f"{name}: {error}") from error
+    """The file. Raises MalformedError that names file, line and field, before the hub is asked for anything."""
+    values, places = load(text, name)
+    for field, entry, value in _entries(values):
+        convert(value, ENTRIES[field], name, places, (field, entry))
+    fleet = convert(values, Fleet, name, places)
+    for index, body in enumerate(fleet.rollouts):
+        convert(body, WantedRollout, name, places, ("rollouts", index))
+        _check_plan(body, name, places, ("rollouts", index))
     return fleet
+
+
+def _entries(values: Any) -> Iterator[tuple[str, str, Any]]:
+    """What has a name in the file, one by one: of a whole mapping it is not told which entry is wrong."""
+    for field in ENTRIES:
+        entries = values.get(field) if isinstance(values, dict) else None
+        if isinstance(entries, dict):
+            yield from ((field, str(entry), value) for entry, value in entries.items())
+
+
+def _check_plan(body: Json, name: str, places: Places, at: Path) -> None:
+    """The rollout's plan, by the rule that the hub has for it."""
+    from cloud.core.rollout import plan as rule  # takes half a second, and most files and commands have no rollouts
+
+    known = rule.Plan.__dataclass_fields__
+    stranger = next((field for field in body if field not in known and field not in BESIDE_PLAN), None)
+    if stranger is not None:
+        raise malformed(name, places, (*at, stranger), "there is no such field")
+    said = {field: value for field, value in body.items() if field in known and value is not None}
+    if isinstance(gates := said.get("gates"), list):
+        said["gates"] = [{"expression": gate} if isinstance(gate, str) else gate for gate in gates]
+    plan = convert(said, rule.Plan, name, places, at)
+    try:
+        rule.check(plan, time.time_ns())
+    except rule.PlanError as error:
+        where, _, what = str(error).partition(": ")
+        steps = (int(one) if one.isdecimal() else one for one in where.split("."))
+        raise malformed(name, places, (*at, *steps), what) from error
 
 
 def difference(fleet: Fleet, present: Present) -> list[Step]:

@@ -34,12 +34,16 @@ class Memo(Generic[K, V]):
         self._values: dict[K, V] = {}
         self._hits = 0
 
+    def put(self, key: K, value: V) -> None:
+        """The value is known from elsewhere."""
+        if len(self._values) >= self._most:
+            del self._values[next(iter(self._values))]
+        self._values[key] = value
+
     def get(self, key: K, compute: Callable[[], V]) -> V:
         """The value of `key`. Raises UnequalError."""
         if key not in self._values:
-            if len(self._values) >= self._most:
-                del self._values[next(iter(self._values))]
-            self._values[key] = compute()
+            self.put(key, compute())
             return self._values[key]
         value = self._values[key] = self._values.pop(key)
         self._hits += 1

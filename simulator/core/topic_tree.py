@@ -20,16 +20,28 @@ class _Node(Generic[T]):
         self.values: dict[T, None] = {}
 
 
+def is_exact(topic_filter: str) -> bool:
+    """Does it stand for one topic alone?"""
+    return "+" not in topic_filter and "#" not in topic_filter
+
+
 class TopicTree(Generic[T]):
-    """Values filed under topic filters. What a topic was found to match is remembered until that may be different."""
+    """Values filed under topic filters: those without a wildcard by the topic itself, the others in a tree.
+
+    What a topic was found to match there is remembered until that may be different.
+    """
 
     def __init__(self) -> None:
+        self._exact: dict[str, dict[T, None]] = {}
         self._root: _Node[T] = _Node()
         self._found: dict[str, tuple[T, ...]] = {}
 
     def add(self, topic_filter: str, value: T) -> None:
         """File `value` under the filter; again is harmless."""
-        self._forget(topic_filter)
+        if is_exact(topic_filter):
+            self._exact.setdefault(topic_filter, {})[value] = None
+            return
+        self._found.clear()
         node = self._root
         for level in topic_filter.split("/"):
             node = node.below.setdefault(level, _Node())
@@ -37,7 +49,13 @@ class TopicTree(Generic[T]):
 
     def remove(self, topic_filter: str, value: T) -> None:
         """Take it out, if it is there, and the branches that are empty then."""
-        self._forget(topic_filter)
+        if is_exact(topic_filter):
+            values = self._exact.get(topic_filter, {})
+            values.pop(value, None)
+            if not values:
+                self._exact.pop(topic_filter, None)
+            return
+        self._found.clear()
         path: list[tuple[_Node[T], str]] = []
         node = self._root
         for level in topic_filter.split("/"):
@@ -53,17 +71,15 @@ class TopicTree(Generic[T]):
 
     def match(self, topic: str) -> tuple[T, ...]:
         """Every value with a filter that matches, once each, in an order that depends only on how they were added."""
-        if topic not in self._found:
+        found = self._found.get(topic)
+        if found is None:
             if len(self._found) >= MOST_FOUND:
                 self._found.clear()
-            self._found[topic] = self._match(topic)
-        return self._found[topic]
-
-    def _forget(self, topic_filter: str) -> None:
-        if "+" in topic_filter or "#" in topic_filter:
-            self._found.clear()
-        else:
-            self._found.pop(topic_filter, None)
+            found = self._found[topic] = self._match(topic)
+        exact = self._exact.get(topic)
+        if exact is None:
+            return found
+        return tuple(dict.fromkeys((*exact, *found))) if found else tuple(exact)
 
     def _match(self, topic: str) -> tuple[T, ...]:
         found: dict[T, None] = {}
@@ -85,6 +101,8 @@ def _collect(nodes: list[_Node[T]], found: dict[T, None]) -> None:
 
 class Topics:
     """Topics as a tree, so that finding those that a filter means does not look at all of them."""
+
+    __slots__ = ("_below", "_topic")
 
     def __init__(self) -> None:
         self._below: dict[str, Topics] = {}

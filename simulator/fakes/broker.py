@@ -14,7 +14,7 @@ from cloud.core.access import permitted
 from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
 from simulator.core.network import Line
-from simulator.core.topic_tree import Topics, TopicTree
+from simulator.core.topic_tree import Topics, TopicTree, is_exact
 from simulator.core.trace import Trace
 from wire.adapters.mqtt_link import Credentials, Will
 from wire.identity import Broker
@@ -195,8 +195,13 @@ class MemoryBroker:
                 continue
             session.filters[one] = None
             self._tree.add(one, client)
-            for topic in self._retained_topics.under(one):
+            for topic in self._retained_for(one):
                 self._queue(client, topic, self._retained[topic], retained=True)
+
+    def _retained_for(self, topic_filter: str) -> tuple[str, ...]:
+        if is_exact(topic_filter):
+            return (topic_filter,) if topic_filter in self._retained else ()
+        return self._retained_topics.under(topic_filter)
 
     def unsubscribe(self, client: str, filters: tuple[str, ...]) -> None:
         """Remove subscriptions."""

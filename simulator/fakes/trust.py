@@ -19,9 +19,9 @@ from edge_agent.core.trust import Floors, Judgement, Question
 from edge_agent.judging import judge
 from edge_agent.ports import FetchMetadata
 from simulator.core.memo import Memo
-from wire.adapters.keys import verifiers
+from wire.adapters.keys import SigningKey, verifiers
 from wire.asks import AskMetadata, MetadataPiece, Refused
-from wire.dsse import Verify
+from wire.dsse import Verify, keyid
 from wire.ports import SECOND
 
 _EXPIRES: Final = re.compile(rb'"expires":\s*"([^"]{1,40})"')
@@ -46,7 +46,23 @@ def _comparable(outcome: Judgement | AskMetadata) -> object:
 
 _JUDGED: Final[Memo[_Key, Judgement | AskMetadata]] = Memo(512, like=_comparable, sample_every=512)
 _EXPIRIES: Final[Memo[bytes, tuple[int, ...]]] = Memo(1_024)
+_SIGNATURES: Final[Memo[tuple[str, bytes, bytes], bool]] = Memo(8_192)
+"""Key id, signature and message -> does it hold?"""
 _VERIFIERS: Final[Memo[tuple[str, ...], Mapping[str, Verify]]] = Memo(64, like=tuple)
+
+
+class RememberedKey(SigningKey):
+    """A private key of the hub, whose signatures need no proof in the process in which they were made."""
+
+    def sign(self, message: bytes) -> bytes:
+        """Sign, and know that it holds."""
+        signature = super().sign(message)
+        _SIGNATURES.put((keyid(self.public), signature, message), True)
+        return signature
+
+
+def _remembering(name: str, verify: Verify) -> Verify:
+    return lambda signature, message: _SIGNATURES.get((name, signature, message), lambda: verify(signature, message))
 
 
 class InlineTrust:
@@ -61,7 +77,7 @@ class InlineTrust:
     def verifiers(self, directors: Iterable[str]) -> Mapping[str, Verify]:
         """Key id -> verification with that key."""
         keys = tuple(directors)
-        return _VERIFIERS.get(keys, lambda: verifiers(keys))
+        return _VERIFIERS.get(keys, lambda: {name: _remembering(name, one) for name, one in verifiers(keys).items()})
 
     async def judge(self, question: Question, fetch: FetchMetadata, limit_s: float) -> Judgement:
         """The judgement; the deadlines are those of `fetch`."""

@@ -132,43 +132,51 @@ class FaultyDisk(MemoryDisk):
 
     async def read(self, path: str) -> bytes:
         """The whole file."""
-        await self._meet(path)
+        if self._troubles:
+            await self._meet(path)
         return await super().read(path)
 
     async def size(self, path: str) -> int:
         """Length in bytes."""
-        await self._meet(path)
+        if self._troubles:
+            await self._meet(path)
         return await super().size(path)
 
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
-        await self._meet(path, writes=True, grows=True)
+        if self._troubles:
+            await self._meet(path, writes=True, grows=True)
         await super().create(path, size)
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
-        await self._meet(path, writes=True, grows=True)
+        if self._troubles:
+            await self._meet(path, writes=True, grows=True)
         await super().pwrite(path, offset, data)
 
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
-        await self._meet(path, writes=True)
+        if self._troubles:
+            await self._meet(path, writes=True)
         await super().fsync(path)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
-        await self._meet(source, writes=True)
+        if self._troubles:
+            await self._meet(source, writes=True)
         await super().rename(source, target)
         self.on_renamed(target)
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""
-        await self._meet(path, writes=True)
+        if self._troubles:
+            await self._meet(path, writes=True)
         await super().unlink(path)
 
     async def fsync_dir(self, path: str) -> None:
         """Make the names of a directory durable."""
-        await self._meet(path, writes=True)
+        if self._troubles:
+            await self._meet(path, writes=True)
         await super().fsync_dir(path)
         self.on_synced(path)
 
@@ -178,7 +186,5 @@ class FaultyDisk(MemoryDisk):
         return 0 if full else await super().free_bytes()
 
     async def _meet(self, path: str, *, writes: bool = False, grows: bool = False) -> None:
-        if not self._troubles:
-            return
         for trouble in tuple(self._troubles.values()):
             await trouble.meet(Operation(self.operations, path, writes, grows))

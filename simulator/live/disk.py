@@ -4,6 +4,7 @@ It loses no power: that is what virtual time is for. Satisfies `edge_agent.ports
 """
 
 import hashlib
+import sys
 from collections.abc import Iterator
 
 from edge_agent.errors import DiskFullError, FileMissingError
@@ -38,7 +39,7 @@ class _File:
             end = inner + len(piece)
             whole = before[:inner].ljust(inner, b"\0") + piece + before[end:] if inner or end < len(before) else piece
             blocks[number] = pool.share(whole) if pool else whole
-        self.blocks = tuple(blocks)
+        self.blocks = pool.together(blocks) if pool else tuple(blocks)
         self.size = max(self.size, offset + len(data))
 
     def _padded(self, number: int, start: int) -> bytes:
@@ -82,7 +83,7 @@ class SharedDisk:
         """An empty file of `size` bytes."""
         replaced = self._files.get(path)
         self._grow(path, size - (replaced.size if replaced else 0))
-        self._files[path] = _File(size)
+        self._files[sys.intern(path)] = _File(size)
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
@@ -99,7 +100,7 @@ class SharedDisk:
         moved, replaced = self._file(source), self._files.get(target)
         self._grow(target, -replaced.size if replaced else 0)
         del self._files[source]
-        self._files[target] = moved
+        self._files[sys.intern(target)] = moved  # the name of an object is the same on all disks
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""

@@ -44,8 +44,8 @@ class Storm(NamedTuple):
 
     back_s: float
     """Until all devices were back and, if it is ours, the hub knew."""
-    met_s: float
-    """Until all of them had told the hub again that nothing else is desired of them."""
+    met_s: float | None
+    """Until all of them had told our hub again that nothing else is desired of them; None: the hub is another."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +89,7 @@ class Fleet:
 
         await self._until("back", back)
         if self.hub is None:
-            return Storm(time.monotonic() - began, 0.0)
+            return Storm(time.monotonic() - began, None)
         await self._until("the hub knows", self.hub.online)
         back_s = time.monotonic() - began
         await self._until("as desired", functools.partial(self.hub.met, since_ns))

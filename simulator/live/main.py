@@ -98,7 +98,7 @@ class _Run:
             joined_s=round(self._joined_s, 2),
             rollouts=tuple(self._rollouts),
             storm_s=round(storm.back_s, 2) if storm else None,
-            met_s=round(storm.met_s, 2) if storm else None,
+            met_s=round(storm.met_s, 2) if storm and storm.met_s is not None else None,
             lost=self._lost,
             trouble=self._trouble,
             fleet=now,

@@ -24,6 +24,7 @@ class Pool:
         self._alike: defaultdict[tuple[int, bytes, bytes], list[bytes]] = defaultdict(list)
         self._shared: set[int] = set()
         self._digests: dict[tuple[int | bytes, ...], str] = {}
+        self._together: dict[tuple[int, ...], tuple[bytes, ...]] = {}
 
     def share(self, data: bytes) -> bytes:
         """The one object with this content. Short contents stay as they are: they are the device's own."""
@@ -37,6 +38,13 @@ class Pool:
         self._shared.add(id(data))
         self.held_bytes += len(data)
         return data
+
+    def together(self, parts: Sequence[bytes]) -> tuple[bytes, ...]:
+        """These parts, as the one tuple of them where all are shared and there are several."""
+        key = tuple(id(part) for part in parts)
+        if len(key) < 2 or not self._shared.issuperset(key):
+            return tuple(parts)
+        return self._together.setdefault(key, tuple(parts))
 
     def digest(self, parts: Sequence[bytes]) -> str:
         """SHA-256 (hex) of all parts in order; where parts are shared it is computed once."""

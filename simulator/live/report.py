@@ -50,7 +50,7 @@ def as_lines(report: Report) -> Iterator[str]:
         yield f"version {one.version}: everywhere after {one.seconds:.1f} s"
     if report.storm_s is not None:
         yield f"storm: all back after {report.storm_s:.1f} s ({now.connects} connections in all)"
-    if report.met_s:
+    if report.met_s is not None:
         yield f"storm: every desired state met, by new reports, after {report.met_s:.1f} s"
     for what, count in sorted(now.running.items()):
         yield f"running {what}: {count}"

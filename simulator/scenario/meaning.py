@@ -1,7 +1,6 @@
 """What a scenario must mean beyond its shape: names that exist, plans that can work, moments that come."""
 
 import dataclasses
-import math
 import types
 from collections.abc import Iterable, Iterator
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -47,31 +46,12 @@ def check_plan(plan: Plan, values: Any, path: Path) -> None:
     stranger = next(_strangers(Plan, values, path), None)
     if stranger is not None:
         raise MistakeError(stranger, "there is no such field")
-    for place, value, least, most in _numbers(plan):
-        if value is not None and not least <= value <= most:
-            room = f"{least:g} or more" if most == math.inf else f"{least:g} to {most:g}"
-            raise MistakeError((*path, *place), f"the hub takes {room}")
     try:
         check_work(plan, EPOCH_NS)
     except PlanError as error:
         where, _, what = str(error).partition(": ")
         steps = (int(one) if one.isdecimal() else one for one in where.split("."))
         raise MistakeError((*path, *steps), what) from error
-
-
-def _numbers(plan: Plan) -> Iterator[tuple[Path, float | None, float, float]]:
-    """Place, value, least and most: what `POST /rollouts` would refuse, and would be played as something else here."""
-    yield ("waves",), len(plan.waves), 1, 20
-    for index, wave in enumerate(plan.waves):
-        yield ("waves", index, "count"), wave.count, 1, math.inf
-        yield ("waves", index, "percent"), wave.percent, 0.001, 100
-        yield ("waves", index, "soak_s"), wave.soak_s, 0, math.inf
-    yield ("health_window_s",), plan.health_window_s, 0, math.inf
-    yield ("step_timeout_s",), plan.step_timeout_s, 0.001, math.inf
-    yield ("total_timeout_s",), plan.total_timeout_s, 0.001, math.inf
-    yield ("max_in_flight",), plan.max_in_flight, 1, math.inf
-    if plan.rate is not None:
-        yield ("rate", "per_minute"), plan.rate.per_minute, 1, 1_000_000
 
 
 def _no_twins(scenario: Scenario) -> None:

@@ -5,11 +5,15 @@ Plain words are read as YAML 1.2 does: only true and false are booleans, and 22:
 
 import re
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, TypeVar
 
+import msgspec
 import yaml
 
+from simulator.durations import PATTERN
 from wire.errors import MalformedError
+
+T = TypeVar("T")
 
 Path = tuple[str | int, ...]
 """Where something stands: ("faults", 2, "at")."""
@@ -17,6 +21,8 @@ MAX_BYTES = 1 << 20
 MAX_FIELDS = 100_000
 """Every alias counts as often as it stands for something: a few lines of aliases of aliases are millions of fields."""
 _STEP = re.compile(r"\.([^.\[]+)|\[(\d+)\]")
+_SAID = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`(?P<where>\$[^`]*)`)?$", re.DOTALL)
+_FIELD = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 
 
 class _Loader(yaml.SafeLoader):
@@ -101,7 +107,7 @@ def _marked(node: yaml.Node, problem: str) -> yaml.MarkedYAMLError:
 def load(text: bytes, name: str) -> tuple[Any, Places]:
     """Plain values and their places. Raises MalformedError with file and line."""
     if len(text) > MAX_BYTES:
-        raise MalformedError(f"{name}: {len(text)} bytes; a scenario has at most {MAX_BYTES}")
+        raise MalformedError(f"{name}: {len(text)} bytes; a file has at most {MAX_BYTES}")
     try:
         loader = _Loader(text)
         node = loader.get_single_node()
@@ -118,6 +124,27 @@ def load(text: bytes, name: str) -> tuple[Any, Places]:
         raise MalformedError(f"{name}: it is nested too deeply") from error
     except ValueError as error:
         raise MalformedError(f"{name}: a number is too long") from error
+
+
+def convert(values: Any, kind: type[T], name: str, places: Places, at: Path = ()) -> T:
+    """What stands at this place of the file, as a `kind`. Raises MalformedError with file, line and field."""
+    try:
+        return msgspec.convert(values, kind)
+    except msgspec.ValidationError as error:
+        found = _SAID.match(str(error))
+        assert found is not None
+        path, what = (*at, *path_of(found["where"] or "$")), found["what"]
+        unknown = _FIELD.match(what)
+        if unknown is not None:
+            raise malformed(name, places, (*path, unknown["name"]), "there is no such field") from error
+        if PATTERN in what.replace("\\\\", "\\"):
+            what = "a span of time is wanted, like 90s, 15m or 6h"
+        raise malformed(name, places, path, what) from error
+
+
+def malformed(name: str, places: Places, path: Path, what: str) -> MalformedError:
+    """What is wrong with a field, said with its line."""
+    return MalformedError(f"{name}:{places.line(path)}: {said(path)}: {what}")
 
 
 def path_of(text: str) -> Path:

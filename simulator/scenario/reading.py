@@ -1,23 +1,15 @@
 """A scenario from its file. Whatever is wrong with it is said with file, line and field, before anything is run."""
 
-import re
 from importlib import resources
 from pathlib import Path as File
-from typing import Any, TypeVar
+from typing import Any
 
-import msgspec
-
-from simulator.durations import PATTERN
 from simulator.scenario.document import Policy, Scenario
 from simulator.scenario.meaning import MistakeError, check, check_plan
-from simulator.scenario.places import Path, Places, load, path_of, said
+from simulator.scenario.places import Places, convert, load, malformed
 from wire.errors import MalformedError
 
-T = TypeVar("T")
-
 SHIPPED = resources.files("simulator") / "scenarios"
-_SAID = re.compile(r"^(?P<what>.*?)(?: - at (?:`key` in )?`(?P<where>\$[^`]*)`)?$", re.DOTALL)
-_FIELD = re.compile(r"^Object contains unknown field `(?P<name>.*)`$")
 
 
 def shipped() -> dict[str, str]:
@@ -41,7 +33,7 @@ def find(name: str) -> Scenario:
 def parse(text: bytes, name: str) -> Scenario:
     """Raises MalformedError that names file, line and field."""
     values, places = load(text, name)
-    scenario = _convert(values, Scenario, name, places)
+    scenario = convert(values, Scenario, name, places)
     _judge(lambda: check(scenario, values), name, places)
     return scenario
 
@@ -51,7 +43,7 @@ def parse_policy(text: bytes, name: str) -> Policy:
     values, places = load(text, name)
     if isinstance(values, dict):
         values.setdefault("name", File(name).stem.lower())
-    policy = _convert(values, Policy, name, places)
+    policy = convert(values, Policy, name, places)
     _judge(lambda: check_plan(policy.plan, values["plan"], ("plan",)), name, places)
     return policy
 
@@ -60,23 +52,4 @@ def _judge(call: Any, name: str, places: Places) -> None:
     try:
         call()
     except MistakeError as error:
-        raise _malformed(name, places, error.path, str(error)) from error
-
-
-def _convert(values: Any, kind: type[T], name: str, places: Places) -> T:
-    try:
-        return msgspec.convert(values, kind)
-    except msgspec.ValidationError as error:
-        found = _SAID.match(str(error))
-        assert found is not None
-        path, what = path_of(found["where"] or "$"), found["what"]
-        unknown = _FIELD.match(what)
-        if unknown is not None:
-            raise _malformed(name, places, (*path, unknown["name"]), "there is no such field") from error
-        if PATTERN in what.replace("\\\\", "\\"):
-            what = "a span of time is wanted, like 90s, 15m or 6h"
-        raise _malformed(name, places, path, what) from error
-
-
-def _malformed(name: str, places: Places, path: Path, what: str) -> MalformedError:
-    return MalformedError(f"{name}:{places.line(path)}: {said(path)}: {what}")
+        raise malformed(name, places, error.path, str(error)) from error

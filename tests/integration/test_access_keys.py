@@ -9,7 +9,7 @@ from sqlalchemy import select
 
 from cloud.core.identity import digest
 from cloud.errors import StoreError
-from cloud.service.keys import KeysInUse
+from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.tables import audit
 from tests.api_world import Api, api
 from tests.hub_world import MODEL
@@ -243,5 +243,41 @@ def test_when_a_key_was_used_is_written_for_all_of_them_at_once_and_by_no_reques
             await used.save(Away())
         known = await saved()
         assert [known[role] for role in ("viewer", "operator", "admin")] == [7, 6, None]
+
+    api(tmp_path, scenario)
+
+
+def test_a_key_is_looked_up_once_and_anew_after_every_change(tmp_path: Path) -> None:
+    """Beside other hubs for a second at most; a look that was under way when something changed is not relied on."""
+
+    async def scenario(call: Api) -> None:
+        world, sha256, looks = call.world, digest("flk_viewer"), list[int]()
+
+        class Counting:
+            """A store whose answers can come after a change."""
+
+            late: KnownKeys | None = None
+
+            async def read(self, question: Any) -> Any:
+                looks.append(1)
+                answer = await world.store.read(question)
+                if self.late is not None:
+                    self.late.forget()
+                return answer
+
+        async def looked(known: KnownKeys, sha256: str, now_ns: int) -> int:
+            before = len(looks)
+            await known.find(store, sha256, now_ns)  # type: ignore[arg-type]
+            return len(looks) - before
+
+        store = Counting()
+        alone, beside = KnownKeys(), KnownKeys(SECOND)
+        assert [await looked(alone, sha256, at) for at in (0, 9 * SECOND)] == [1, 0]
+        alone.forget()
+        assert [await looked(alone, sha256, 0) for _ in range(2)] == [1, 0]
+        assert [await looked(beside, sha256, at) for at in (SECOND, 2 * SECOND - 1, 2 * SECOND, 0)] == [1, 0, 1, 1]
+        assert [await looked(alone, digest("guessed"), 0) for _ in range(2)] == [1, 1]
+        store.late = raced = KnownKeys()
+        assert [await looked(raced, sha256, 0) for _ in range(2)] == [1, 1]
 
     api(tmp_path, scenario)

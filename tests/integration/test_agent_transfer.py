@@ -79,6 +79,18 @@ def test_the_bandwidth_cap_holds() -> None:
     play(scene, TWO)
 
 
+def test_what_two_slots_want_is_downloaded_once() -> None:
+    """The second transfer waits for the first, and finds what that left."""
+
+    async def scene(unit: Unit) -> None:
+        unit.air.desire(assign(1, wanted(TWO, "e1"), wanted(TWO, "e2", slot="second")))
+        ends = [await ended(unit, execution) for execution in ("e1", "e2")]
+        assert [end.outcome for end in ends] == [Outcome.SUCCEEDED] * 2
+        assert sum(end.figures.downloaded_bytes for end in ends) < len(TARGET) + CHUNK_BYTES
+
+    play(scene, TWO)
+
+
 def test_a_drip_is_given_up_and_a_slow_link_is_not() -> None:
     """Something new comes every four seconds, for ever; it is too little only against the policy's rate."""
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import select
 
+from bench import mosquitto
 from cloud.tables import telemetry_points
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
 from edge_agent.service import delivery
@@ -18,12 +19,13 @@ from edge_agent.service.delivery import Delivery
 from edge_agent.service.outbox import Outbox
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload
+from tests.certificate_broker import NEEDS_MOSQUITTO
 from tests.hub_steps import telemetry
 from tests.hub_world import ROOT, World
-from tests.open_mosquitto import NEEDS_MOSQUITTO, OpenMosquitto
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock
 from wire.codec import decode
+from wire.identity import Broker
 from wire.messages import Receipt
 from wire.ports import MILLISECOND, Inbound
 
@@ -33,11 +35,10 @@ DEVICE = "p00"
 
 
 @pytest.fixture
-def broker(tmp_path: Path) -> Iterator[OpenMosquitto]:
+def broker(tmp_path: Path) -> Iterator[Broker]:
     """A running broker."""
-    one = OpenMosquitto(tmp_path)
-    yield one
-    one.stop()
+    with mosquitto.running(tmp_path) as one:
+        yield one.broker
 
 
 class CountingLink(MqttLink):
@@ -45,10 +46,10 @@ class CountingLink(MqttLink):
 
     sent = 0
 
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
+    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """As it does."""
-        self.sent += 1
-        await super().publish(topic, payload, retain=retain)
+        self.sent += self.connected
+        super().send(topic, payload, retain=retain)
 
 
 async def enrolled(directory: Path) -> None:
@@ -110,18 +111,18 @@ async def landed(directory: Path) -> list[int]:
 
 @NEEDS_MOSQUITTO
 def test_a_hub_killed_between_commit_and_receipt_takes_every_message_once(
-    tmp_path: Path, broker: OpenMosquitto, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, broker: Broker, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Six kills: more was sent than there is, and what is there is there once."""
     monkeypatch.setattr(delivery, "FIRST_RETRY_NS", 300 * MILLISECOND)
     monkeypatch.setattr(delivery, "LAST_RETRY_NS", 600 * MILLISECOND)
     hub, agent = tmp_path / "hub", tmp_path / "agent"
     hub.mkdir()
-    link = CountingLink(broker.address, Credentials(DEVICE, "x"))
+    link = CountingLink(broker, Credentials(DEVICE, "x"))
 
     async def scenario() -> int:
         await enrolled(hub)
-        keeper = asyncio.create_task(keep_hub(hub, broker.address.port))
+        keeper = asyncio.create_task(keep_hub(hub, broker.port))
         async with asyncio.timeout(120):
             await send_all(agent, link)
         keeper.cancel()

@@ -1,15 +1,18 @@
 """Rollouts on real SQLite: waves, gates, late joiners, commands."""
 
+from functools import partial
 from pathlib import Path
 
 import pytest
+from sqlalchemy import Connection, select
 
 from cloud.api.rollout_views import rollout_view
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.errors import ConflictError, InvalidError
 from cloud.service import rollouts as rollout_service
 from cloud.service.registry import refuse
-from cloud.service.rollouts import NewRollout
+from cloud.service.rollouts import NewRollout, joining
+from cloud.tables import members
 from tests.hub_steps import WAVES, fleet, hub, quiet, request_id, roll_out, state, train_order, waiting
 from tests.hub_world import MODEL, World
 from wire.messages import Outcome
@@ -116,6 +119,22 @@ class TestRollouts:
                     await world.report(device)
             assert (await state(world))[0] == "succeeded"
             assert (await world.desired("p99")).slots[0].version == 1
+
+        hub(tmp_path, scenario)
+
+    def test_a_large_fleet_is_looked_through_in_turn(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """However it is divided, whoever joins is found within one turn, and the next turn begins with the first."""
+        monkeypatch.setattr(joining, "LOOKED_AT_ONCE", 2)
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 3)
+            await roll_out(world)
+            for name in ("p99", "a00"):  # the last one of the first turn, the first one of the next
+                await world.enrol(name, arm="left")
+                for _ in range(3):
+                    await world.tick()
+                query = select(members.c.device).where(members.c.device == name)
+                assert await world.store.read(partial(Connection.scalar, statement=query)) == name
 
         hub(tmp_path, scenario)
 

@@ -21,6 +21,7 @@ from cloud.bootstrap import SettingsError, started
 from cloud.errors import StoreError
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs, add
+from cloud.service.keys import KnownKeys
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.settings import Settings
 from cloud.tables import jobs, models
@@ -146,10 +147,14 @@ def test_the_page_says_no_more_of_it_than_the_api(caplog: pytest.LogCaptureFixtu
     """Neither to whoever is in, nor to whoever shows a key."""
 
     class Away:
-        clock, limits = FakeClock(), Limits()
+        clock, limits, known_keys = FakeClock(), Limits(), KnownKeys()
 
         async def read(self, call: object) -> None:
             raise StoreError("the database /srv/hub.sqlite is gone")
+
+        @property
+        def store(self) -> "Away":
+            return self
 
     door = PageDoor(cast(Context, Away()))
     for asked in (door.enter("127.0.0.1", "flk_any"), door.is_good("key-1")):

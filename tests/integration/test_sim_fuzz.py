@@ -172,7 +172,7 @@ def test_the_command_replays_chosen_steps() -> None:
 
 
 @pytest.mark.parametrize(
-    "manner", [Manner(crashes="with the agent"), Manner(leak_bytes=1 << 28)], ids=["kills", "leaks"]
+    "manner", [Manner(crashes="with the agent"), Manner(leak_bytes=1 << 29)], ids=["kills", "leaks"]
 )
 def test_a_model_that_takes_the_agent_with_it_costs_nobody_the_model_before(manner: Manner) -> None:
     """At every prediction, or when memory is used up: on all devices, beside all that goes wrong in that life."""

@@ -96,6 +96,29 @@ def test_mistakes_are_named(text: bytes, word: str) -> None:
         parse(text, "fleet.yaml")
 
 
+@pytest.mark.parametrize(
+    ("good", "bad", "said"),
+    [
+        ("federated: true", "federated: yes", "f:3: devices.p01.federated: Expected `bool | null`"),
+        ('p02: {labels: {hall: "4"}}', "p02: {label: {}}", "f:4: devices.p02.label: there is no such field"),
+        ("    version: 3\n", "", "f:6: rollouts[0]: Object missing required field `version`"),
+        ("version: 3", "version: 3\n    step_timeout: 9", "f:8: rollouts[0].step_timeout: there is no such field"),
+        ("version: 3", "version: 3\n    step_timeout_s: 1e9", "f:8: rollouts[0].step_timeout_s: Expected `float` <="),
+        ("{percent: 100}", "{percent: 101}", "f:9: rollouts[0].waves[1].percent: Expected `float` <= 100"),
+        ("{percent: 100}", "{percent: 100, count: 2}", "f:9: rollouts[0].waves[1]: give either"),
+        ("commit_rate", "comit_rate", "f:10: rollouts[0].gates[0].expression: column 1: there is no fact"),
+        ('["commit', '[{false_halt: 2, expression: "x"}, "commit', "f:10: rollouts[0].gates[0].false_halt: Expected"),
+    ],
+)
+def test_a_mistake_is_said_with_line_and_field(good: str, bad: str, said: str) -> None:
+    """By the rules that the hub has for plans, before it is asked for anything."""
+    text = FILE.decode()
+    assert good in text
+    with pytest.raises(MalformedError) as caught:
+        parse(text.replace(good, bad, 1).encode(), "f")
+    assert str(caught.value).startswith(said)
+
+
 def test_a_revert_is_nobodys_wish() -> None:
     """What was aborted and taken back is for a person, though the revert's own rollout went well."""
     back = rollout(2, "succeeded", selector={}, reverts="r1")

@@ -45,3 +45,12 @@ def test_large_contents_are_one_object() -> None:
     large = bytes(SHARED_FROM_BYTES)
     assert shared(bytes(bytearray(large))) is shared(large)
     assert len(sha256(large)) == 64
+
+
+def test_what_is_known_from_elsewhere_is_looked_at_all_the_same() -> None:
+    """The sample runs the function, and a wrong value is found out."""
+    memo: Memo[str, int] = Memo(sample_every=2)
+    memo.put("a", 1)
+    assert memo.get("a", lambda: 2) == 1
+    with pytest.raises(UnequalError):
+        memo.get("a", lambda: 2)

@@ -35,13 +35,14 @@ def test_text_becomes_lists_and_booleans() -> None:
     ("toml", "environ", "named"),
     [
         (b"prot = 1", {}, "prot"),
-        (b"port = 0", {}, "port"),
+        (b"port = 0", {}, r"^--port \(X_PORT\): Expected `int` >= 1$"),
         (b"port = ", {}, "configuration file"),
-        (b"", {"X_PORT": "many"}, "port"),
+        (b"", {"X_PORT": "many"}, r"^--port \(X_PORT\): Expected `int`"),
+        (b"names = [1]", {}, r"^--names \(X_NAMES\): Expected `str`"),
     ],
 )
 def test_mistakes_are_named(toml: bytes, environ: dict[str, str], named: str) -> None:
-    """Unknown keys, bad values and bad TOML say what and where."""
+    """Unknown keys, bad values and bad TOML say what and where: the option, and its variable."""
     with pytest.raises(MalformedError, match=named):
         load(Settings, toml, environ, {}, "X")
 

@@ -14,11 +14,12 @@ from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, NamedTuple
 
 import paho.mqtt.client as mqtt
-from paho.mqtt.enums import CallbackAPIVersion, MQTTErrorCode
+from paho.mqtt.enums import MQTTErrorCode
 from paho.mqtt.reasoncodes import ReasonCode
 
 from wire.adapters.bell import Bell
 from wire.adapters.mqtt_login import Credentials, Will
+from wire.adapters.paho_client import make_client, tell_in_words
 from wire.adapters.tls import client_context, present
 from wire.identity import Broker
 from wire.ports import Inbound, LinkError, LoginRefusedError
@@ -62,7 +63,8 @@ class PahoConnection:
         self._look: asyncio.TimerHandle | None = None
         self._connack: asyncio.Future[None] | None = None
         self._tls = client_context(broker.ca_pem) if broker.ca_pem else None
-        self.client = self._make_client(client_id, will)
+        self.client = make_client(self, client_id, will, self._tls)
+        self.client.connect_timeout = CONNECT_TIMEOUT_S
 
     async def open(self, credentials: Credentials) -> None:
         """Connect and log in. Raises LoginRefusedError: the broker says no. LinkError: it could not be asked."""
@@ -80,7 +82,7 @@ class PahoConnection:
             async with asyncio.timeout(CONNECT_TIMEOUT_S):
                 await self._connack
             self._connack = None
-            self.client.on_log = None  # it would have every packet described in words
+            tell_in_words(self.client, False)
         except TimeoutError as error:
             raise LinkError("broker did not answer in time") from error
         except (OSError, ValueError) as error:
@@ -183,38 +185,12 @@ class PahoConnection:
 
     def _connect(self, credentials: Credentials) -> None:
         """Blocks."""
-        self.client.on_log = _on_log
+        tell_in_words(self.client, True)
         if credentials.certificate and self._tls is not None:
             present(self._tls, credentials.certificate, credentials.key)
         else:
             self.client.username_pw_set(credentials.username, credentials.password)
         self.client.connect(self._broker.host, self._broker.port, self._keepalive_s, self._source_address)
-
-    def _make_client(self, client_id: str, will: Will | None) -> mqtt.Client:
-        client = _Client(
-            CallbackAPIVersion.VERSION2,
-            client_id=client_id,
-            clean_session=False,
-            userdata=self,
-            protocol=mqtt.MQTTv311,
-            manual_ack=True,
-            reconnect_on_failure=False,
-        )
-        client.max_inflight_messages_set(100)
-        client.connect_timeout = CONNECT_TIMEOUT_S
-        if self._tls is not None:
-            client.tls_set_context(self._tls)
-        if will is not None:
-            client.will_set(will.topic, will.payload, qos=1, retain=True)
-        client.on_connect = _on_connect
-        client.on_disconnect = _on_disconnect
-        client.on_message = _on_message
-        client.on_publish = client.on_unsubscribe = _on_ack
-        client.on_subscribe = _on_subscribed
-        client.on_socket_close = _on_socket_close
-        client.on_socket_register_write = _on_register_write
-        client.on_socket_unregister_write = _on_unregister_write
-        return client
 
     async def _acknowledged(self, mid: int, what: str) -> None:
         by_s = self._loop.time() + ACK_TIMEOUT_S
@@ -317,6 +293,13 @@ class PahoConnection:
         except Exception:  # a defect of the receiver; the connection is not to blame
             log.exception("mqtt: receiving %s failed", topic)
 
+    def subscribed(self, mid: int, codes: Sequence[ReasonCode]) -> None:
+        """The broker has answered a subscription."""
+        refused = sum(code.is_failure for code in codes)
+        if refused:
+            log.warning("mqtt: the broker refused %d of %d subscriptions: check its access rules", refused, len(codes))
+        self.acknowledged(mid)
+
     def acknowledged(self, mid: int) -> None:
         """The broker has what we sent with this number."""
         expected = self._pending.get(mid)
@@ -332,63 +315,6 @@ class PahoConnection:
 def acknowledge(message: Inbound) -> None:
     """What is done with a message that nobody asked for."""
     message.ack()
-
-
-class _Client(mqtt.Client):
-    """One callback for all messages.
-
-    paho looks for callbacks of single topics first, by a closure that refers to itself: with every message half a
-    kilobyte for the garbage collector. Should it call this otherwise one day, it comes to `on_message` all the same.
-    """
-
-    def _handle_on_message(self, message: mqtt.MQTTMessage) -> None:
-        _on_message(self, self._userdata, message)
-
-
-# paho's callbacks: functions, which all clients share, where methods would be ten objects more for each.
-
-
-def _on_connect(client: mqtt.Client, connection: PahoConnection, flags: Any, code: ReasonCode, properties: Any) -> None:
-    connection.answered(code)
-
-
-def _on_disconnect(
-    client: mqtt.Client, connection: PahoConnection, flags: Any, code: ReasonCode, properties: Any
-) -> None:
-    connection.disconnected()
-
-
-def _on_log(client: mqtt.Client, connection: PahoConnection, level: int, text: str) -> None:
-    connection.logged(level, text)
-
-
-def _on_message(client: mqtt.Client, connection: PahoConnection, message: mqtt.MQTTMessage) -> None:
-    connection.received(message)
-
-
-def _on_subscribed(
-    client: mqtt.Client, connection: PahoConnection, mid: int, codes: Sequence[ReasonCode], properties: Any
-) -> None:
-    refused = sum(code.is_failure for code in codes)
-    if refused:
-        log.warning("mqtt: the broker refused %d of %d subscriptions: check its access rules", refused, len(codes))
-    connection.acknowledged(mid)
-
-
-def _on_ack(client: mqtt.Client, connection: PahoConnection, mid: int, *_: Any) -> None:
-    connection.acknowledged(mid)
-
-
-def _on_socket_close(client: mqtt.Client, connection: PahoConnection, sock: Any) -> None:
-    connection.closed(sock)
-
-
-def _on_register_write(client: mqtt.Client, connection: PahoConnection, sock: Any) -> None:
-    connection.write_soon()
-
-
-def _on_unregister_write(client: mqtt.Client, connection: PahoConnection, sock: Any) -> None:
-    connection.written(sock)
 
 
 def _is_about_our_certificate(error: str) -> bool:

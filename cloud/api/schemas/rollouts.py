@@ -1,21 +1,34 @@
-"""What the HTTP API takes and gives about rollouts; `core.rollout.plan` explains the fields of a plan."""
+"""What the HTTP API takes and gives about rollouts; `core.rollout.plan` explains and bounds the fields of a plan."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, Field
 
 from cloud.api.schemas.base import Count, Label, Labels, Name, Request, VersionNumber
+from cloud.core.gates import judge
+from cloud.core.rollout import plan, windows
 
-Seconds = Annotated[float, Field(ge=0, le=31 * 86_400)]
-ErrorRate = Annotated[float, Field(gt=0, le=0.5)]
-Expression = Annotated[str, Field(min_length=1, max_length=500)]
+_BOUNDS = ("ge", "gt", "le", "lt", "min_length", "max_length")
+
+
+def _as(kind: object) -> Any:
+    """The bounds of a type of the plan, as pydantic and OpenAPI know them."""
+    _, meta = get_args(kind)
+    return Field(**{name: getattr(meta, name) for name in _BOUNDS if getattr(meta, name) is not None})
+
+
+Seconds = Annotated[float, _as(windows.Seconds)]
+Patience = Annotated[float, _as(plan.Patience)]
+ErrorRate = Annotated[float, _as(judge.ErrorRate)]
+Expression = Annotated[str, _as(judge.Expression)]
+Many = Annotated[int, _as(plan.Many)]
 
 
 class WaveRequest(Request):
     """How many devices have been reached once it is out: exactly one of a count or a share (25, then 100 percent)."""
 
     count: Count | None = None
-    percent: Annotated[float, Field(gt=0, le=100)] | None = None
+    percent: Annotated[float, _as(plan.Percent)] | None = None
     selector: Labels = {}
     """Only devices with all these labels; the percentage is then of those."""
     approval: bool = False
@@ -32,7 +45,7 @@ class GateRequest(Request):
     """Chance of halting a version that is good, over the whole rollout."""
     missed_halt: ErrorRate = 0.05
     """Chance of letting a version pass that is bad."""
-    indifference: Annotated[float, Field(gt=0, le=1_000_000)] | None = None
+    indifference: Annotated[float, _as(judge.Indifference)] | None = None
     """Distance between good and bad in the fact's unit (a share, where ratios are compared). None: what the expression
     allows beside "no change", or 5 points of a share, or 10 %."""
     minimum_sample: Count | None = None
@@ -44,10 +57,10 @@ class GateRequest(Request):
 class RateRequest(Request):
     """At most `per_minute` devices in any minute, times `factor` for every `step` that committed, up to `most`."""
 
-    per_minute: Annotated[int, Field(ge=1, le=1_000_000)]
-    factor: Annotated[float, Field(ge=1, le=5)] = 1.0
+    per_minute: Many
+    factor: Annotated[float, _as(plan.Factor)] = 1.0
     step: Count = 50
-    most: Annotated[int, Field(ge=1, le=1_000_000)] = 1_000_000
+    most: Many = 1_000_000
 
 
 class DisruptionRequest(Request):
@@ -60,21 +73,22 @@ class DisruptionRequest(Request):
 class RetryRequest(Request):
     """Executions that end in one of `outcomes` are repeated; the device waits, twice as long each time."""
 
-    outcomes: Annotated[
-        list[Literal["failed_no_change", "timed_out", "rolled_back"]], Field(min_length=1, max_length=3)
-    ] = ["failed_no_change", "timed_out"]
-    attempts: Annotated[int, Field(ge=1, le=10)] = 3
+    outcomes: Annotated[list[Literal["failed_no_change", "timed_out", "rolled_back"]], _as(plan.Outcomes)] = [
+        "failed_no_change",
+        "timed_out",
+    ]
+    attempts: Annotated[int, _as(plan.Attempts)] = 3
     delay_s: Seconds = 60.0
-    budget: Annotated[int, Field(ge=0, le=1_000_000)] = 1_000_000
+    budget: Annotated[int, _as(plan.Repetitions)] = 1_000_000
     """Repetitions in the whole rollout."""
 
 
 class WindowRequest(Request):
     """Within `duration_s` after each moment of `cron` (five fields) in the IANA `zone`."""
 
-    cron: Annotated[str, Field(min_length=9, max_length=100)]
-    zone: Annotated[str, Field(min_length=1, max_length=64)] = "UTC"
-    duration_s: Annotated[float, Field(ge=60, le=7 * 86_400)]
+    cron: Annotated[str, _as(windows.Cron)]
+    zone: Annotated[str, _as(windows.Zone)] = "UTC"
+    duration_s: Annotated[float, _as(windows.Open)]
     jitter_s: Seconds = 0.0
     """Devices start spread over this time."""
 
@@ -86,14 +100,14 @@ class RolloutRequest(Request):
     version: VersionNumber
     slot: Name = "main"
     selector: Labels = {}
-    waves: Annotated[list[WaveRequest], Field(min_length=1, max_length=20)]
-    gates: Annotated[list[Expression | GateRequest], Field(max_length=20)] = [
+    waves: Annotated[list[WaveRequest], _as(plan.Waves)]
+    gates: Annotated[list[Expression | GateRequest], _as(plan.Gates)] = [
         "commit_rate >= 100 %",
         "golden_agreement >= 100 %",
     ]
-    health_window_s: Annotated[float, Field(ge=0, le=86_400)] = 5.0
-    step_timeout_s: Annotated[float, Field(gt=0, le=86_400)] = 60.0
-    total_timeout_s: Annotated[float, Field(gt=0, le=604_800)] = 600.0
+    health_window_s: Annotated[float, _as(plan.HealthWindow)] = 5.0
+    step_timeout_s: Patience = 60.0
+    total_timeout_s: Patience = 600.0
     evidence_timeout_s: Seconds = 3600.0
     """How long a wave that has ended waits for figures that its gates lack; then the rollout is halted."""
     rate: RateRequest | None = None

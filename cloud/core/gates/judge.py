@@ -16,13 +16,19 @@ from dataclasses import dataclass, field
 from enum import StrEnum
 from functools import reduce
 from operator import add
-from typing import Final
+from typing import Annotated, Final
+
+from msgspec import Meta
 
 from cloud.core.gates.catalogue import Unit
 from cloud.core.gates.evidence import NONE, SCALE, Sample, against_control, is_proportion
 from cloud.core.gates.language import Against, Comparison, GateError, figure, parse
 from cloud.core.gates.sequential import Decision, Errors, Finding, mean_test, ratio_test
 
+Count = Annotated[int, Meta(ge=1, lt=2**31)]
+Expression = Annotated[str, Meta(min_length=1, max_length=500)]
+ErrorRate = Annotated[float, Meta(gt=0, le=0.5)]
+Indifference = Annotated[float, Meta(gt=0, le=1_000_000)]
 _TINY: Final = 1e-9
 FIRST: Final = 0.9
 """Share of a false halt's chance that the question about the whole rollout gets; the later waves share the rest."""
@@ -48,11 +54,11 @@ class Gate:
     `minimum_sample`: devices needed before it is decided; None: 1 for proportions, 10 for means.
     """
 
-    expression: str
-    false_halt: float = 0.05
-    missed_halt: float = 0.05
-    indifference: float | None = None
-    minimum_sample: int | None = None
+    expression: Expression
+    false_halt: ErrorRate = 0.05
+    missed_halt: ErrorRate = 0.05
+    indifference: Indifference | None = None
+    minimum_sample: Count | None = None
     undecided: Undecided = Undecided.HOLD
 
 

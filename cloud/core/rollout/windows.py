@@ -8,15 +8,20 @@ openings as moments: no device needs to know a zone, and when the rules of one c
 import itertools
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from typing import Final
+from typing import Annotated, Final
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from cronsim import CronSim, CronSimError
+from msgspec import Meta
 
 from wire.assignment import Opening
 from wire.ports import SECOND
 
 _FAR: Final = timedelta(days=5 * 366)
+Seconds = Annotated[float, Meta(ge=0, le=31 * 86_400)]
+Open = Annotated[float, Meta(ge=60, le=7 * 86_400)]
+Cron = Annotated[str, Meta(min_length=9, max_length=100)]
+Zone = Annotated[str, Meta(min_length=1, max_length=64)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,10 +29,10 @@ class Window:
     """Open for `duration_s` from each moment of `cron` (five fields) in `zone`. A device's turn comes within the first
     `jitter_s` of it. What has begun goes on when the window closes: its own timers end it."""
 
-    cron: str
-    zone: str
-    duration_s: float
-    jitter_s: float = 0.0
+    cron: Cron
+    zone: Zone
+    duration_s: Open
+    jitter_s: Seconds = 0.0
 
 
 def why_never(window: Window, now_ns: int) -> str:

@@ -1,13 +1,13 @@
 """Who takes part in a rollout: at its start, and devices that enrol or get their labels later.
 
 Late joiners come under the same waves, rate and gates. Devices that were there at the start, beyond the last wave,
-stay left alone.
+stay left alone. The fleet is looked through in turn, some devices in each tick, however large it is.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, and_, insert, select
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, insert, select, update
 
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.core.rollout.waves import late_joiner, partition, place
@@ -17,7 +17,7 @@ from cloud.service.rollouts import ledger
 from cloud.service.rollouts.plans import NewRollout, plan_of
 from cloud.tables import ENROLLED, devices, members, rollout_bystanders, rollouts
 
-JOIN_AT_ONCE = 1_000
+LOOKED_AT_ONCE = 1_000
 MAX_GROUP = 255
 
 Labels = Mapping[str, Mapping[str, str]]
@@ -60,8 +60,8 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     """Devices that match the selector now and belong to nobody."""
     if rollout.reverts is not None:
         return
-    plan, joined = plan_of(rollout), []
-    for row in conn.execute(_strangers(conn, rollout).limit(JOIN_AT_ONCE)).all():
+    turn, plan, joined = _turn(conn, rollout), plan_of(rollout), []
+    for row in conn.execute(_strangers(conn, rollout).where(turn)).all():
         wave = late_joiner(rollout.id, plan, rollout.wave, row.name, row.labels)
         if wave is None:
             conn.execute(insert(rollout_bystanders).values(rollout=rollout.id, device=row.name))
@@ -70,9 +70,17 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     ledger.enter(conn, rollout, joined)
 
 
-def _strangers(conn: Connection, rollout: Row[Any]) -> Any:
-    here = members.alias("here")
-    known = select(here.c.device).where(here.c.rollout == rollout.id, here.c.device == devices.c.name)
+def _turn(conn: Connection, rollout: Row[Any]) -> ColumnElement[bool]:
+    """The next devices, by name; after the last one the first again."""
+    after = devices.c.name > rollout.joined_to
+    last = conn.scalar(select(devices.c.name).where(after).order_by(devices.c.name).offset(LOOKED_AT_ONCE - 1).limit(1))
+    if (last or "") != rollout.joined_to:
+        conn.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(joined_to=last or ""))
+    return after if last is None else and_(after, devices.c.name <= last)
+
+
+def _strangers(conn: Connection, rollout: Row[Any]) -> Select[Any]:
+    """Whom no active rollout of the slot has, this one included."""
     aside = select(rollout_bystanders.c.device).where(
         rollout_bystanders.c.rollout == rollout.id, rollout_bystanders.c.device == devices.c.name
     )
@@ -82,8 +90,8 @@ def _strangers(conn: Connection, rollout: Row[Any]) -> Any:
         .where(members.c.device == devices.c.name, rollouts.c.slot == rollout.slot)
         .where(rollouts.c.state.in_(sorted(ACTIVE)))
     )
-    free = and_(~known.exists(), ~aside.exists(), ~held.exists())
-    return select(devices.c.name, devices.c.labels).where(_eligible(conn, rollout), free)
+    free = and_(~aside.exists(), ~held.exists())
+    return select(devices.c.name, devices.c.labels).where(_eligible(conn, rollout), free).order_by(devices.c.name)
 
 
 def _eligible(conn: Connection, order: NewRollout | Row[Any]) -> ColumnElement[bool]:

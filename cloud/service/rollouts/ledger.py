@@ -6,6 +6,7 @@ no tick ever counts the fleet; `recount` does, for rollouts from before there we
 
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from functools import cache
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
@@ -13,6 +14,7 @@ from sqlalchemy import Connection, Row, bindparam, delete, insert, select, updat
 from cloud.core.gates.evidence import Sample
 from cloud.core.gates.judge import rules
 from cloud.core.rollout.members import NUMBERS, Counts, Member, Status, count, empty
+from cloud.many import Many, among, updating
 from cloud.service.rollouts.plans import plan_of
 from cloud.tables import members, rollout_waves
 from wire.messages import Outcome
@@ -21,6 +23,11 @@ Change = tuple[Row[Any], Mapping[str, Any]]
 """A member's row, and the columns that change."""
 
 
+_OF_DEVICES = (
+    select(members)
+    .where(members.c.rollout == bindparam("rollout"), among(members.c.device, "names"))
+    .order_by(members.c.device)
+)
 _UNCHANGED: Mapping[str, Any] = {}
 
 
@@ -47,6 +54,11 @@ def member_of(row: Row[Any], changes: Mapping[str, Any] = _UNCHANGED) -> Member:
         before=figures.get("before", {}),
         control=figures.get("control", {}),
     )
+
+
+def rows_of(conn: Connection, rollout: Row[Any], names: Iterable[str]) -> Sequence[Row[Any]]:
+    """The rows of these of its members, by name."""
+    return conn.execute(_OF_DEVICES, {"rollout": rollout.id, "names": sorted(names)}).all()
 
 
 def enter(conn: Connection, rollout: Row[Any], newcomers: Sequence[Mapping[str, Any]]) -> None:
@@ -79,11 +91,9 @@ def change(conn: Connection, rollout: Row[Any], changes: Sequence[Change], now_n
     )
     columns: dict[tuple[str, ...], list[dict[str, Any]]] = defaultdict(list)
     for row, values in changes:
-        columns[tuple(sorted(values))].append({"of": row.device, **{f"new_{name}": values[name] for name in values}})
+        columns[tuple(sorted(values))].append({"rollout": rollout.id, "device": row.device, **values})
     for names, rows in columns.items():
-        here = (members.c.rollout == rollout.id) & (members.c.device == bindparam("of"))
-        new: dict[str, Any] = {name: bindparam(f"new_{name}", type_=members.c[name].type) for name in names}
-        conn.execute(update(members).where(here).values(**new), rows)
+        _changing(names).run(conn, rows)
     added, gone = count(after, asked), count(before, asked)
     difference = {wave: added[wave] - gone[wave] for wave in added}
     _add(conn, rollout, difference, ended_ns=now_ns if ended else None)
@@ -121,6 +131,11 @@ def counts_in(row: Row[Any]) -> Counts:
     """The counts in a wave's row."""
     numbers = {name: getattr(row, name) for name in NUMBERS}
     return Counts(**numbers, samples=_samples(row.samples), controls=_samples(row.controls))
+
+
+@cache
+def _changing(columns: tuple[str, ...]) -> Many:
+    return updating(members, ("rollout", "device"), columns)
 
 
 def _add(conn: Connection, rollout: Row[Any], added: Mapping[int, Counts], ended_ns: int | None) -> None:

@@ -1,16 +1,17 @@
 """Every rollout as far as its facts allow: loads them from counters and indexes, and carries decisions out."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, func, select, update
+from sqlalchemy import Connection, Row, bindparam, func, select, update
 
 from cloud.core.rollout import ACTIVE, Plan, RolloutState, machine
 from cloud.core.rollout.machine import SECOND, Candidate, Facts
 from cloud.core.rollout.members import Status
 from cloud.core.rollout.states import ADVANCING
+from cloud.many import among
 from cloud.service import audit, deltas, director, restraints, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
@@ -39,6 +40,11 @@ _UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
     select(members.c.rollout).where(members.c.status == Status.IN_FLIGHT)
 )
 _OPEN = select(rollouts).where(_UNDER_WAY).order_by(rollouts.c.created_ns, rollouts.c.id)
+_RUNNING = (
+    select(slots.c.device, slots.c.model, slots.c.version)
+    .where(slots.c.slot == bindparam("slot"), slots.c.version.is_not(None), among(slots.c.device, "names"))
+    .order_by(slots.c.device)
+)
 _ANY_OPEN = select(rollouts.c.id).where(_UNDER_WAY).limit(1)
 
 
@@ -73,11 +79,11 @@ def under_way(conn: Connection) -> bool:
     return conn.execute(_ANY_OPEN).first() is not None
 
 
-def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int) -> Facts:
-    """What the machine decides on, without looking at every member."""
+def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int, *, full: bool = False) -> Facts:
+    """What the machine decides on, without looking at every member. `full`: nobody else can be told now."""
     counts, ended_ns = ledger.waves_of(conn, row)
     unavailable = _unavailable(conn, row) if plan.disruption is not None else {}
-    running = row.state == RolloutState.RUNNING and any(wave.waiting for wave in counts[: row.wave + 1])
+    may_tell = not full and row.state == RolloutState.RUNNING and any(wave.waiting for wave in counts[: row.wave + 1])
     return Facts(
         state=RolloutState(row.state),
         wave=row.wave,
@@ -85,7 +91,7 @@ def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int) -> Facts:
         ended_ns=ended_ns,
         approved=row.approved,
         overdue=_overdue(conn, row, now_ns),
-        candidates=_candidates(conn, row, machine.full_groups(plan, unavailable), now_ns) if running else (),
+        candidates=_candidates(conn, row, machine.full_groups(plan, unavailable), now_ns) if may_tell else (),
         unavailable=unavailable,
         recent_minute=_asked(row, now_ns - 60 * SECOND),
         recent_second=_asked(row, now_ns - SECOND),
@@ -101,8 +107,7 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     effects = wake(Wake.DELTAS) if undecided else NOTHING  # which wakes us again
     full = bool(undecided)  # one batch a tick; what it led to is judged at once
     for _ in range(MAX_DECISIONS):
-        facts = facts_of(conn, row, plan, means.now_ns)
-        facts = replace(facts, candidates=()) if full else facts
+        facts = facts_of(conn, row, plan, means.now_ns, full=full)
         _note_evidence(conn, row, plan, facts)
         decisions = machine.evaluate(plan, facts, means.now_ns)
         for decision in decisions:
@@ -155,10 +160,9 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
     plan, now_ns = plan_of(row), means.now_ns
     here = (versions.c.model == row.model) & (versions.c.version == row.version)
     release = msgspec.convert(conn.execute(select(versions.c.release_ref).where(here)).scalar_one(), ObjectRef)
-    waiting = (members.c.rollout == row.id) & members.c.device.in_(sorted(variants))
     runs, shortcuts = _running(conn, row.slot, variants), deltas.offered(conn, variants, row.slot)
     wanted, changes = {}, []
-    for member in conn.execute(select(members).where(waiting)).all():
+    for member in ledger.rows_of(conn, row, variants):
         variant = variants[member.device]
         windows = machine.granted(plan, member.place, now_ns)
         execution = Execution(
@@ -189,9 +193,8 @@ def _hand_out(conn: Connection, row: Row[Any], variants: Mapping[str, Variant], 
 
 def _running(conn: Connection, slot: str, names: Mapping[str, Variant]) -> dict[str, dict[str, Any]]:
     """What devices run now: model and version."""
-    here = (slots.c.slot == slot) & slots.c.version.is_not(None) & slots.c.device.in_(sorted(names))
-    query = select(slots.c.device, slots.c.model, slots.c.version).where(here)
-    return {one.device: {"model": one.model, "version": one.version} for one in conn.execute(query)}
+    rows = conn.execute(_RUNNING, {"slot": slot, "names": sorted(names)})
+    return {one.device: {"model": one.model, "version": one.version} for one in rows}
 
 
 def _note_evidence(conn: Connection, row: Row[Any], plan: Plan, facts: Facts) -> None:
