@@ -32,11 +32,12 @@ def content_of(engine: Engine) -> bytes:
 
 
 def give_back(engine: Engine) -> None:
-    """The database is needed no more."""
+    """The database is needed no more. Its connection goes: statements that it had prepared would meet another database
+    under their feet, and SQLite does not survive that where they read `json_each`.
+    """
+    engine.dispose()
     if len(_idle) < MOST_IDLE:
         _idle.append(engine)
-    else:
-        engine.dispose()
 
 
 @cache
