@@ -134,10 +134,10 @@ def _plan(rng: Rng) -> Plan:
 
 
 def _window(rng: Rng) -> Window | None:
-    """Seldom one, which then opens every minute for a while."""
+    """Seldom one, which then is open every other minute."""
     if not rng.chance(0.1):
         return None
-    return Window("* * * * *", "UTC", duration_s=20.0 + 15.0 * rng.below(2), jitter_s=5.0 * rng.below(3))
+    return Window("*/2 * * * *", "UTC", duration_s=60.0, jitter_s=5.0 * rng.below(3))
 
 
 def _bad(rng: Rng, names: list[str]) -> tuple[tuple[str, Manner], ...]:
