@@ -86,7 +86,7 @@ async def _acknowledged_is_done(self: Delivery) -> None:
         self._outbox.receipted(self._outstanding[-1])
 
 
-def _told_once(self: Courier) -> None:
+def _told_once(self: Courier, ns: int, call: Any) -> None:
     """Nobody waits for the receipt."""
 
 

@@ -31,7 +31,9 @@ def make(task: Task, progress: Progress | None = None) -> Report:
     with quiet_programs():
         run = ScenarioRun(scenario, task.seed, progress, policy)
         run.play()
-    return run.report(time.perf_counter() - began)
+    report = run.report(time.perf_counter() - began)
+    run.close()
+    return report
 
 
 def make_all(tasks: Sequence[Task], processes: int, done: Callable[[int], None]) -> list[Report]:

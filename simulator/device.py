@@ -8,6 +8,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
@@ -67,7 +68,11 @@ class BrokenPromiseError(SimulationError):
 
 @dataclass(slots=True)
 class Device:
-    """A device of the fleet. `cuts` are the disk operations, each counted from the last, at which its power fails."""
+    """A device of the fleet.
+
+    `cuts`: disk operations, each counted from the last, at which its power fails, and for how many nanoseconds (None:
+    as the seed decides).
+    """
 
     world: World
     claim: ClaimFile
@@ -85,7 +90,7 @@ class Device:
     """Of models that tell classes apart, by digest."""
     tampering: Tampering | None = None
     """What is done to its updates before they are sent."""
-    cuts: deque[int] = field(default_factory=deque)
+    cuts: deque[tuple[int, int | None]] = field(default_factory=deque)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
     crashes: int = 0
@@ -117,6 +122,11 @@ class Device:
     def remember(self, identity: Identity) -> None:
         """Have it hold what an enrolment leaves on the disk, and nothing else."""
         self.disk.hold({CLAIM: encode(self.claim), IDENTITY: encode(identity)})
+
+    @property
+    def files(self) -> Mapping[str, bytes]:
+        """What is on its disk."""
+        return {path: data for path in self.disk.paths if (data := self.disk.peek(path)) is not None}
 
     def boot(self) -> None:
         """Power on."""
@@ -163,7 +173,9 @@ class Device:
     def arm(self) -> None:
         """Have the power fail at the next of the planned operations."""
         if self.cuts and self.disk.cut_at is None:
-            self.disk.cut_at = self.disk.operations + self.cuts.popleft()
+            operations, off_ns = self.cuts.popleft()
+            self.disk.cut_at = self.disk.operations + operations
+            self.disk.on_cut = partial(self.power_cut, off_ns)
 
     def record(self) -> Record:
         """The record as it is on the disk now."""

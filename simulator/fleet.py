@@ -1,13 +1,15 @@
 """A whole fleet on one virtual loop: one hub, its broker, and devices that enrol as real ones do."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from cloud.service.hub import Intervals
 from edge_agent.bootstrap import AgentPolicy
 from simulator.core.network import Network, Quality
 from simulator.device import DEFAULT_POLICY, Device
+from simulator.estate import NEW_FLEET, DeviceEstate, FleetEstate
 from simulator.fakes.broker import MemoryBroker
 from simulator.hub import HUB_INTERVALS, SimulatedHub
 from simulator.world import World
@@ -15,6 +17,7 @@ from wire.identity import ClaimFile
 from wire.ports import SECOND
 
 BOOT_SPREAD_NS = 20 * SECOND
+EMPTY_DISK: Mapping[str, bytes] = MappingProxyType({})
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,9 +37,18 @@ class Size:
 class Fleet:
     """The hub and the devices, in order of their names."""
 
-    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, *, certificate_life_ns: int = 0) -> None:
+    def __init__(
+        self,
+        world: World,
+        intervals: Intervals = HUB_INTERVALS,
+        estate: FleetEstate = NEW_FLEET,
+        *,
+        certificate_life_ns: int = 0,
+    ) -> None:
         self.world = world
-        self.hub = SimulatedHub(world, intervals, certificate_life_ns=certificate_life_ns)
+        self._estate = estate
+        world.clock.skew_ns = estate.age_ns
+        self.hub = SimulatedHub(world, intervals, estate.hub, certificate_life_ns=certificate_life_ns)
         self.devices: list[Device] = []
         self.on_device: Callable[[Device], None] = lambda device: None
         """Called with every new device before it is switched on."""
@@ -55,15 +67,27 @@ class Fleet:
             for name in names:
                 self._add(await self.hub.claim(name), size)
 
+    def wake(self, size: Size) -> None:
+        """Switch on the devices of the estate, as those that `size` describes."""
+        for one in self._estate.devices:
+            self._add(one.claim, size, one.files)
+
+    def leave(self) -> FleetEstate:
+        """What outlives every process, now; nothing must be under way."""
+        devices = tuple(DeviceEstate(one.claim, one.files) for one in self.devices)
+        return FleetEstate(self._estate.age_ns + self.world.loop.now_ns, self.hub.leave(), devices)
+
     async def join(self, size: Size) -> Device:
         """Claim one more device, as one of those that `size` describes."""
         return self._add(await self.hub.claim(f"d{len(self.devices):05}"), size)
 
-    def _add(self, claim: ClaimFile, size: Size) -> Device:
+    def _add(self, claim: ClaimFile, size: Size, files: Mapping[str, bytes] = EMPTY_DISK) -> Device:
         """One device more, which is switched on soon."""
         rng = self.world.rng.child(claim.device)
         network = Network(size.quality, rng.child("network"), self.world.faults)
         device = Device(self.world, claim, network, rng.child("device"), policy=size.policy)
+        device.clock.skew_ns = self._estate.age_ns
+        device.disk.hold(files)
         device.disk.turn_every = size.disk_turn_every
         self.devices.append(device)
         self.on_device(device)

@@ -35,6 +35,7 @@ from edge_agent.service.identity import Identity, claim_digest
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds
+from simulator.estate import NEVER_WAS, HubEstate
 from simulator.fakes.certificates import SeededAuthority, SeededKeys
 from simulator.fakes.link import MemoryLink
 from simulator.fakes.scheduler import VirtualScheduler
@@ -68,7 +69,14 @@ HUB_INTERVALS = Intervals()
 class SimulatedHub:
     """A hub that can be killed and started again, and the operator and publisher who use it."""
 
-    def __init__(self, world: World, intervals: Intervals = HUB_INTERVALS, *, certificate_life_ns: int = 0) -> None:
+    def __init__(
+        self,
+        world: World,
+        intervals: Intervals = HUB_INTERVALS,
+        estate: HubEstate = NEVER_WAS,
+        *,
+        certificate_life_ns: int = 0,
+    ) -> None:
         """`certificate_life_ns`: devices log in with certificates that live so long; 0: with passwords."""
         self._intervals = intervals
         self.authority: SeededAuthority | None = None
@@ -76,19 +84,22 @@ class SimulatedHub:
             rng, founded_ns = world.rng.child("authority"), world.clock.now_ns()
             self.authority = SeededAuthority(rng, founded_ns, certificate_life_ns)
             world.broker.trust(self.authority.pem, _device_rights())
-        self.store = MemoryStore(world.clock)
+        self.store = MemoryStore(world.clock, estate.database)
         self.topics = Topics(DEFAULT_ROOT)
         self._world = world
-        self._objects = MemoryObjects()
+        self._objects = MemoryObjects(estate.objects)
         self._ids = SeededIds(world.rng.child("hub ids"))
-        keys = {name: first_key(world, name) for name in KEYS}
+        keys = dict(estate.keys) or {name: first_key(world, name) for name in KEYS}
         self._notary = TufNotary(lambda: [keys["online"]], lambda: [keys["director"]])
         self._publisher = SimulatedPublisher(
-            keys, keys["online"].public_hex, keys["director"].public_hex, world.clock.now_ns
+            keys, keys["online"].public_hex, keys["director"].public_hex, world.clock.now_ns, estate.signed
         )
         self._keys = keys
-        self._found()
-        self._passwords = {name: self._ids.secret() for name in ("hub", "enrol")}
+        self.first_keys = dict(keys)
+        """What a thief of an early day holds."""
+        self._passwords = dict(estate.passwords) or {name: self._ids.secret() for name in ("hub", "enrol")}
+        if not estate.database:
+            self._found()
         self.network = Network(LOCAL_NETWORK, world.rng.child("hub network"), world.faults)
         self.link: MemoryLink | None = None
         self.learning = LearningSide(world, self._objects, self.topics)
@@ -110,6 +121,12 @@ class SimulatedHub:
         self._world.loop.kill(self._process)
         self._world.broker.detach("hub")
         self.learning.kill()
+
+    def leave(self) -> HubEstate:
+        """What outlives its processes."""
+        return HubEstate(
+            self.store.content, self._objects.held, dict(self._keys), dict(self._passwords), self._publisher.signed
+        )
 
     async def claim(self, device: str, labels: Mapping[str, str] = NO_LABELS, *, federated: bool = False) -> ClaimFile:
         """Announce a device; its claim file."""

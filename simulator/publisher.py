@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 
 from cloud.publisher.book import ROOT, Book
 from wire.adapters.keys import SigningKey
@@ -11,12 +12,19 @@ from wire.ports import SECOND
 from wire.release import Release
 from wire.trust import ROOT_LIFE_S, RootKeys, Target, target_path
 
+NOTHING_SIGNED: Mapping[str, bytes] = MappingProxyType({})
+
 
 class MemoryShelf:
     """The `cloud.publisher.ports.Shelf`."""
 
-    def __init__(self) -> None:
-        self._documents: dict[str, bytes] = {}
+    def __init__(self, documents: Mapping[str, bytes] = NOTHING_SIGNED) -> None:
+        self._documents = dict(documents)
+
+    @property
+    def documents(self) -> Mapping[str, bytes]:
+        """The newest of every role."""
+        return dict(self._documents)
 
     def read(self, role: str) -> bytes | None:
         """The newest document of a role."""
@@ -28,16 +36,31 @@ class MemoryShelf:
 
 
 class SimulatedPublisher:
-    """Signs whatever it is shown. `keys`: "publisher" and "root 1" to "root 3"; `online`, `director`: the hub's."""
+    """Signs whatever it is shown. `keys`: "publisher" and "root 1" to "root 3"; `online`, `director`: the hub's.
 
-    def __init__(self, keys: Mapping[str, SigningKey], online: str, director: str, now: Callable[[], int]) -> None:
+    `signed`: what the `signed` of an earlier life of it was.
+    """
+
+    def __init__(
+        self,
+        keys: Mapping[str, SigningKey],
+        online: str,
+        director: str,
+        now: Callable[[], int],
+        signed: Mapping[str, bytes] = NOTHING_SIGNED,
+    ) -> None:
         self._keys = dict(keys)
         self._now = now
-        self.root = found_root(keys, online, director, now())
-        self._shelf = MemoryShelf()
+        self._shelf = MemoryShelf(signed)
+        self.root = signed[ROOT] if signed else found_root(keys, online, director, now())
         self._shelf.write(ROOT, self.root)
         self._book = Book(self._shelf, lambda: [self._keys["publisher"]], now)
         self._book.renew()
+
+    @property
+    def signed(self) -> Mapping[str, bytes]:
+        """The newest document of every role, the root among them."""
+        return self._shelf.documents
 
     def rotate(self, keys: Mapping[str, SigningKey], online: str, director: str) -> bytes:
         """The next root, which names these keys; two holders of the root before it and two of its own sign it."""

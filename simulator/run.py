@@ -30,7 +30,7 @@ COMING_UP_S = 1_800
 """By then a fleet is up, whatever its networks; who is not by then is left behind."""
 SETTLING_S = 600
 """So long is waited for hub and devices to agree where a scenario does not expect it."""
-LASTING = ("lasts", "down", "off")
+LASTING = ("lasts", "down", "off", "age")
 """Fields of faults that say how long they last."""
 LOOK_SHARE = 0.01
 """Who waits looks again after this share of the time that he has waited, and at least a second."""
@@ -75,6 +75,10 @@ class ScenarioRun:
         except SimulationError as error:
             self._expect("the run reaches its end", False, f"at {self.world.loop.time():.3f} s: {error}")
             self._look_back()
+
+    def close(self) -> None:
+        """Give the memory of its database back: nobody will look at it any more."""
+        self.fleet.hub.store.close()
 
     def report(self, wall_s: float) -> Report:
         """What happened."""

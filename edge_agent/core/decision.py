@@ -57,8 +57,13 @@ def changed(state: State, **changes: object) -> State:
 
 
 def ended(state: State, outcome: Outcome, reason: str, *, phase: Phase) -> State:
-    """The state after its attempt ended so."""
-    return changed(state, phase=phase, trial=None, tries=0, outcome=outcome, reason=reason[:MAX_REASON])
+    """The state after its attempt ended so. What had been committed before and could not be repaired was rolled back,
+    whatever the repair came to: a success that was told is not unsaid."""
+    if state.committed and outcome is not Outcome.SUCCEEDED:
+        outcome = Outcome.ROLLED_BACK if state.current else Outcome.UNABLE_TO_ROLL_BACK
+    return changed(
+        state, phase=phase, trial=None, tries=0, outcome=outcome, reason=reason[:MAX_REASON], committed=False
+    )
 
 
 def fail(state: State, outcome: Outcome, reason: str) -> Moved:

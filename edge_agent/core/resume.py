@@ -42,10 +42,18 @@ def booted(state: State, event: Booted) -> Decision:
         return Moved(whole, (_serve(whole, event), CollectGarbage()))
     if state.restarts >= MAX_RESTARTS:
         reason = f"the agent was restarted {state.restarts} times during the installation"
+        whole = changed(whole, committed=lost or state.committed)
         return _given_up(whole, event, Outcome.FAILED_NO_CHANGE, reason)
     desired = spent(wanted(state)) if lost else wanted(state)
     restarts = state.restarts + 1
-    again = changed(whole, phase=Phase.FETCHING_RELEASE, desired=desired, outcome=None, restarts=restarts)
+    again = changed(
+        whole,
+        phase=Phase.FETCHING_RELEASE,
+        desired=desired,
+        outcome=None,
+        restarts=restarts,
+        committed=lost or state.committed,
+    )
     return Moved(again, (_serve(whole, event), FetchRelease(ticket(desired), desired)))
 
 

@@ -39,6 +39,8 @@ class State(Document, frozen=True, kw_only=True):
     """Starts of the agent that the model under test has taken part in, in the canary or on trial."""
     restarts: int = 0
     """Starts of the agent in the midst of this execution."""
+    committed: bool = False
+    """This execution had succeeded; its model went bad since then, and is being installed anew."""
     outcome: Outcome | None = None
     reason: str = ""
     golden: GoldenResult | None = None

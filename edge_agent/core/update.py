@@ -103,6 +103,7 @@ def _assigned(state: State, event: Assigned) -> Decision:
         trial=None,
         tries=0,
         restarts=0,
+        committed=False,
         outcome=None,
         reason="",
         golden=None,

@@ -128,7 +128,7 @@ class MemoryBroker:
         self.running = True
 
     def retained(self, topic: str) -> bytes | None:
-        """The retained message of a topic, for tests."""
+        """The retained message of a topic, for checks and faults from outside."""
         return self._retained.get(topic)
 
     # What links call.
@@ -183,8 +183,15 @@ class MemoryBroker:
     def take(self, client: str, topic: str, payload: bytes, *, retain: bool) -> None:
         """A publish arrived."""
         self.publishes += 1
-        if not self._may(client, topic, "publish"):
-            return
+        if self._may(client, topic, "publish"):
+            self._hand_out(client, topic, payload, retain=retain)
+
+    def plant(self, topic: str, payload: bytes) -> None:
+        """Retain this and hand it out, as whoever has the broker in his hands."""
+        if self.running:
+            self._hand_out("nobody", topic, payload, retain=True)
+
+    def _hand_out(self, client: str, topic: str, payload: bytes, *, retain: bool) -> None:
         self._note("publish", client, topic, payload)
         if retain and payload:
             self._retained[topic] = payload

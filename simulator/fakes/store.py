@@ -7,8 +7,9 @@ their time, one after the other, so that messages gather meanwhile as they do be
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, TypeVar
 
 from sqlalchemy import Connection
@@ -23,16 +24,17 @@ T = TypeVar("T")
 COMMIT_NS = 20 * MILLISECOND
 """What a commit takes that is synced to a memory card."""
 READ_NS = MILLISECOND
+NOTHING_HELD: Mapping[str, bytes] = MappingProxyType({})
 
 
 class MemoryStore:
-    """The `cloud.ports.Store`. `transactions` counts what was committed."""
+    """The `cloud.ports.Store`. `content`: of another one, to go on from; `transactions` counts what was committed."""
 
-    def __init__(self, clock: Clock | None = None) -> None:
+    def __init__(self, clock: Clock | None = None, content: bytes = b"") -> None:
         self.transactions = 0
         self._clock = clock
         self._free_ns = 0
-        self.engine = databases.take()
+        self.engine = databases.take(content)
         self._connection = self.engine.connect()
         self._database: Any = self._connection.connection.dbapi_connection
 
@@ -69,6 +71,11 @@ class MemoryStore:
         self._free_ns = max(self._free_ns, now_ns) + ns
         await self._clock.sleep(self._free_ns - now_ns)
 
+    @property
+    def content(self) -> bytes:
+        """The whole database."""
+        return databases.content_of(self.engine)
+
     def close(self) -> None:
         """Give the memory back."""
         self._connection.close()
@@ -78,8 +85,13 @@ class MemoryStore:
 class MemoryObjects:
     """The `cloud.ports.Objects`."""
 
-    def __init__(self) -> None:
-        self._held: dict[str, bytes] = {}
+    def __init__(self, held: Mapping[str, bytes] = NOTHING_HELD) -> None:
+        self._held = dict(held)
+
+    @property
+    def held(self) -> Mapping[str, bytes]:
+        """Everything, by digest."""
+        return dict(self._held)
 
     async def put(self, data: bytes) -> str:
         """Keep `data`; returns its SHA-256 (hex)."""

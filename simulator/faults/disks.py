@@ -1,120 +1,190 @@
-"""Disks in trouble: full, slow, or refusing operations. What a power cut does to a disk is `simulator.core.power`."""
+"""Disks in trouble: full, slow, or refusing operations. What a power cut does to a disk is `simulator.core.power`.
+
+Troubles come one by one and go one by one: a disk that has several suffers from all of them.
+"""
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
 
 from edge_agent.errors import DiskError, DiskFullError
 from simulator.memory_disk import MemoryDisk
 
 
-class FaultyDisk(MemoryDisk):
-    """A disk whose operations can be made to wait or to fail. What fails changes nothing.
+@dataclass(frozen=True, slots=True)
+class Operation:
+    """What is about to be done: the disk's operation of this number, on `path`. Who `grows` a file also writes."""
 
-    `delay` is awaited before each operation; while it is `full`, nothing can be added. `on_renamed` is told the path of
-    every file that got its name by renaming, which is how records are replaced, and `on_synced` every folder whose
-    names became durable.
+    number: int
+    path: str
+    writes: bool = False
+    grows: bool = False
+
+
+@dataclass(slots=True)
+class Trouble:
+    """What one fault does to a disk; `harm` is called each time that it did something."""
+
+    harm: Callable[[], None]
+
+    @property
+    def fails(self) -> bool:
+        """May an operation fail by it now?"""
+        return True
+
+    @property
+    def full(self) -> bool:
+        """Is no room left by it?"""
+        return False
+
+    async def meet(self, operation: Operation) -> None:
+        """Before each operation: wait, or raise DiskError. What fails changes nothing."""
+
+
+@dataclass(slots=True)
+class Full(Trouble):
+    """Nothing can be added."""
+
+    @property
+    def full(self) -> bool:
+        """No room."""
+        return True
+
+    async def meet(self, operation: Operation) -> None:
+        """Raises DiskFullError."""
+        if operation.grows:
+            self.harm()
+            raise DiskFullError(f"{operation.path}: no space left on device")
+
+
+@dataclass(slots=True)
+class Slow(Trouble):
+    """Every operation has to `wait` first."""
+
+    wait: Callable[[], Awaitable[None]]
+
+    @property
+    def fails(self) -> bool:
+        """It only takes longer."""
+        return False
+
+    async def meet(self, operation: Operation) -> None:
+        """Wait."""
+        self.harm()
+        await self.wait()
+
+
+@dataclass(slots=True)
+class Failing(Trouble):
+    """From the operation of number `begin` on, `left` operations end with an I/O error: writing ones, or also `reads`.
+
+    The first one that succeeds after those shows that it is over.
+    """
+
+    begin: int
+    left: int
+    reads: bool
+    over: bool = False
+
+    @property
+    def fails(self) -> bool:
+        """Until one has succeeded again."""
+        return not self.over
+
+    async def meet(self, operation: Operation) -> None:
+        """Raises DiskError."""
+        if operation.number < self.begin or not (operation.writes or self.reads):
+            return
+        if self.left == 0:
+            self.over = True
+            return
+        self.left -= 1
+        self.harm()
+        await asyncio.sleep(0)
+        raise DiskError(f"{operation.path}: input/output error")
+
+
+class FaultyDisk(MemoryDisk):
+    """A disk that can get into trouble.
+
+    `on_renamed` is told the path of every file that got its name by renaming, which is how records are replaced, and
+    `on_synced` every folder whose names became durable.
     """
 
     def __init__(self, capacity_bytes: int = 1 << 30, turn_every: int = 1) -> None:
         super().__init__(capacity_bytes, turn_every)
-        self.delay: Callable[[], Awaitable[None]] | None = None
-        self.full = False
-        self._refuse_at: int | None = None
-        self._refusals = 0
-        self._reads_fail = False
-        self.on_refused: Callable[[], None] = lambda: None
+        self._troubles: dict[str, Trouble] = {}
         self.on_renamed: Callable[[str], None] = lambda path: None
         self.on_synced: Callable[[str], None] = lambda folder: None
 
     @property
     def fails(self) -> bool:
         """May an operation fail now?"""
-        return self.full or self._refuse_at is not None
+        return any(trouble.fails for trouble in self._troubles.values())
 
-    def refuse(self, after: int, errors: int, *, reads: bool) -> None:
-        """After so many more operations, let so many end with an I/O error; reading ones, too, with `reads`."""
-        self._refuse_at, self._refusals, self._reads_fail = self.operations + after, errors, reads
+    def suffer(self, key: str, trouble: Trouble) -> None:
+        """It has this trouble from now on, beside those it has."""
+        self._troubles[key] = trouble
 
-    def repair(self) -> None:
-        """No I/O errors any more."""
-        self._refuse_at = None
+    def recover(self, key: str) -> None:
+        """That trouble is over, if it is not yet."""
+        self._troubles.pop(key, None)
 
     async def read(self, path: str) -> bytes:
         """The whole file."""
-        if self._in_trouble:
-            await self._meet(path, writes=False)
+        if self._troubles:
+            await self._meet(path)
         return await super().read(path)
 
     async def size(self, path: str) -> int:
         """Length in bytes."""
-        if self._in_trouble:
-            await self._meet(path, writes=False)
+        if self._troubles:
+            await self._meet(path)
         return await super().size(path)
 
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
-        if self._in_trouble:
-            await self._meet(path)
-        self._spend(path)
+        if self._troubles:
+            await self._meet(path, writes=True, grows=True)
         await super().create(path, size)
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
-        if self._in_trouble:
-            await self._meet(path)
-        self._spend(path)
+        if self._troubles:
+            await self._meet(path, writes=True, grows=True)
         await super().pwrite(path, offset, data)
 
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
-        if self._in_trouble:
-            await self._meet(path)
+        if self._troubles:
+            await self._meet(path, writes=True)
         await super().fsync(path)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
-        if self._in_trouble:
-            await self._meet(source)
+        if self._troubles:
+            await self._meet(source, writes=True)
         await super().rename(source, target)
         self.on_renamed(target)
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""
-        if self._in_trouble:
-            await self._meet(path)
+        if self._troubles:
+            await self._meet(path, writes=True)
         await super().unlink(path)
 
     async def fsync_dir(self, path: str) -> None:
         """Make the names of a directory durable."""
-        if self._in_trouble:
-            await self._meet(path)
+        if self._troubles:
+            await self._meet(path, writes=True)
         await super().fsync_dir(path)
         self.on_synced(path)
 
     async def free_bytes(self) -> int:
         """Room left."""
-        return 0 if self.full else await super().free_bytes()
+        full = any(trouble.full for trouble in self._troubles.values())
+        return 0 if full else await super().free_bytes()
 
-    @property
-    def _in_trouble(self) -> bool:
-        """May an operation have to wait or to fail now?"""
-        return self.delay is not None or self._refuse_at is not None
-
-    async def _meet(self, path: str, *, writes: bool = True) -> None:
-        if self.delay is not None:
-            await self.delay()
-        if self._refuse_at is None or self.operations < self._refuse_at or not (writes or self._reads_fail):
-            return
-        if self._refusals == 0:
-            self.repair()
-            return
-        self.operations += 1
-        self._refusals -= 1
-        self.on_refused()
-        await asyncio.sleep(0)
-        raise DiskError(f"{path}: input/output error")
-
-    def _spend(self, path: str) -> None:
-        if self.full:
-            self.on_refused()
-            raise DiskFullError(f"{path}: no space left on device")
+    async def _meet(self, path: str, *, writes: bool = False, grows: bool = False) -> None:
+        for trouble in tuple(self._troubles.values()):
+            await trouble.meet(Operation(self.operations, path, writes, grows))

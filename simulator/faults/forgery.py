@@ -1,12 +1,14 @@
-"""What a thief does who holds the first key of the director's and has the broker: orders that look like the hub's."""
+"""Orders that the hub did not give, or gave long ago: of a thief who holds the first key of the director's and has the
+broker, or of a broker that was restored from a backup.
+"""
 
 import msgspec
 from sqlalchemy import select
 
 from cloud.tables import desired, versions
+from simulator.durations import Duration
 from simulator.faults.fault import EVERYBODY, Among, Count, Fault
 from simulator.faults.scene import Effect, Scene
-from simulator.hub import first_key
 from wire.assignment import Assignment
 from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, seal
@@ -23,9 +25,30 @@ class ForgedDesired(Fault, frozen=True, kw_only=True):
     devices: Among = EVERYBODY
 
 
+class StaleOrders(Fault, frozen=True, kw_only=True):
+    """What the broker retains of orders to these devices takes, `age` later, the place of what it retains then."""
+
+    age: Duration
+    devices: Among = EVERYBODY
+
+
+def _turn_back(scene: Scene, fault: StaleOrders) -> None:
+    hub, broker = scene.fleet.hub, scene.fleet.world.broker
+    topics = [hub.topics.dn(device.name, "desired") for device in scene.pick(fault.devices)]
+    held = [(topic, order) for topic in topics if (order := broker.retained(topic)) is not None]
+
+    def restore() -> None:
+        for topic, order in held:
+            if broker.running and broker.retained(topic) != order:
+                scene.harm()
+                broker.plant(topic, order)
+
+    scene.later(fault.age, restore)
+
+
 def _forge(scene: Scene, fault: ForgedDesired) -> None:
     hub, broker = scene.fleet.hub, scene.fleet.world.broker
-    key = first_key(scene.fleet.world, "director")
+    key = hub.first_keys["director"]
     held = hub.look(lambda conn: dict(conn.execute(select(desired.c.device, desired.c.assignment)).all()))
     for device in scene.pick(fault.devices):
         if device.name not in held:
@@ -33,7 +56,8 @@ def _forge(scene: Scene, fault: ForgedDesired) -> None:
         genuine = decode(held[device.name], Assignment, limit=MAX_ASSIGNMENT_BYTES)
         forged = _turned_back(scene, genuine, fault.version)
         envelope = seal(encode(forged), ASSIGNMENT_TYPE, key.signers())
-        broker.take("hub", hub.topics.dn(device.name, "desired"), envelope, retain=True)
+        scene.harm()
+        broker.plant(hub.topics.dn(device.name, "desired"), envelope)
 
 
 def _turned_back(scene: Scene, genuine: Assignment, version: int) -> Assignment:
@@ -49,4 +73,4 @@ def _turned_back(scene: Scene, genuine: Assignment, version: int) -> Assignment:
     return msgspec.structs.replace(genuine, sequence=genuine.sequence + AHEAD, slots=(back, *genuine.slots[1:]))
 
 
-EFFECTS: dict[type[Fault], Effect] = {ForgedDesired: _forge}
+EFFECTS: dict[type[Fault], Effect] = {ForgedDesired: _forge, StaleOrders: _turn_back}

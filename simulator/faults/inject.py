@@ -72,12 +72,13 @@ def _cut_connections(scene: Scene, fault: CutConnections) -> None:
 
 
 def _power_cut(scene: Scene, fault: PowerCut) -> None:
+    off_ns = None if fault.off is None else nanoseconds(fault.off)
     for device in scene.pick(fault.devices):
         if fault.operations:
-            device.cuts.append(1 + scene.rng.below(fault.operations))
+            device.cuts.append((1 + scene.rng.below(fault.operations), off_ns))
             device.arm()
         else:
-            device.power_cut(None if fault.off is None else nanoseconds(fault.off))
+            device.power_cut(off_ns)
 
 
 def _hub_kill(scene: Scene, fault: HubKill) -> None:
@@ -89,12 +90,13 @@ def _broker_kill(scene: Scene, fault: BrokerKill) -> None:
 
 
 def _slow_broker(scene: Scene, fault: SlowBroker) -> None:
-    broker = scene.fleet.world.broker
-    broker.message_ns = SECOND // fault.messages_per_s
+    broker, more_ns = scene.fleet.world.broker, SECOND // fault.messages_per_s
+    broker.message_ns += more_ns
 
     def recover() -> None:
-        broker.message_ns = 0
+        broker.message_ns -= more_ns
 
+    scene.harm()
     scene.later(fault.lasts, recover)
 
 

@@ -3,7 +3,7 @@
 from simulator.durations import Duration
 from simulator.faults.clocks import ClockJump
 from simulator.faults.fault import EVERYBODY, Among, Count, Fault, Share
-from simulator.faults.forgery import ForgedDesired
+from simulator.faults.forgery import ForgedDesired, StaleOrders
 from simulator.faults.hub_side import BadHubNetwork, HubCutOff
 from simulator.faults.learning import AggregatorKill, Drift, LabelNoise, PoisonedUpdates
 from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
@@ -67,6 +67,6 @@ class SlowBroker(Fault, frozen=True, kw_only=True):
 
 AnyFault = (
     BadNetwork | Partition | CutConnections | PowerCut | HubKill | BrokerKill | SlowBroker
-    | FullDisk | SlowDisk | FailingDisk | ClockJump | BadHubNetwork | HubCutOff | ForgedDesired
+    | FullDisk | SlowDisk | FailingDisk | ClockJump | BadHubNetwork | HubCutOff | ForgedDesired | StaleOrders
     | PoisonedUpdates | LabelNoise | Drift | AggregatorKill
 )  # fmt: skip

@@ -1,9 +1,10 @@
 """Disks in trouble: full, slow, or failing from the n-th operation on."""
 
+from collections.abc import Callable
 from functools import partial
 
-from simulator.device import Device
 from simulator.durations import Duration, nanoseconds
+from simulator.faults.disks import Failing, FaultyDisk, Full, Slow, Trouble
 from simulator.faults.fault import EVERYBODY, Among, Count, Fault
 from simulator.faults.scene import Effect, Scene
 
@@ -33,31 +34,31 @@ class FailingDisk(Fault, frozen=True, kw_only=True):
     reads: bool = False
 
 
+AnyTrouble = FullDisk | SlowDisk | FailingDisk
+
+
 def _fill(scene: Scene, fault: FullDisk) -> None:
-    for device in scene.pick(fault.devices):
-        device.disk.full, device.disk.on_refused = True, scene.harm
-        scene.later(fault.lasts, partial(_empty, device))
+    _afflict(scene, fault, lambda disk: Full(scene.harm))
 
 
 def _slow_down(scene: Scene, fault: SlowDisk) -> None:
     async def wait() -> None:
-        scene.harm()
         await scene.fleet.world.clock.sleep(nanoseconds(fault.delay))
 
-    for device in scene.pick(fault.devices):
-        device.disk.delay = wait
-        scene.later(fault.lasts, partial(setattr, device.disk, "delay", None))
+    _afflict(scene, fault, lambda disk: Slow(scene.harm, wait))
 
 
 def _break(scene: Scene, fault: FailingDisk) -> None:
+    def failing(disk: FaultyDisk) -> Trouble:
+        return Failing(scene.harm, disk.operations + fault.operations, fault.errors, fault.reads)
+
+    _afflict(scene, fault, failing)
+
+
+def _afflict(scene: Scene, fault: AnyTrouble, trouble: Callable[[FaultyDisk], Trouble]) -> None:
     for device in scene.pick(fault.devices):
-        device.disk.refuse(fault.operations, fault.errors, reads=fault.reads)
-        device.disk.on_refused = scene.harm
-        scene.later(fault.lasts, device.disk.repair)
-
-
-def _empty(device: Device) -> None:
-    device.disk.full = False
+        device.disk.suffer(scene.key, trouble(device.disk))
+        scene.later(fault.lasts, partial(device.disk.recover, scene.key))
 
 
 EFFECTS: dict[type[Fault], Effect] = {FullDisk: _fill, SlowDisk: _slow_down, FailingDisk: _break}

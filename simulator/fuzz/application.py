@@ -12,7 +12,7 @@ from edge_agent.errors import NoModelError, RequestError
 from edge_agent.service.inference import Inference
 from simulator.core.rng import Rng
 from simulator.device import Device
-from simulator.fakes.runtime import ANSWER, CLASSES
+from simulator.fakes.runtime import ANSWER
 from wire.ports import SECOND
 
 INPUT_VALUES = 8
@@ -21,10 +21,9 @@ PAUSE_NS = 3 * SECOND
 
 @dataclass(slots=True)
 class Application:
-    """Half of its answers get feedback, `noise` of which is wrong. `stopped`: it has asked enough."""
+    """Half of its answers get feedback. `stopped`: it has asked enough."""
 
     rng: Rng
-    noise: float = 0.0
     stopped: bool = False
     answers: Counter[int] = field(default_factory=Counter)
     """Version -> answers that it got."""
@@ -45,8 +44,7 @@ class Application:
                 answer = await inference.predict(window)
                 self.answers[answer.version] += 1
                 if self.rng.chance(0.5):
-                    wrong = self.rng.chance(self.noise)
-                    await inference.feedback(answer.id, (ANSWER + wrong) % CLASSES)
+                    await inference.feedback(answer.id, ANSWER)
             except NoModelError:
                 self.on_unanswered()
             except RequestError:

@@ -17,7 +17,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 from simulator.alarm import quiet_programs
 from simulator.fuzz.campaign import Tally, Violation, described, endings, explain
 from simulator.fuzz.draw import Life, draw
-from simulator.fuzz.play import Playing
+from simulator.fuzz.play import Ending, Playing
 from wire.errors import MalformedError
 
 EXIT_FAILED = 1
@@ -59,10 +59,26 @@ def _replay(order: Order) -> int:
     steps = _steps(order.only, life)
     with quiet_programs():
         ending = Playing(life, steps).play()
-    for step in steps:
-        print(described(life, step))
-    print(ending.problem or f"every promise was kept ({ending.virtual_s:.0f} s of virtual time)")
+    told = [described(life, step) for step in steps]
+    if order.json:
+        print(msgspec.json.encode({**_figures(ending), "steps": told}).decode())
+    else:
+        kept = f"every promise was kept ({ending.virtual_s:.0f} s of virtual time)"
+        print(*told, ending.problem or kept, sep="\n")
     return EXIT_FAILED if ending.problem else 0
+
+
+def _figures(ending: Ending) -> dict[str, object]:
+    """Of one life."""
+    return {
+        "seed": ending.seed,
+        "violations": int(bool(ending.problem)),
+        "converged": int(not ending.problem),
+        "faults_fired": dict(sorted(ending.fired.items())),
+        "problem": ending.problem,
+        "virtual_s": ending.virtual_s,
+        "digest": ending.digest,
+    }
 
 
 def _steps(only: str, life: Life) -> list[int]:

@@ -1,31 +1,36 @@
 """Every moment at which the power can fail while one device enrols and installs two versions, and what may be left.
 
 The life is played once. At each disk operation the process forks: in the children the power fails there, leaving what
-one of several crash seeds decides, and the life goes on to its end under all promises. Seeds that leave the same disk
-are the same life, which is played once.
+one of several crash seeds decides, and the life goes on to its end under all promises. Where the same disk is left and
+nothing was said or stored anywhere in between, it is the same life but for milliseconds, which is played once.
 """
 
 import asyncio
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Hashable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
 from cloud.core.rollout import Plan, Wave
 from simulator.alarm import quiet_programs
+from simulator.core.network import Network
 from simulator.core.power import one_outcome
 from simulator.core.rng import Rng
 from simulator.device import Device
 from simulator.faults.disks import FaultyDisk
 from simulator.fuzz.draw import SMALL_BYTES, Life
 from simulator.fuzz.play import Playing
+from wire.ports import SECOND
 
 MAX_REPORT_BYTES = 2_000
 """What fits through a pipe at once."""
+OFF_NS = 2 * SECOND
+"""The power comes back after so long."""
 
 
 @dataclass(slots=True)
 class Explored:
-    """`points`: operations at which the power failed; `states`: different disks that were left, of points x seeds."""
+    """`points`: operations at which the power failed; `runs`: points x seeds; `states`: different lives among them."""
 
     points: int = 0
     runs: int = 0
@@ -87,6 +92,9 @@ class CutDisk(FaultyDisk):
         self._forks = forks
         self._loop: asyncio.AbstractEventLoop | None = None
         self._left: Mapping[str, bytes] | None = None
+        self._met = set[Hashable]()
+        self.elsewhere: Callable[[], Hashable] = lambda: None
+        """What tells the moments of everything but this disk apart."""
 
     def crash(self, rng: Rng) -> None:
         """What was decided when the process forked."""
@@ -103,15 +111,15 @@ class CutDisk(FaultyDisk):
         await super()._step()
 
     def _explore(self) -> None:
-        explored, states = self._forks.explored, dict[frozenset[tuple[str, bytes]], int]()
+        explored, elsewhere = self._forks.explored, self.elsewhere()
         explored.points += 1
         for seed in range(self._seeds):
             left = one_outcome(self.unsettled(), Rng(seed, f"cut {self.operations}"))
             explored.runs += 1
-            state = frozenset((path, one.digest) for path, one in left.items())
-            if state in states:
+            state = (elsewhere, frozenset((path, one.digest) for path, one in left.items()))
+            if state in self._met:
                 continue
-            states[state] = seed
+            self._met.add(state)
             explored.states += 1
             if self._forks.fork(f"operation {self.operations}, crash seed {seed}"):
                 self.child, self.cut_at = True, self.operations + 1
@@ -129,8 +137,13 @@ class CutPlaying(Playing):
 
     def _watch(self, device: Device) -> None:
         device.disk = self._disk
-        device.disk.on_cut = device.power_cut
+        device.disk.on_cut = partial(device.power_cut, OFF_NS)
+        self._disk.elsewhere = partial(self._moment, device.network)
         super()._watch(device)
+
+    def _moment(self, network: Network) -> Hashable:
+        """What was said, sent and stored so far."""
+        return self.world.trace.count, self.fleet.hub.store.transactions, network.up_bytes, network.down_bytes
 
     def _goes_on(self) -> bool:
         """Not once the power has failed: what the second version meets was tried from where it begins."""
@@ -159,4 +172,4 @@ def explore(life: Life, seeds: int, workers: int, *, every: int = 1) -> Explored
 def quiet_life(seed: int) -> Life:
     """One device, two versions, nothing else."""
     plan = Plan(waves=(Wave(percent=100),), health_window_s=2.0)
-    return Life(seed=seed, devices=1, model_bytes=SMALL_BYTES, plan=plan, bad=(), actions=(), faults=())
+    return Life(seed=seed, devices=1, model_bytes=SMALL_BYTES, plan=plan, bad=(), actions=(), faults=(), newborn=True)

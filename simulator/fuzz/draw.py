@@ -11,24 +11,38 @@ from typing import Final
 from cloud.core.gates.judge import Gate
 from cloud.core.rollout import Plan, Wave
 from cloud.core.rollout.plan import Rate, Retry
+from cloud.core.rollout.windows import Window
 from simulator.core.rng import Rng
 from simulator.durations import nanoseconds, written
 from simulator.fakes.runtime import Manner
 from simulator.faults.clocks import ClockJump
-from simulator.faults.fault import Among
+from simulator.faults.fault import EVERYBODY, Among
+from simulator.faults.forgery import ForgedDesired, StaleOrders
 from simulator.faults.hub_side import BadHubNetwork, HubCutOff
-from simulator.faults.kinds import AnyFault, BadNetwork, BrokerKill, CutConnections, HubKill, Partition, PowerCut
+from simulator.faults.kinds import (
+    AnyFault,
+    BadNetwork,
+    BrokerKill,
+    CutConnections,
+    HubKill,
+    Partition,
+    PowerCut,
+    SlowBroker,
+)
 from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
 from wire.messages import Outcome
 from wire.ports import MILLISECOND, SECOND
 
 FEWEST, USUALLY_MOST, MOST = 2, 4, 6
 """Devices of a fleet."""
-FIRST_ACT_S, SECOND_ACT_S = 30, 50
+NEWBORN = 0.2
+"""Share of the lives that begin with enrolment."""
+FIRST_ACT_S, SECOND_ACT_S = 25, 30
 """Within so many seconds of an act its faults begin and its operator acts."""
 EARLY_S = 12
 """While the second rollout is young."""
-LONGEST_S = 40
+LONGEST_S, LONGEST_OFF_S = 25, 15
+"""What lasts, and what is down, does so for at most so many seconds."""
 INSTALL_OPERATIONS = 70
 """About as many disk operations as an installation has."""
 SMALL_BYTES, LARGE_BYTES = 6_000, 130_000
@@ -56,6 +70,8 @@ class Life:
     actions: tuple[Action, ...]
     faults: tuple[tuple[int, AnyFault], ...]
     """(act, fault)"""
+    newborn: bool
+    """Nobody has enrolled when it begins: it has a first act. The others begin with a fleet that stands."""
 
     @property
     def steps(self) -> int:
@@ -74,6 +90,7 @@ def draw(seed: int) -> Life:
     rng = Rng(seed, "life")
     devices = rng.between(FEWEST, MOST if rng.chance(0.2) else USUALLY_MOST)
     names = [f"d{number:05}" for number in range(devices)]
+    newborn = rng.chance(NEWBORN)
     return Life(
         seed=seed,
         devices=devices,
@@ -81,12 +98,18 @@ def draw(seed: int) -> Life:
         plan=_plan(rng),
         bad=_bad(rng, names),
         actions=_actions(rng, names),
-        faults=_faults(rng, names),
+        faults=_faults(rng, names, acts=(0, 1) if newborn else (1,)),
+        newborn=newborn,
     )
 
 
 def _end_ns(fault: AnyFault) -> int:
-    lasts = getattr(fault, "lasts", None) or getattr(fault, "down", None) or getattr(fault, "off", None)
+    lasts = (
+        getattr(fault, "lasts", None)
+        or getattr(fault, "down", None)
+        or getattr(fault, "off", None)
+        or getattr(fault, "age", None)
+    )
     return nanoseconds(fault.at) + (nanoseconds(lasts) if lasts else 0)
 
 
@@ -99,13 +122,22 @@ def _plan(rng: Rng) -> Plan:
         waves=waves,
         gates=(gate,),
         health_window_s=float(1 + rng.below(5)),
-        step_timeout_s=40.0,
-        total_timeout_s=90.0 + 60.0 * rng.below(3),
-        evidence_timeout_s=60.0,
+        step_timeout_s=20.0 + 10.0 * rng.below(3),
+        total_timeout_s=60.0 + 40.0 * rng.below(3),
+        evidence_timeout_s=30.0,
         rate=Rate(per_minute=30) if rng.chance(0.2) else None,
         max_in_flight=1 + rng.below(2) if rng.chance(0.5) else None,
         retry=retry if rng.chance(0.6) else Retry(),
+        window=_window(rng),
+        install_window=_window(rng),
     )
+
+
+def _window(rng: Rng) -> Window | None:
+    """Seldom one, which then is open every other minute."""
+    if not rng.chance(0.1):
+        return None
+    return Window("*/2 * * * *", "UTC", duration_s=60.0, jitter_s=5.0 * rng.below(3))
 
 
 def _bad(rng: Rng, names: list[str]) -> tuple[tuple[str, Manner], ...]:
@@ -117,6 +149,8 @@ def _bad(rng: Rng, names: list[str]) -> tuple[tuple[str, Manner], ...]:
         Manner(crashes="when tried"),
         Manner(crashes="when used"),
         Manner(crashes="when used"),
+        Manner(crashes="with the agent"),
+        Manner(leak_bytes=1 << 28),
         Manner(predict_ns=900 * MILLISECOND),
     )
     share = (0.34, 1.0)[rng.below(2)]
@@ -136,23 +170,32 @@ def _actions(rng: Rng, names: list[str]) -> tuple[Action, ...]:
     return tuple(sorted(found, key=lambda action: action.at_s))
 
 
-def _faults(rng: Rng, names: list[str]) -> tuple[tuple[int, AnyFault], ...]:
-    """Four to nine faults, over both acts."""
-    found = []
-    for _ in range(rng.between(4, 9)):
-        act = rng.below(2)
-        at = written(rng.below((FIRST_ACT_S, SECOND_ACT_S)[act] * SECOND) // MILLISECOND * MILLISECOND)
+def _faults(rng: Rng, names: list[str], acts: tuple[int, ...]) -> tuple[tuple[int, AnyFault], ...]:
+    """Three that are sure to do harm, to everybody, and three to seven of any kind, over all acts."""
+    sure = (_bad_network, _connections, _clock)
+    found = [(1, one(rng, _moment(rng, EARLY_S), EVERYBODY)) for one in sure]
+    for _ in range(rng.between(3, 7)):
+        act = acts[rng.below(len(acts))]
+        at = _moment(rng, (FIRST_ACT_S, SECOND_ACT_S)[act])
         some = Among(names=tuple(name for name in names if rng.chance(0.5)))
         found.append((act, _KINDS[rng.below(len(_KINDS))](rng, at, some)))
     return tuple(found)
+
+
+def _moment(rng: Rng, within_s: int) -> str:
+    return written(rng.below(within_s * SECOND) // MILLISECOND * MILLISECOND)
 
 
 def _span(rng: Rng) -> str:
     return f"{rng.between(2, LONGEST_S)}s"
 
 
+def _off(rng: Rng) -> str:
+    return f"{rng.between(1, LONGEST_OFF_S)}s"
+
+
 def _bad_network(rng: Rng, at: str, some: Among) -> AnyFault:
-    loss, doubled = rng.below(40) / 100, rng.below(30) / 100
+    loss, doubled = rng.between(5, 40) / 100, rng.between(5, 30) / 100
     late = f"{rng.below(800)}ms"
     return BadNetwork(at=at, lasts=_span(rng), devices=some, loss=loss, duplication=doubled, delay=late)
 
@@ -174,15 +217,15 @@ def _connections(rng: Rng, at: str, some: Among) -> AnyFault:
 
 
 def _power(rng: Rng, at: str, some: Among) -> AnyFault:
-    return PowerCut(at=at, devices=some, operations=rng.between(1, INSTALL_OPERATIONS), off=f"{rng.between(1, 20)}s")
+    return PowerCut(at=at, devices=some, operations=rng.between(1, INSTALL_OPERATIONS), off=_off(rng))
 
 
 def _hub(rng: Rng, at: str, some: Among) -> AnyFault:
-    return HubKill(at=at, down=f"{rng.between(1, 20)}s")
+    return HubKill(at=at, down=_off(rng))
 
 
 def _broker(rng: Rng, at: str, some: Among) -> AnyFault:
-    return BrokerKill(at=at, down=f"{rng.between(1, 20)}s")
+    return BrokerKill(at=at, down=_off(rng))
 
 
 def _hub_network(rng: Rng, at: str, some: Among) -> AnyFault:
@@ -208,7 +251,23 @@ def _failing(rng: Rng, at: str, some: Among) -> AnyFault:
 
 
 def _clock(rng: Rng, at: str, some: Among) -> AnyFault:
-    return ClockJump(at=at, devices=some, by=f"{rng.between(1, 400)}d", back=rng.chance(0.5))
+    return ClockJump(at=at, devices=some, by=f"{rng.between(1, 400)}{'sd'[rng.below(2)]}", back=rng.chance(0.5))
+
+
+def _hub_clock(rng: Rng, at: str, some: Among) -> AnyFault:
+    return ClockJump(at=at, hub=True, by=f"{rng.between(1, LONGEST_S)}s", back=rng.chance(0.5))
+
+
+def _slow_broker(rng: Rng, at: str, some: Among) -> AnyFault:
+    return SlowBroker(at=at, lasts=_span(rng), messages_per_s=rng.between(5, 40))
+
+
+def _forged(rng: Rng, at: str, some: Among) -> AnyFault:
+    return ForgedDesired(at=at, version=1, devices=some)
+
+
+def _stale(rng: Rng, at: str, some: Among) -> AnyFault:
+    return StaleOrders(at=at, age=_span(rng), devices=some)
 
 
 _STORIES: Final = (
@@ -218,6 +277,7 @@ _STORIES: Final = (
 """What an operator does, and what may follow."""
 _KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
     _bad_network, _bad_network, _muddle, _squeeze, _partition, _connections, _power, _power, _power, _hub, _hub,
-    _hub_network, _hub_network, _hub_cut_off, _broker, _full, _slow, _failing, _clock,
+    _hub_network, _hub_network, _hub_cut_off, _broker, _slow_broker, _full, _slow, _failing, _clock, _hub_clock,
+    _forged, _stale,
 )  # fmt: skip
 """Each is as likely as it stands here."""

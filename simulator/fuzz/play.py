@@ -1,4 +1,4 @@
-"""Plays one life to its end and says what was broken: the fleet enrols, two acts pass under faults, then peace.
+"""Plays one life to its end and says what was broken: the fleet enrols or wakes, acts pass under faults, then peace.
 
 Every promise is watched from the first moment. When the last fault is over, everything has to come to rest within
 PEACE_S; then the whole is swept once.
@@ -12,42 +12,37 @@ from functools import partial
 
 from sqlalchemy import Connection, select
 
-from cloud.core.rollout import ACTIVE, Command, Plan, RolloutState, Wave
+from cloud.core.rollout import ACTIVE, Command, Plan, RolloutState
 from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.service import holds
 from cloud.service.effects import Effects
-from cloud.service.hub import Intervals
 from cloud.service.rollouts import NewRollout, control
 from cloud.tables import rollouts
-from edge_agent.bootstrap import AgentPolicy
 from edge_agent.service.inference import Inference
 from simulator.alarm import listening
 from simulator.core.loop import SimulationError
 from simulator.core.network import Quality
 from simulator.device import Device
 from simulator.faults.inject import Injector
-from simulator.fleet import Fleet, Size
+from simulator.fleet import Fleet
 from simulator.fuzz.application import Application
 from simulator.fuzz.draw import Action, Life
+from simulator.fuzz.standing import FIRST_ACT_AT_S, FIRST_PLAN, INTERVALS, LOOK_EVERY_S, MODEL, SIZE, SLOT, standing
 from simulator.invariants import hub as hub_rules
 from simulator.invariants.devices import DeviceWatch, Signed
 from simulator.invariants.hub import HubWatch
 from simulator.invariants.rest import outstanding, wrong_at_rest
 from simulator.version import random_files
 from simulator.world import World
-from wire.ports import MILLISECOND, SECOND
+from wire.ports import SECOND
+from wire.release import Release
 
-MODEL, SLOT, OPERATOR = "simulated", "main", "operator"
-POLICY = AgentPolicy(telemetry_interval_s=20.0)
-SIZE = Size(1, Quality(0.01, 0.02, delay_max_ns=60 * MILLISECOND), policy=POLICY, boot_within_ns=3 * SECOND)
-FIRST_ACT_AT_S = 8
-FIRST_PLAN = Plan(waves=(Wave(percent=100),), step_timeout_s=40.0, total_timeout_s=150.0)
+OPERATOR = "operator"
 ACT_LIMIT_S = 900
 PEACE_S = 2_400
-LOOK_EVERY_S = 4
+WAKING_S = 4
 MESSAGES, MESSAGES_PER_S = 300, 2
 """For each device, both ways: far more than an eventful life needs."""
-INTERVALS = Intervals(rollouts_s=2.0, republish_s=8.0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,14 +64,15 @@ class Playing:
     def __init__(self, life: Life, steps: Iterable[int] | None = None) -> None:
         chosen = frozenset(range(life.steps) if steps is None else steps)
         self.world = World(life.seed)
-        self.fleet = Fleet(self.world, INTERVALS)
+        self._signed = Signed()
+        self._standing = None if life.newborn else standing(life.devices, life.model_bytes)
+        self.fleet = self._fleet()
         self.watches: list[DeviceWatch] = []
         self.applications: list[Application] = []
         self._life = life
         self._faults = [one for number, one in enumerate(life.faults) if number in chosen]
         self._actions = [one for number, one in enumerate(life.actions, len(life.faults)) if number in chosen]
         self._injector = Injector(self.fleet)
-        self._signed = Signed()
         self._rng = self.world.rng.child("playing")
         self._hub_watch = HubWatch(self.fleet.hub.store, self.world.fail)
         self._latest = ""
@@ -111,16 +107,27 @@ class Playing:
         fleet.hub.start()
         await asyncio.sleep(1)
         self._begin_faults(0)
-        for _ in range(self._life.devices):
-            await fleet.join(SIZE)
-        await asyncio.sleep(FIRST_ACT_AT_S)
-        await self._act(0, FIRST_PLAN)
+        if self._life.newborn:
+            for _ in range(self._life.devices):
+                await fleet.join(SIZE)
+            await asyncio.sleep(FIRST_ACT_AT_S)
+            await self._act(0, FIRST_PLAN)
+        else:
+            fleet.wake(SIZE)
+            await asyncio.sleep(WAKING_S)
         if self._goes_on():
             await self._act(1, self._life.plan)
         self._begin_faults(1)
         self._operate()
         await asyncio.sleep(self._life.trouble_s)
         await self._peace()
+
+    def _fleet(self) -> Fleet:
+        """A new one, or a copy of one that stands."""
+        if self._standing is None:
+            return Fleet(self.world, INTERVALS)
+        self._signed.add(self._standing.release)
+        return Fleet(self.world, INTERVALS, self._standing.estate)
 
     def _goes_on(self) -> bool:
         """Is there a second act?"""
@@ -129,9 +136,8 @@ class Playing:
     # The acts.
 
     async def _act(self, act: int, plan: Plan) -> None:
-        """Publish the next version and begin its rollout once nothing stands against that."""
-        files = random_files(self._rng.child(f"version {act}"), self._life.model_bytes)
-        release = await self.fleet.hub.publish_version(MODEL, files)
+        """Begin the rollout of the next version once nothing stands against that."""
+        release = await self._release(act)
         self._signed.add(release)
         for name, manner in self._life.bad if act else ():
             self._device(name).manners[release.variants[0].file.sha256] = manner
@@ -146,6 +152,13 @@ class Playing:
             else:
                 return
         raise SimulationError(f"after {ACT_LIMIT_S} s, rollout {self._latest} still cannot begin")
+
+    async def _release(self, act: int) -> Release:
+        """What is rolled out: of a fleet that stands, what waits there, else a new version."""
+        if self._standing:
+            return self._standing.next
+        files = random_files(self._rng.child(f"version {act}"), self._life.model_bytes)
+        return await self.fleet.hub.publish_version(MODEL, files)
 
     async def _give_up_halted(self) -> None:
         """An operator looks after what stands in the way."""

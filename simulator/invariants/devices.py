@@ -37,7 +37,7 @@ class Signed:
 
 @dataclass(slots=True)
 class DeviceWatch:
-    """Watches `device` from before its first start."""
+    """Watches `device` from before it is switched on."""
 
     device: Device
     signed: Signed
@@ -52,6 +52,8 @@ class DeviceWatch:
     started_ns: int = 0
 
     def __post_init__(self) -> None:
+        self.record = self.promised = self.device.record()
+        self.started = self.record.boot
         self.device.disk.on_renamed = self.written
         self.device.disk.on_synced = self.synced
         self.device.on_loaded = self.loaded

@@ -21,6 +21,11 @@ from simulator.device import BrokenPromiseError
 from simulator.fakes.store import MemoryStore
 from simulator.invariants.laws import ASSIGNED, BROKEN, TOUCHED, leftovers, statements
 
+_NOTED = (
+    f"SELECT 0, text FROM {BROKEN} UNION ALL SELECT 1, rollout FROM {TOUCHED} "
+    f"UNION ALL SELECT 2, rollout FROM {ASSIGNED}"
+)
+
 
 class HubWatch:
     """Calls `fail` with the first promise that a transaction has broken. `checked` counts the transactions."""
@@ -47,10 +52,7 @@ class HubWatch:
     def _look(self, conn: Connection) -> None:
         """Just before the commit, so that everything is seen as it will be."""
         self.checked += 1
-        rows = conn.exec_driver_sql(
-            f"SELECT 0, text FROM {BROKEN} UNION ALL SELECT 1, rollout FROM {TOUCHED} "
-            f"UNION ALL SELECT 2, rollout FROM {ASSIGNED}"
-        ).all()
+        rows = conn.connection.cursor().execute(_NOTED).fetchall()
         if not rows:
             return
         for table in (BROKEN, TOUCHED, ASSIGNED):

@@ -31,6 +31,10 @@ class Law:
 _ROLLOUT = "(SELECT {} FROM main.rollouts WHERE id = NEW.rollout)"
 _STARTS = f"NEW.status = '{Status.IN_FLIGHT}' AND OLD.status <> '{Status.IN_FLIGHT}'"
 _MEMBER = "NEW.rollout || ' ' || NEW.device"
+_REPEATED = (
+    f"NEW.attempt = OLD.attempt + 1 AND NEW.reason LIKE 'attempt ' || OLD.attempt || ': {Outcome.ROLLED_BACK}:%'"
+)
+"""It went back later, and the plan has such devices try again."""
 _OPEN = ", ".join(f"'{state}'" for state in sorted(ACTIVE))
 _OVER = f"OLD.state IN ('{RolloutState.ABORTED}', '{RolloutState.SUCCEEDED}')"
 _NAMED = f"NEW.state IN ('{RolloutState.HALTED}', '{RolloutState.WAITING}', '{RolloutState.PAUSED}')"
@@ -72,8 +76,9 @@ LAWS = (
     Law("a failure was acknowledged before it happened", "members",
         f"NEW.acknowledged AND NEW.status <> '{Status.ENDED}'", _MEMBER, of="acknowledged"),
     Law("a success was taken back", "members",
-        f"OLD.outcome = '{Outcome.SUCCEEDED}' AND (NEW.outcome IS NULL OR NEW.outcome NOT IN "
-        f"('{Outcome.SUCCEEDED}', '{Outcome.ROLLED_BACK}', '{Outcome.UNABLE_TO_ROLL_BACK}'))", _MEMBER, of="outcome"),
+        f"OLD.outcome = '{Outcome.SUCCEEDED}' AND coalesce(NEW.outcome, '') NOT IN "
+        f"('{Outcome.SUCCEEDED}', '{Outcome.ROLLED_BACK}', '{Outcome.UNABLE_TO_ROLL_BACK}') AND NOT ({_REPEATED})",
+        _MEMBER, of="outcome"),
     Law("two waves opened at once", "rollouts", "NEW.wave <> OLD.wave AND NEW.wave <> OLD.wave + 1", "NEW.id",
         of="wave"),
     Law("a wave opened before everybody of the one before had been asked", "rollouts",

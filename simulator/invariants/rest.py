@@ -27,7 +27,7 @@ from wire.messages import Outcome
 
 def outstanding(fleet: Fleet) -> list[str]:
     """What has not come to rest yet; empty: everything has."""
-    return [*fleet.hub.look(_unsettled), *fleet.hub.look(lambda conn: list(_disagreements(conn, fleet.devices)))]
+    return fleet.hub.look(_unsettled) or fleet.hub.look(lambda conn: list(_disagreements(conn, fleet.devices)))
 
 
 def _unsettled(conn: Connection) -> list[str]:

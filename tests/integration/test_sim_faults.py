@@ -7,9 +7,11 @@ from cloud.core.rollout import Plan, Wave
 from cloud.service.rollouts import NewRollout
 from simulator.core.network import Quality
 from simulator.faults.clocks import ClockJump
+from simulator.faults.fault import Among
+from simulator.faults.forgery import StaleOrders
 from simulator.faults.hub_side import BadHubNetwork, HubCutOff
 from simulator.faults.inject import Injector
-from simulator.faults.kinds import AnyFault
+from simulator.faults.kinds import AnyFault, PowerCut
 from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
 from simulator.fleet import Fleet, Size
 from simulator.fuzz.play import MODEL, SLOT
@@ -133,3 +135,49 @@ def test_a_hub_that_hears_badly_and_loses_its_connection_brings_the_rollout_to_i
     fleet = live(scene)
     assert fleet.world.fired["hub_cut_off"] == 1
     assert fleet.world.faults.reordered > 0
+
+
+def test_troubles_of_one_disk_add_up_and_end_one_by_one() -> None:
+    """A full one that is slow, too: that it is quick again does not make room, nor does the end of one shortage."""
+
+    async def scene(fleet: Fleet, injector: Injector) -> None:
+        disk = fleet.devices[0].disk
+        for fault in (FullDisk(lasts="30s"), SlowDisk(lasts="5s"), SlowDisk(lasts="20s"), FullDisk(lasts="10s")):
+            injector.plan(fault)
+        took = []
+        for _ in range(4):
+            await fleet.world.clock.sleep(7 * SECOND)
+            before = fleet.world.clock.monotonic_ns()
+            await disk.size("state.json")
+            took.append((fleet.world.clock.monotonic_ns() - before) * 10 // SECOND)
+            assert (disk.fails, await disk.free_bytes()) == (True, 0)
+        assert took == [2, 2, 0, 0]
+        await fleet.world.clock.sleep(4 * SECOND)
+        assert not disk.fails
+
+    live(scene)
+
+
+def test_the_power_stays_off_for_as_long_as_was_said() -> None:
+    """At a counted operation, too: that used to take any while up to a minute and a half."""
+
+    async def scene(fleet: Fleet, injector: Injector) -> None:
+        device = fleet.devices[0]
+        await roll_out(fleet, 2, PowerCut(operations=1, off="300s", devices=Among(names=(device.name,))))
+        await fleet.world.clock.sleep(60 * SECOND)
+        assert (device.reboots, device.process.alive) == (1, False)
+        await fleet.world.clock.sleep(260 * SECOND)
+        assert device.process.alive
+
+    live(scene)
+
+
+def test_an_order_of_long_ago_turns_nobody_back() -> None:
+    """The broker hands out what it retained before version 2 was ordered."""
+
+    async def scene(fleet: Fleet, injector: Injector) -> None:
+        assert await roll_out(fleet, 2, StaleOrders(age="45s")) == [Outcome.SUCCEEDED] * 2
+        await fleet.world.clock.sleep(30 * SECOND)
+        assert versions(fleet) == [2, 2]
+
+    assert live(scene).world.fired["stale_orders"] == 2

@@ -7,7 +7,7 @@ import msgspec
 import pytest
 
 from edge_agent.core import slot as events
-from edge_agent.core.decision import Ignored, IllegalEventError, Moved
+from edge_agent.core.decision import Ignored, IllegalEventError, Moved, changed
 from edge_agent.core.resume import ACTIVE, MAX_RESTARTS, MAX_TRIES
 from edge_agent.core.slot import (
     WAITING,
@@ -188,6 +188,27 @@ def test_what_rotted_after_it_was_committed_waits_for_no_window() -> None:
     again = moved(repair.state, Booted(frozenset()))
     assert again.effects[-1] == FetchRelease(Ticket("e2", 1), windowed_never())
     assert isinstance(decide(again.state, Assigned(windowed(download=TONIGHT, install=TONIGHT))), Ignored)
+
+
+@pytest.mark.parametrize(
+    "then",
+    [
+        TimedOut(TICKET),
+        StepFailed(TICKET, Outcome.FAILED_NO_CHANGE, "no chunks"),
+        StepFailed(TICKET, Outcome.REJECTED, "below the floor"),
+        Unassigned(),
+        Assigned(desired(3, "e2")),
+    ],
+)
+def test_a_repair_that_fails_is_a_rollback(then: events.Event) -> None:
+    """Success was told once: seed 20053 of the fuzzer had it become cancelled when the repair was interrupted."""
+    rotten = changed(in_phase(Phase.COMMITTED, 2, current=2), previous=deployed(1))
+    repair = moved(rotten, Booted(frozenset({f"{1:064x}"})))
+    again = moved(repair.state, Booted(frozenset({f"{1:064x}"})))
+    state = moved(again.state, then).state
+    told = [state.told("main"), *state.finished]
+    assert [one.outcome for one in told if one.execution == "e1"] == [Outcome.ROLLED_BACK]
+    assert not state.committed
 
 
 def windowed_never() -> SlotAssignment:
