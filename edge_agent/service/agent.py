@@ -78,7 +78,7 @@ class Agent:
     async def start(self) -> None:
         """Serve what is committed, then connect. Raises what `Reconciler.boot` raises."""
         await self.reconciler.boot()
-        self._reports.start(self.reconciler.record.boot)
+        self._reports.number_from(self.reconciler.known_boot)
         await self._telemetry.start()
         link, topics, device = self._uplink.link, self._uplink.topics, self._uplink.device
         link.on_message = self._on_message
@@ -114,6 +114,7 @@ class Agent:
         self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "status"), status, retain=True)
 
     def _on_changed(self) -> None:
+        self._reports.number_from(self.reconciler.known_boot)
         self._reports.changed()
         self._telemetry.looked_at()
 

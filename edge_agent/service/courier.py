@@ -83,9 +83,9 @@ class Courier:
         self._retry_ns = FIRST_RETRY_NS
         self._timer: Timer | None = None
 
-    def start(self, boot: int) -> None:
-        """Number reports from here on."""
-        self._seq = boot << BOOT_SHIFT
+    def number_from(self, boot: int) -> None:
+        """No report has a number below this start from here on. One that is not on the disk yet could come twice."""
+        self._seq = max(self._seq, boot << BOOT_SHIFT)
 
     def changed(self) -> None:
         """Something in the report is different now."""

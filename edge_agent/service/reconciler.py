@@ -104,6 +104,11 @@ class Reconciler:
         """Why the newest desired document was not accepted, or cannot be acted upon; empty when all is well."""
         return self._unwritten or self._refused
 
+    @property
+    def known_boot(self) -> int:
+        """Number of the newest start that the disk knows of: this one, or the one before until it is written down."""
+        return self.durable_boot or self.record.boot - 1
+
     async def boot(self) -> None:
         """Read the record, count the start, serve what is committed, resume what was under way.
 
@@ -217,7 +222,7 @@ class Reconciler:
             case Lasted():  # nobody need be told, unless this is what could not be written before
                 lasting = self.record.lasting()
                 await self._journal.save(lasting)
-                self.record = lasting
+                self.record, self.durable_boot = lasting, lasting.boot
                 if self._unwritten:
                     self._unwritten = ""
                     self.on_changed()

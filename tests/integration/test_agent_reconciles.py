@@ -376,7 +376,7 @@ def test_a_restart_serves_the_committed_model_before_any_message_and_reports_it_
 
 
 def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
-    """The report says what is wrong; with room again, the start is completed."""
+    """The report says what is wrong, under no number of a start that the disk does not know; with room it is completed."""
     loop = VirtualLoop(Rng(1))
     clock = VirtualClock(loop)
 
@@ -390,10 +390,12 @@ def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
             assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
             await clock.sleep(SECOND)
             assert "the state cannot be written" in air.reports[-1].refused
+            assert air.reports[-1].seq >> 32 == 1
             disk._capacity_bytes = 1 << 30
             air.desire(assign(2, wanted(TWO, "e2")))
             await clock.sleep(30 * SECOND)
             assert committed(2)(air.reports[-1].slots[0])
+            assert air.reports[-1].seq >> 32 == 2
             assert air.reports[-1].refused == ""
 
     loop.run(scenario())
