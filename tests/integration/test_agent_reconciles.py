@@ -376,7 +376,7 @@ def test_a_restart_serves_the_committed_model_before_any_message_and_reports_it_
 
 
 def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
-    """The report says what is wrong, under no number of a start that the disk does not know; with room it is completed."""
+    """The report says what is wrong, under no number of a start that is not written down; with room it is completed."""
     loop = VirtualLoop(Rng(1))
     clock = VirtualClock(loop)
 
