@@ -4,14 +4,17 @@ Each life has its promises watched from the first moment and has to come to rest
 bug has to be found; how many lives that took is told.
 """
 
+import multiprocessing
 import os
 import time
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
 
 from bench.result import Outcome, finish
-from bench.sim_bugs import BUGS, Bug
+from bench.sim_bugs import BUGS
 from simulator.fuzz.campaign import Tally, endings, play
 from simulator.fuzz.cuts import explore, quiet_life
 
@@ -36,7 +39,7 @@ def run(settings: Settings) -> int:
     workers = settings.workers or os.cpu_count() or 1
     lives = _lives(settings, workers)
     cuts = _cuts(settings, workers)
-    bugs = _bugs(settings) if settings.bugs and not settings.short else {}
+    bugs = _bugs(settings, workers) if settings.bugs and not settings.short else {}
     whole = lives["violations"] == cuts["cut_violations"] == 0 and lives["fewest_faults"] >= 3
     passed = whole and lives["converged"] == lives["seeds"] and all(bugs.values())
     figures = {**lives, **cuts, "bugs": len(bugs), "bugs_found": sum(map(bool, bugs.values())), "seeds_needed": bugs}
@@ -74,13 +77,16 @@ def _cuts(settings: Settings, workers: int) -> dict[str, Any]:
     }
 
 
-def _bugs(settings: Settings) -> dict[str, int]:
+def _bugs(settings: Settings, workers: int) -> dict[str, int]:
     """Bug -> lives that it took to find it; 0: it was not found."""
-    return {bug.name: _needed(bug, settings) for bug in BUGS}
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        return dict(
+            zip((bug.name for bug in BUGS), pool.map(partial(_needed, settings), range(len(BUGS))), strict=True)
+        )
 
 
-def _needed(bug: Bug, settings: Settings) -> int:
-    with bug.seeded():
+def _needed(settings: Settings, bug: int) -> int:
+    with BUGS[bug].seeded():
         for number in range(settings.bug_seeds):
             if play(settings.first + number).problem:
                 return number + 1

@@ -5,6 +5,7 @@ import multiprocessing
 import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -63,12 +64,17 @@ def play(seed: int) -> Ending:
 
 
 def endings(seeds: Sequence[int], workers: int, play: Play = play) -> Iterator[Ending]:
-    """How these lives end, in whatever order they do. `play` must be importable where there are several workers."""
+    """How these lives end. `play` must be importable where there are several workers.
+
+    Raises:
+        BrokenProcessPool: a worker died.
+    """
     if workers <= 1:
         yield from map(play, seeds)
         return
-    with multiprocessing.get_context("spawn").Pool(workers, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
-        yield from pool.imap_unordered(play, seeds, CHUNK)
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
+        yield from pool.map(play, seeds, chunksize=CHUNK)
 
 
 def explain(seed: int, problem: str, replaced: Callable[[], contextlib.AbstractContextManager[None]]) -> Violation:
