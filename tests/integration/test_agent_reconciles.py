@@ -8,7 +8,9 @@ import msgspec
 import numpy as np
 import pytest
 
+from edge_agent.core.pointer import MAX_SHORT_STARTS
 from edge_agent.errors import ModelError, NoModelError
+from edge_agent.service.reconciler import LASTING_NS
 from federated.device.ports import HostError
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
@@ -397,6 +399,27 @@ def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
             assert committed(2)(air.reports[-1].slots[0])
             assert air.reports[-1].seq >> 32 == 2
             assert air.reports[-1].refused == ""
+
+    loop.run(scenario())
+
+
+def test_a_full_disk_and_a_model_under_suspicion_leave_the_one_before_it() -> None:
+    """The last starts did not last, and this one cannot be written down: what served well before serves meanwhile."""
+    loop = VirtualLoop(Rng(1))
+    clock = VirtualClock(loop)
+
+    async def scenario() -> None:
+        air, disk = air_with(), MemoryDisk()
+        async with device(Gear(disk, clock, AirLink(air))):
+            for sequence, version in enumerate((ONE, TWO), 1):
+                air.desire(assign(sequence, wanted(version, f"e{sequence}")))
+                await clock.sleep(2 * LASTING_NS)
+        for _ in range(MAX_SHORT_STARTS):
+            async with device(Gear(disk, clock, AirLink(air))) as unit:
+                assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 2
+        disk._capacity_bytes = 0
+        async with device(Gear(disk, clock, AirLink(air))) as unit:
+            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
 
     loop.run(scenario())
 

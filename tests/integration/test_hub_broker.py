@@ -256,7 +256,7 @@ def test_silence_ends_a_connection_and_its_will_follows(tmp_path: Path) -> None:
         async with running(tmp_path) as broker, connected(broker.endpoint, "hub") as hub:
             await hub.link.subscribe(f"{ROOT}/up/+/status")
             async with connected(broker.endpoint, "p01", will=Will(topic, b"gone"), keepalive_s=1) as device:
-                device.link._runner.cancel()  # its pings stop, its socket stays open
+                device.link._connection._look.cancel()  # its pings stop, its socket stays open
                 await hub.received(lambda: len(hub.inbox) > 0)
                 assert hub.inbox == [(topic, b"gone")]
 

@@ -9,12 +9,11 @@ import pytest
 
 from bench import sim_fuzz
 from bench.sim_bugs import BUGS
-from cloud.core.rollout import Plan, Wave
+from cloud.core.rollout import Plan
 from simulator.core.clock import EPOCH_NS
 from simulator.fakes.runtime import Manner
 from simulator.faults.fault import Among
 from simulator.faults.kinds import BrokerKill, Partition
-from simulator.faults.storage import FullDisk
 from simulator.fleet import Fleet
 from simulator.fuzz.campaign import Tally, endings, explain, play
 from simulator.fuzz.cuts import CutDisk, CutPlaying, Forks, explore, quiet_life
@@ -47,20 +46,6 @@ def test_a_broker_killed_during_a_partition_leaves_living_connections_alone() ->
     )
     life = dataclasses.replace(quiet_life(3), devices=2, faults=faults)
     assert not Playing(life).play().problem
-
-
-def test_a_full_disk_and_a_model_that_ends_the_agent_leave_the_one_before_it() -> None:
-    """Seed 50058 once: while the start could not be written down, nothing served in place of the suspect."""
-    life = dataclasses.replace(
-        quiet_life(3),
-        newborn=False,
-        plan=Plan(waves=(Wave(percent=100),), health_window_s=1.0),
-        bad=(("d00000", Manner(crashes="with the agent")),),
-        faults=((1, FullDisk(at="23s", lasts="5s")),),
-    )
-    playing = Playing(life)
-    assert not playing.play().problem
-    assert playing.fleet.devices[0].crashes > 3
 
 
 def test_a_life_that_ends_with_an_error_nobody_foresaw_has_a_problem() -> None:
