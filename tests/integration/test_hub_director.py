@@ -53,10 +53,8 @@ class TestDirector:
             await asyncio.sleep(0)
             world.link.on_message(inbound(ROOT.up("p00", "reported"), encode(report | {"seq": 2, "sequence": 41}), []))
             async with asyncio.timeout(5):
-                while (
-                    ROOT.dn("p00", "desired") not in world.link.retained or (await world.desired("p00")).sequence < 42
-                ):
-                    for ring in scheduled:
+                while (await world.desired("p00")).sequence < 42:
+                    for ring in (*scheduled, *world.clock.alarms):
                         ring()
                     await asyncio.sleep(0.005)
             running.cancel()
