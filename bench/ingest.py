@@ -56,6 +56,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     messages: Annotated[int, msgspec.Meta(description="telemetry messages", ge=100)] = 120_000
     talking: Annotated[int, msgspec.Meta(description="devices that send them", ge=10)] = 2_000
     devices: Annotated[int, msgspec.Meta(description="devices that the database knows", ge=200)] = 100_000
+    rate: Annotated[int, msgspec.Meta(description="messages a second; 0: as fast as the broker takes them", ge=0)] = 0
     postgresql: Annotated[bool, msgspec.Meta(description="on a PostgreSQL server of its own instead of SQLite")] = False
     short: Annotated[bool, msgspec.Meta(description="1,000 messages of 50 devices of 500")] = False
     json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
@@ -106,6 +107,7 @@ async def _measure(settings: Settings, hub: HubSettings) -> Outcome:
         "database": "postgresql" if hub.database_url else "sqlite",
         "devices": settings.devices,
         "messages": settings.messages,
+        "rate": settings.rate,
         "broker_per_s": round(fan_in),
         "database_per_s": round(settings.messages / seconds),
         "share_of_broker": round(settings.messages / seconds / fan_in, 2),
@@ -183,9 +185,12 @@ def publish(document: bytes, settings: Settings, channel: str) -> None:
         link = MqttLink(*_login(hub, PUBLISHER))
         await link.start()
         await until("the publisher is connected", lambda: link.connected, PATIENCE_S)
-        root = Topics(hub.topic_root).root
-        for start in range(0, settings.messages, AT_ONCE):
-            numbers = range(start, min(start + AT_ONCE, settings.messages))
+        root, began = Topics(hub.topic_root).root, time.monotonic()
+        at_once = max(1, min(AT_ONCE, settings.rate // 10)) if settings.rate else AT_ONCE
+        for start in range(0, settings.messages, at_once):
+            if settings.rate:
+                await asyncio.sleep(began + start / settings.rate - time.monotonic())
+            numbers = range(start, min(start + at_once, settings.messages))
             await asyncio.gather(
                 *(
                     link.publish(f"{root}/up/{_name(number % settings.talking)}/{channel}", _message(number, settings))
