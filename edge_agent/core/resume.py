@@ -122,3 +122,11 @@ def _usable(state: State, event: Booted) -> State:
     if state.phase is Phase.COMMITTED:  # it is what is wanted, so it is tried anew
         return changed(state, current=state.previous, previous=None, reason=SUSPECTED)
     return changed(state, current=state.previous, previous=state.current, reason=SUSPECTED)
+
+
+def served_meanwhile(state: State, event: Booted) -> Deployed | None:
+    """What serves while the start cannot be written down: in place of a model under suspicion the one before it."""
+    current, previous = state.current, state.previous
+    if current is None or current.installed.sha256 not in event.suspects:
+        return current
+    return previous if previous is not None and previous.installed.sha256 in event.intact else None

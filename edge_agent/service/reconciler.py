@@ -13,7 +13,7 @@ from typing import assert_never
 
 from edge_agent.core.decision import Ignored
 from edge_agent.core.pointer import Record
-from edge_agent.core.resume import ACTIVE
+from edge_agent.core.resume import ACTIVE, served_meanwhile
 from edge_agent.core.slot import (
     AT_REST,
     WAITING,
@@ -22,7 +22,6 @@ from edge_agent.core.slot import (
     AwaitWindow,
     Booted,
     CollectGarbage,
-    Deployed,
     Effect,
     Event,
     FetchFiles,
@@ -33,7 +32,6 @@ from edge_agent.core.slot import (
     RuntimeFailed,
     Serve,
     ServeTrial,
-    State,
     StepFailed,
     TimedOut,
     TrialServing,
@@ -132,7 +130,7 @@ class Reconciler:
         except DiskError as error:
             self.record = record.next_boot()
             for slot, state in record.slots.items():
-                await self._serve(slot, Serve(_served_meanwhile(state, booted)))
+                await self._serve(slot, Serve(served_meanwhile(state, booted)))
             self._mailbox[:0] = [*items, OutcomesTaken()]
             self._write_later(error)
         finally:
@@ -396,11 +394,3 @@ class Reconciler:
     def _trial_failed(self, slot: str, sha256: str, reason: str) -> None:
         if self.record.slot(slot).phase is Phase.TRIAL:
             self._put(Happened(slot, RuntimeFailed(sha256, reason)))
-
-
-def _served_meanwhile(state: State, booted: Booted) -> Deployed | None:
-    """What serves while the start cannot be written down: in place of a model under suspicion the one before it."""
-    current, previous = state.current, state.previous
-    if current is None or current.installed.sha256 not in booted.suspects:
-        return current
-    return previous if previous is not None and previous.installed.sha256 in booted.intact else None

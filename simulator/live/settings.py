@@ -51,9 +51,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     predict_every_s: Annotated[
         float, msgspec.Meta(description="pause between two predictions of each device (0 = none)", ge=0)
     ] = 0.0
-    telemetry_interval_s: Annotated[float, msgspec.Meta(description="least time between two measurements", ge=0.1)] = (
-        60.0
-    )
+    telemetry_interval_s: Annotated[
+        float, msgspec.Meta(description="seconds between two measurements at rest", ge=0.1)
+    ] = 60.0
     keepalive_s: Annotated[int, msgspec.Meta(description="keep-alive of the sessions", ge=5, le=3600)] = 60
     state: Annotated[str, _doc("directory for the hub's data and the claims (empty = a temporary one)")] = ""
     json: Annotated[bool, _doc("print the report as one JSON object")] = False
