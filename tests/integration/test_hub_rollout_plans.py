@@ -15,6 +15,7 @@ from cloud.core.rollout import Command, Plan, Wave
 from cloud.core.rollout.plan import Disruption, Rate, Retry
 from cloud.core.rollout.windows import Window as Hours
 from cloud.errors import ConflictError, InvalidError
+from cloud.service import holds
 from cloud.service import rollouts as service
 from cloud.service.rollouts import NewRollout
 from cloud.service.rollouts.ledger import recount
@@ -114,6 +115,20 @@ def test_a_failed_execution_is_repeated_and_the_device_counts_once(tmp_path: Pat
         assert view.outcomes == {"succeeded": 1}
 
     play(tmp_path, 1, scenario)
+
+
+def test_a_device_that_was_held_under_way_is_not_asked_again(tmp_path: Path) -> None:
+    """Its failure is its end, whatever the plan would repeat; the other one's is not (seed 55076 of the fuzzer once)."""
+
+    async def scenario(world: World) -> None:
+        await order(world, Plan(ALL, retry=Retry(attempts=2, delay_s=5)))
+        await world.change(lambda conn, now_ns: holds.hold(conn, "p00", "in use", "me", now_ns))
+        for name in ("p00", "p01"):
+            await world.report(name, Outcome.FAILED_NO_CHANGE, reason="flash busy")
+        view = await world.store.read(lambda conn: rollout_view(conn, "r1"))
+        assert (view.failed, view.retries) == (1, 1)
+
+    play(tmp_path, 2, scenario)
 
 
 def test_a_rejection_is_final_and_a_budget_ends(tmp_path: Path) -> None:
