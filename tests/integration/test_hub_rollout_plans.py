@@ -118,7 +118,7 @@ def test_a_failed_execution_is_repeated_and_the_device_counts_once(tmp_path: Pat
 
 
 def test_a_device_that_was_held_under_way_is_not_asked_again(tmp_path: Path) -> None:
-    """Its failure is its end, whatever the plan would repeat; the other one's is not (seed 55076 of the fuzzer once)."""
+    """Its failure is its end, whatever the plan would repeat; the other one is (seed 55076 of the fuzzer once)."""
 
     async def scenario(world: World) -> None:
         await order(world, Plan(ALL, retry=Retry(attempts=2, delay_s=5)))
