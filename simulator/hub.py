@@ -105,6 +105,7 @@ class SimulatedHub:
         self.learning = LearningSide(world, self._objects, self.topics)
         self._process = Process("hub")
         self._outbox: Outbox | None = None
+        self._trust: Trust | None = None
         self.running = False
 
     def start(self) -> None:
@@ -230,6 +231,8 @@ class SimulatedHub:
         root = self._publisher.rotate(self._keys, self._keys["online"].public_hex, self._keys["director"].public_hex)
         now_ns = self._world.clock.now_ns()
         await self.store.write(lambda conn: deliveries.adopt_root(conn, self._notary, root, OPERATOR, now_ns))
+        assert self._trust is not None
+        self._trust.wake()
         await self.renew()
 
     async def renew(self) -> None:
@@ -255,7 +258,7 @@ class SimulatedHub:
         self._outbox = outbox
         await outbox.users()
         leadership = Leadership(self.store, world.clock, "hub", lease_s=10.0, alone=True)
-        trust = Trust(leadership, self._notary, world.clock)
+        trust = self._trust = Trust(leadership, self._notary, world.clock)
         renewals = Renewals(self.store, world.clock, self.authority)
         chunk_answers = ChunkAnswers(self.store, self._objects, link, world.clock, self.topics)
         parts = Parts(

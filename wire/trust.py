@@ -75,9 +75,14 @@ class Listed:
     bytes: int
 
 
+def half_life_ns(expires_ns: int, life_s: int) -> int:
+    """When half of a document's life is over."""
+    return expires_ns - life_s * SECOND // 2
+
+
 def half_over(expires_ns: int, life_s: int, now_ns: int) -> bool:
     """Is half of a document's life over? Then it is signed again."""
-    return expires_ns - now_ns < life_s * SECOND // 2
+    return now_ns > half_life_ns(expires_ns, life_s)
 
 
 def bin_roles() -> tuple[str, ...]:

@@ -7,7 +7,7 @@ The broker keeps it all in memory: there is a limit, beyond which devices get th
 
 import asyncio
 
-from sqlalchemy import Connection, delete, select
+from sqlalchemy import Connection, bindparam, delete, select
 
 from cloud.ports import ObjectMissingError, Objects, Publisher, Store
 from cloud.service.needs import Needed, needed_objects, within
@@ -19,6 +19,9 @@ from wire.transfer.chunks import CHUNK_BYTES, count, wrap
 MAX_RETAINED_BYTES = 64 * 1024 * 1024
 IN_FLIGHT = 8
 """Chunks on their way to the broker at a time: other messages find their way between them, and memory stays small."""
+
+_RETAINED = select(retained.c.sha256, retained.c.bytes).order_by(retained.c.sha256)
+_CLEARED = delete(retained).where(retained.c.sha256 == bindparam("of"))
 
 
 class Blobs:
@@ -42,9 +45,10 @@ class Blobs:
             LinkError: calling again goes on.
             ObjectMissingError: one is gone or damaged; all others were published.
         """
-        needed = within(await self._store.read(needed_objects), MAX_RETAINED_BYTES)
+        all_needed, held = await self._store.read(lambda conn: (needed_objects(conn), _retained(conn)))
+        needed = within(all_needed, MAX_RETAINED_BYTES)
         wanted = {one.sha256 for one in needed}
-        for sha256, length in (await self._store.read(_retained)).items():
+        for sha256, length in held.items():
             if sha256 not in wanted:
                 await self._clear(sha256, length)
         problem: ObjectMissingError | None = None
@@ -73,7 +77,7 @@ class Blobs:
         total = count(length)
         for first in range(0, total, IN_FLIGHT):
             await self._retain(sha256, dict.fromkeys(range(first, min(total, first + IN_FLIGHT)), b""))
-        await self._store.write(lambda conn: conn.execute(delete(retained).where(retained.c.sha256 == sha256)))
+        await self._store.write(lambda conn: conn.execute(_CLEARED, {"of": sha256}))
 
     async def _retain(self, sha256: str, payloads: dict[int, bytes]) -> None:
         publish, topic = self._link.publish, self._topics.blob
@@ -83,7 +87,7 @@ class Blobs:
 
 
 def _retained(conn: Connection) -> dict[str, int]:
-    return {row.sha256: row.bytes for row in conn.execute(select(retained).order_by(retained.c.sha256))}
+    return {row.sha256: row.bytes for row in conn.execute(_RETAINED)}
 
 
 def _note(conn: Connection, one: Needed, length: int) -> None:

@@ -7,7 +7,7 @@ every restart of broker or hub.
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from cloud.many import among, entering
 from cloud.service.effects import Effects, Publish
@@ -36,6 +36,33 @@ _ENVELOPES = (
 _ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns"))
 
 
+_WANTED = desired.join(devices, devices.c.name == desired.c.device)
+_OUTDATED = (
+    select(desired.c.device)
+    .select_from(_WANTED)
+    .where(devices.c.reported_sequence > desired.c.sequence)
+    .order_by(desired.c.device)
+)
+_FOREIGN = select(desired.c.device).where(desired.c.signer != bindparam("signer")).order_by(desired.c.device)
+_EVERYTHING = select(desired.c.device, desired.c.envelope).order_by(desired.c.device)
+_UNCONFIRMED = (
+    select(desired.c.device, desired.c.envelope)
+    .select_from(_WANTED)
+    .where(devices.c.reported_sequence < desired.c.sequence, devices.c.online)
+    .order_by(desired.c.device)
+)
+UNSETTLED = (
+    select(desired.c.device)
+    .select_from(_WANTED)
+    .where(
+        devices.c.reported_sequence != desired.c.sequence,
+        devices.c.online | (devices.c.reported_sequence > desired.c.sequence),
+    )
+    .exists()
+)
+"""Is there a device that is `outdated` or `unconfirmed`?"""
+
+
 class DirectorError(Exception):
     """Our own assignment breaks the contract: a defect of the hub."""
 
@@ -53,9 +80,7 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
 
 def outdated(conn: Connection) -> list[str]:
     """Devices that have accepted a higher sequence than we know: our database came from a backup."""
-    joined = select(desired.c.device).join(devices, devices.c.name == desired.c.device)
-    ahead = joined.where(devices.c.reported_sequence > desired.c.sequence)
-    return list(conn.execute(ahead.order_by(desired.c.device)).scalars())
+    return list(conn.execute(_OUTDATED).scalars())
 
 
 def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:
@@ -80,24 +105,19 @@ def reissue_outdated(conn: Connection, seal: Seal, now_ns: int) -> None:
 
 def reissue_foreign(conn: Connection, director: str, seal: Seal, now_ns: int) -> None:
     """Issue anew what another key than this director's (public, hex) has signed: the root has replaced that key."""
-    foreign = select(desired.c.device).where(desired.c.signer != keyid(bytes.fromhex(director)))
-    _reissue(conn, conn.execute(foreign.order_by(desired.c.device)).scalars().all(), seal, now_ns)
+    foreign = conn.execute(_FOREIGN, {"signer": keyid(bytes.fromhex(director))})
+    _reissue(conn, foreign.scalars().all(), seal, now_ns)
 
 
 def everything(conn: Connection, topics: Topics) -> Effects:
     """All desired documents: for a broker that has just come up."""
-    rows = conn.execute(select(desired.c.device, desired.c.envelope).order_by(desired.c.device))
+    rows = conn.execute(_EVERYTHING)
     return Effects(tuple(publication(topics, row.device, row.envelope) for row in rows))
 
 
 def unconfirmed(conn: Connection, topics: Topics) -> Effects:
     """The documents that online devices have not accepted."""
-    rows = conn.execute(
-        select(desired.c.device, desired.c.envelope)
-        .join(devices, devices.c.name == desired.c.device)
-        .where(devices.c.reported_sequence < desired.c.sequence, devices.c.online)
-        .order_by(desired.c.device)
-    )
+    rows = conn.execute(_UNCONFIRMED)
     return Effects(tuple(publication(topics, row.device, row.envelope) for row in rows))
 
 

@@ -15,7 +15,7 @@ from sqlalchemy import Connection
 
 from cloud.errors import StoreError
 from cloud.ports import ObjectMissingError, Scheduler, Store
-from cloud.service import director, history, promotion, retention, rollouts
+from cloud.service import director, due, history, promotion, retention, rollouts
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
@@ -28,7 +28,7 @@ from cloud.service.leadership import DeposedError, Leadership
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
 from cloud.service.trust.service import Trust
-from wire.ports import MILLISECOND, SECOND, Clock, Ids, Inbound, Link, LinkError
+from wire.ports import MILLISECOND, SECOND, Clock, Ids, Inbound, Link, LinkError, Timer
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -52,8 +52,9 @@ class Intervals:
     silence_s: float = 2700.0
     """A device of which nothing was heard for so long, and no last will either, counts as gone: three of the agent's
     intervals between two messages at rest."""
-    prune_s: float = 300.0
+    prune_s: float = 900.0
     promotion_s: float = 30.0
+    """While there is a version that a rule may promote."""
     keys_s: float = 60.0
     """How exactly it is known when a key was last used."""
     keep_telemetry_s: float = 7 * 24 * 3600.0
@@ -101,15 +102,15 @@ class Hub:
         self._republish = asyncio.Event()
         self._republish_all = False
         self._under_way = True
-        scheduler.every(intervals.rollouts_s, self._look_after_rollouts)
-        scheduler.every(intervals.republish_s, self._repeat_unless_at_rest)
-        scheduler.every(intervals.rest_s, self._republish.set)
+        self._candidates = True
+        self._tick_again = _Alarm(parts.clock, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
+        self._look_again = _Alarm(parts.clock, self._republish.set)
         scheduler.every(intervals.presence_s, self._look_around.set)
-        scheduler.every(intervals.trust_s, parts.trust.wake)
+        scheduler.every(intervals.trust_s, parts.trust.wake if parts.group else parts.trust.remind)
         if parts.group:  # identities that another hub took away
             scheduler.every(intervals.trust_s, lambda: parts.outbox.post(wake(Wake.USERS)))
         scheduler.every(intervals.prune_s, self._prune_now.set)
-        scheduler.every(intervals.promotion_s, self._promote_now.set)
+        scheduler.every(intervals.promotion_s, self._promote_candidates)
         scheduler.every(intervals.keys_s, self._note_keys.set)
 
     async def run(self) -> None:
@@ -157,7 +158,7 @@ class Hub:
                     ("jobs", parts.jobs.run()),
                     ("rollouts", _repeat("rollouts", lambda: self._gathered(Wake.ROLLOUTS), self._advance_rollouts)),
                     ("blobs", _repeat("chunks", lambda: self._gathered(Wake.BLOBS), parts.blobs.sync)),
-                    ("republish", _repeat("republishing", lambda: _rung(self._republish), self._publish_desired)),
+                    ("republish", _repeat("republishing", lambda: _rung(self._republish), self._look_what_is_due)),
                     ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), self._presume_all_gone)),
                     ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
                     ("pruning", _repeat("pruning", lambda: _rung(self._prune_now), self._prune)),
@@ -199,13 +200,9 @@ class Hub:
         log.warning("lost the broker: %s", reason)
         self._link_lost.set()
 
-    def _look_after_rollouts(self) -> None:
-        if self._under_way:
-            self._parts.outbox.post(wake(Wake.ROLLOUTS))
-
-    def _repeat_unless_at_rest(self) -> None:
-        if self._under_way or self._parts.group:
-            self._republish.set()
+    def _promote_candidates(self) -> None:
+        if self._candidates:
+            self._promote_now.set()
 
     async def _look_at_trust(self) -> None:
         trust = self._parts.trust
@@ -241,18 +238,40 @@ class Hub:
         """Not while nobody can be heard: what is not looked after is not charged to the devices."""
         parts = self._parts
         if not parts.link.connected:
-            return
+            return  # when it is, we are woken
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
-        effects, self._under_way = await parts.leadership.write(functools.partial(_tick, means=means))
-        self._post(effects)
+        try:
+            effects, under_way = await parts.leadership.write(functools.partial(_tick, means=means))
+            self._note_under_way(under_way)
+            self._post(effects)
+        finally:
+            if self._under_way:
+                self._tick_again.set(self._intervals.rollouts_s)
+
+    def _note_under_way(self, under_way: bool) -> None:
+        if under_way and not self._under_way:
+            self._look_again.set(self._intervals.republish_s)
+        self._under_way = under_way
+        self._parts.inbox.hurry(under_way)
 
     async def _decide_deltas(self) -> None:
         """Rollouts wait for it."""
         await self._parts.deltas.sync()
         self._parts.outbox.post(wake(Wake.ROLLOUTS))
 
+    async def _look_what_is_due(self) -> None:
+        try:
+            found = await self._parts.store.read(due.look)
+            self._candidates = found.promotion
+            if found.desired or self._republish_all:
+                await self._publish_desired()
+            self._parts.outbox.post(Effects(wakes=found.wakes))  # other hubs add jobs and rollouts, too
+        finally:
+            soon = self._under_way or self._parts.group
+            self._look_again.set(self._intervals.republish_s if soon else self._intervals.rest_s)
+
     async def _publish_desired(self) -> None:
-        """What devices have not accepted yet, or everything after the broker was away; then the chunks.
+        """What devices have not accepted yet, or everything after the broker was away.
 
         A device that is ahead of us shows that our database was restored: it is told anew, above what it has accepted.
         Looking for one goes over the whole fleet, which nobody else is to wait for.
@@ -263,11 +282,25 @@ class Hub:
         query = director.everything if self._republish_all else director.unconfirmed
         self._republish_all = False
         self._post(await parts.store.read(functools.partial(query, topics=parts.topics)))
-        parts.outbox.post(wake(Wake.BLOBS, Wake.JOBS, Wake.ROLLOUTS))  # other hubs add jobs and rollouts, too
 
     def _post(self, effects: Effects) -> None:
         """What is retained is published by the leader only, even if it has been paused in between."""
         self._parts.outbox.post(effects, only_while=lambda: self._parts.leadership.leads)
+
+
+class _Alarm:
+    """Rings once, a while after it was set last."""
+
+    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
+        self._clock = clock
+        self._ring = ring
+        self._timer: Timer | None = None
+
+    def set(self, seconds: float) -> None:
+        """Ring in so many seconds, and not before."""
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._clock.call_later(int(seconds * SECOND), self._ring)
 
 
 def _tick(conn: Connection, means: Means) -> tuple[Effects, bool]:

@@ -1,7 +1,8 @@
 """From the broker into the database: messages gather while one transaction runs and are acknowledged after the next.
 
 Whatever comes waits a moment for that of other devices, so that a fleet is not a transaction for every message; and
-telemetry is in no hurry at all. Of whom it comes again, or has more to tell, is not kept waiting.
+telemetry is in no hurry at all, unless somebody waits for figures. Of whom it comes again, or has more to tell, is not
+kept waiting.
 """
 
 import asyncio
@@ -10,7 +11,7 @@ import logging
 from collections import deque
 from collections.abc import Callable
 
-from sqlalchemy import Connection, select, update
+from sqlalchemy import Connection, func, select, update
 
 from cloud.errors import StoreError
 from cloud.ports import Store
@@ -32,12 +33,18 @@ Waiting = tuple[Inbound, int]
 """A message, and how many times more it may be tried."""
 EARLY_TRIES, EARLY_NS = 20, 50 * MILLISECOND
 """Of a message whose predecessor is not there yet, where several hubs get the messages of one device in turn."""
-LINGER_NS = SECOND
-"""How long telemetry waits for more of it."""
+LINGER_NS = 10 * SECOND
+"""How long telemetry waits for more of it. Its device sends it again after 15 s, and writes it to flash after 30."""
+HURRY_NS = SECOND
+"""How long it waits while a rollout is under way, or once there is more than a FEW."""
+FEW = 16
+"""Messages that may be long without their acknowledgement: brokers stop sending at 20, where nobody has set more."""
 GATHER_NS = 50 * MILLISECOND
 """How long everything else does."""
 PATIENCE_NS = SECOND
 """Between two tries of a batch that the database could not take."""
+
+_HEARD_FIRST = select(func.min(devices.c.seen_ns)).where(devices.c.online)
 
 
 class Inbox:
@@ -54,6 +61,14 @@ class Inbox:
         self._due = asyncio.Event()
         self._timer: Timer | None = None
         self._due_ns = 0
+        self._heard_ns = 0
+        self._hurried = True
+
+    def hurry(self, hurried: bool) -> None:
+        """Does somebody wait for what devices measure, from now on?"""
+        if hurried and not self._hurried and self._queue:
+            self._due.set()
+        self._hurried = hurried
 
     def filters(self) -> tuple[str, ...]:
         """What every hub subscribes to."""
@@ -97,7 +112,10 @@ class Inbox:
             return
         if patient:
             self._patient.add(topic)
-        self._take_within(LINGER_NS if patient else GATHER_NS)
+        self._take_within(self._linger_ns() if patient else GATHER_NS)
+
+    def _linger_ns(self) -> int:
+        return HURRY_NS if self._hurried or len(self._queue) >= FEW else LINGER_NS
 
     def _take_within(self, ns: int) -> None:
         due_ns = self._clock.monotonic_ns() + ns
@@ -114,10 +132,15 @@ class Inbox:
 
     async def presume_silent_gone(self, store: Store, patience_ns: int) -> None:
         """A will can get lost with its broker: devices heard of longer ago than `patience_ns` count as gone."""
-        silent = devices.c.online & (devices.c.seen_ns < self._clock.now_ns() - patience_ns)
-        if await store.read(lambda conn: conn.execute(select(devices.c.name).where(silent).limit(1)).first()):
+        before_ns = self._clock.now_ns() - patience_ns
+        if before_ns <= self._heard_ns:  # nobody can be silent for so long yet
+            return
+        heard_ns = await store.read(lambda conn: conn.execute(_HEARD_FIRST).scalar())
+        if heard_ns is not None and heard_ns < before_ns:
+            silent = devices.c.online & (devices.c.seen_ns < before_ns)
             gone = update(devices).where(silent).values(online=False, gone_ns=devices.c.seen_ns)
             await store.write(lambda conn: conn.execute(gone))
+        self._heard_ns = before_ns if heard_ns is None else max(heard_ns, before_ns)
 
     async def _take(self, batch: list[Waiting]) -> None:
         received = [Received(message.topic, message.payload) for message, _ in batch]

@@ -33,6 +33,10 @@ MAX_ERROR = 1000
 PUT_BACK_NS = SECOND
 Event = Mapping[str, Any]
 
+_QUEUED = select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.created_ns, jobs.c.id)
+QUEUED = _QUEUED.order_by(None).exists()
+"""Does a job wait?"""
+
 
 class JobKind(Protocol):
     """What is special about a kind of job."""
@@ -170,8 +174,7 @@ def _requeue(conn: Connection) -> None:
 
 
 def _queued(conn: Connection) -> list[Row[Any]]:
-    waiting = select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.created_ns, jobs.c.id)
-    return list(conn.execute(waiting))
+    return list(conn.execute(_QUEUED))
 
 
 def _update(conn: Connection, job: str, values: Mapping[str, Any]) -> None:

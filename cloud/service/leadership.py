@@ -26,7 +26,7 @@ T = TypeVar("T")
 
 NAME = "leader"
 SIGNS_PER_LEASE = 3
-LEASES_ALONE = 18
+LEASES_ALONE = 90
 """A hub without others gives a sign in so many of the pauses: nobody waits for it, and every write proves as much."""
 _MINE = (leadership.c.name == NAME) & (leadership.c.term == bindparam("in_term"))
 _ALIVE = update(leadership).where(_MINE).values(beat=leadership.c.beat + 1)

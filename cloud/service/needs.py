@@ -6,19 +6,51 @@ An object is *used* when a device is told to fetch it; what was used last is wan
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+from sqlalchemy import Connection, bindparam, select
 
-from cloud.core.rollout import ACTIVE
-from cloud.tables import deltas, desired, devices, federated_runs, members, objects, rollouts, slots, versions
+from cloud.many import among
+from cloud.service import releases
+from cloud.service.rollouts.plans import UNDER_WAY
+from cloud.tables import deltas, desired, devices, federated_runs, objects, retained, rollouts, slots, versions
 from wire.assignment import Assignment, SlotAssignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, decode
+from wire.codec import MAX_ASSIGNMENT_BYTES, decode
 from wire.messages import Phase
-from wire.release import Release
 
 INSTALLING = (
     Phase.WAITING_TO_FETCH, Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.WAITING_TO_INSTALL, Phase.VERIFYING,
     Phase.TRIAL,
 )  # fmt: skip
+
+_ROLLING = (
+    select(rollouts.c.model, rollouts.c.version, rollouts.c.plan, rollouts.c.asked, rollouts.c.created_ns)
+    .where(UNDER_WAY)
+    .order_by(rollouts.c.id)
+)
+_LEARNING = select(federated_runs).where(federated_runs.c.state == "running").order_by(federated_runs.c.id)
+_LATE = (
+    select(desired.c.assignment, desired.c.issued_ns)
+    .join(devices, devices.c.name == desired.c.device)
+    .where(
+        devices.c.online,
+        (devices.c.reported_sequence < desired.c.sequence)
+        | devices.c.name.in_(select(slots.c.device).where(slots.c.phase.in_(INSTALLING))),
+    )
+)
+"""Assignments of devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
+_ASSIGNED = select(desired.c.assignment).where(desired.c.device == bindparam("device"))
+_VERSION = select(versions.c.release, versions.c.release_ref, versions.c.chosen).where(
+    versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
+)
+_SHORTCUTS = select(deltas.c.object).where(deltas.c.target == bindparam("target")).order_by(deltas.c.base)
+_KNOWN = select(objects.c.sha256, objects.c.bytes).where(among(objects.c.sha256, "digests")).order_by(objects.c.sha256)
+
+NEEDED_OR_HELD = (
+    select(rollouts.c.id).where(UNDER_WAY).exists()
+    | _LEARNING.exists()
+    | _LATE.exists()
+    | select(retained.c.sha256).exists()
+)
+"""Is anything needed, or does the broker hold anything that may be needed no more?"""
 
 
 class Needed(NamedTuple):
@@ -44,7 +76,7 @@ def needed_objects(conn: Connection) -> tuple[Needed, ...]:
     for need, used_ns in sorted(_needs(conn).items()):
         for sha256 in _files(conn, need):
             used[sha256] = max(used_ns, used.get(sha256, 0))
-    known = {row.sha256: row.bytes for row in conn.execute(select(objects.c.sha256, objects.c.bytes))}
+    known = _lengths(conn, used)
     needed = [Needed(sha256, known[sha256], used_ns) for sha256, used_ns in used.items() if sha256 in known]
     return tuple(sorted(needed, key=lambda one: (-one.used_ns, one.bytes, one.sha256)))
 
@@ -64,47 +96,37 @@ def objects_of(conn: Connection, device: str) -> dict[str, int]:
 
     Digest -> length.
     """
-    document = conn.execute(select(desired.c.assignment).where(desired.c.device == device)).scalar_one_or_none()
+    document = conn.execute(_ASSIGNED, {"device": device}).scalar_one_or_none()
     assigned = _slots(document) if document is not None else ()
     needs = [_Need(slot.model, slot.version, False, slot.variant) for slot in assigned]
-    running = select(federated_runs).where(federated_runs.c.state == "running")
-    needs += [_Need(row.model, row.version, True, "") for row in conn.execute(running) if device in row.devices]
-    named = {sha256 for need in needs for sha256 in _files(conn, need)}
-    known = select(objects.c.sha256, objects.c.bytes).where(objects.c.sha256.in_(sorted(named)))
-    return {row.sha256: row.bytes for row in conn.execute(known)}
+    needs += [_Need(row.model, row.version, True, "") for row in conn.execute(_LEARNING) if device in row.devices]
+    return _lengths(conn, {sha256 for need in needs for sha256 in _files(conn, need)})
 
 
 def _needs(conn: Connection) -> dict[_Need, int]:
     """Need -> when a device was last told."""
-    assigned_ns = func.coalesce(func.max(members.c.assigned_ns), rollouts.c.created_ns)
-    columns = select(rollouts.c.model, rollouts.c.version, rollouts.c.plan, assigned_ns.label("used_ns"))
-    under_way = members.c.assigned_ns.is_not(None) & members.c.outcome.is_(None)
-    running = columns.join(members, members.c.rollout == rollouts.c.id, isouter=True).where(
-        rollouts.c.state.in_(sorted(ACTIVE)) | under_way
-    )
     found = [
-        (_Need(row.model, row.version, False, row.plan["variant"] or ""), row.used_ns)
-        for row in conn.execute(running.group_by(rollouts.c.id))
+        (
+            _Need(row.model, row.version, False, row.plan["variant"] or ""),
+            row.asked[-1][0] if row.asked else row.created_ns,
+        )
+        for row in conn.execute(_ROLLING)
     ]
     found += [
         (_Need(slot.model, slot.version, False, slot.variant), row.issued_ns)
-        for row in conn.execute(_late())
+        for row in conn.execute(_LATE)
         for slot in _slots(row.assignment)
     ]
-    learning = select(federated_runs).where(federated_runs.c.state == "running")
-    found += [(_Need(row.model, row.version, True, ""), row.created_ns) for row in conn.execute(learning)]
+    found += [(_Need(row.model, row.version, True, ""), row.created_ns) for row in conn.execute(_LEARNING)]
     needs: dict[_Need, int] = {}
     for need, used_ns in found:
         needs[need] = max(used_ns, needs.get(need, 0))
     return needs
 
 
-def _late() -> Select[tuple[bytes, int]]:
-    """Assignments of devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
-    installing = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
-    behind = (devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(installing)
-    columns = select(desired.c.assignment, desired.c.issued_ns)
-    return columns.join(devices, devices.c.name == desired.c.device).where(devices.c.online, behind)
+def _lengths(conn: Connection, digests: Iterable[str]) -> dict[str, int]:
+    """Digest -> length, of the objects that the hub has."""
+    return {row.sha256: row.bytes for row in conn.execute(_KNOWN, {"digests": sorted(digests)})}
 
 
 def _slots(document: bytes) -> tuple[SlotAssignment, ...]:
@@ -112,9 +134,8 @@ def _slots(document: bytes) -> tuple[SlotAssignment, ...]:
 
 
 def _files(conn: Connection, need: _Need) -> list[str]:
-    here = (versions.c.model == need.model) & (versions.c.version == need.version)
-    row = conn.execute(select(versions).where(here)).one()
-    release = decode(row.release, Release, limit=MAX_RELEASE_BYTES)
+    row = conn.execute(_VERSION, {"model": need.model, "version": need.version}).one()
+    release = releases.read(row.release)
     companions = release.companions
     if need.learning:
         refs = [companions.parameters, companions.train_step, companions.eval]
@@ -125,5 +146,4 @@ def _files(conn: Connection, need: _Need) -> list[str]:
 
 
 def _shortcuts(conn: Connection, target: str) -> list[str]:
-    made = select(deltas.c.object).where(deltas.c.target == target).order_by(deltas.c.base)
-    return [ref["sha256"] for ref in conn.execute(made).scalars() if ref is not None]
+    return [ref["sha256"] for ref in conn.execute(_SHORTCUTS, {"target": target}).scalars() if ref is not None]

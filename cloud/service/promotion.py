@@ -1,6 +1,5 @@
 """Promoting and retiring versions: by the model's rule on what devices have shown, each step in the audit trail."""
 
-import itertools
 from dataclasses import asdict
 from typing import Any
 
@@ -18,6 +17,21 @@ from wire.messages import Outcome
 
 _JUDGED = tuple(sorted(set(Outcome) - {Outcome.REJECTED, Outcome.CANCELLED}))
 """Ends of an execution that say something of the version."""
+
+_NEWER = (
+    (versions.c.version > models.c.furthest)
+    & (versions.c.state == VersionState.RELEASED)
+    & (versions.c.retired == "")
+    & models.c.promotion.is_not(None)
+)
+_CANDIDATES = (
+    select(models.c.name, models.c.promotion, versions.c.version)
+    .join(versions, versions.c.model == models.c.name)
+    .where(_NEWER)
+    .order_by(models.c.name, versions.c.version.desc())
+)
+RULED = _CANDIDATES.order_by(None).exists()
+"""Is there a version that a rule may promote?"""
 
 
 def stage_of(row: Row[Any]) -> Stage:
@@ -103,16 +117,12 @@ def promote(conn: Connection, of: tuple[str, int], actor: str, now_ns: int, over
 def due(conn: Connection) -> list[tuple[str, int]]:
     """What the rules that are automatic promote now: of each model the newest released version above all that were ever
     in production, so that what a person has stepped back from stays behind."""
-    found = []
-    for model in conn.execute(select(models).where(models.c.promotion.is_not(None)).order_by(models.c.name)).all():
-        rule = msgspec.convert(model.promotion, Rule)
-        newer = (versions.c.model == model.name) & (versions.c.version > model.furthest)
-        ready = newer & (versions.c.state == VersionState.RELEASED) & (versions.c.retired == "")
-        query = select(versions.c.version).where(ready).order_by(versions.c.version.desc())
-        candidates = conn.execute(query).scalars().all() if rule.automatic else []
-        meeting = (one for one in candidates if not unmet(rule, evidence(conn, model.name, one)))
-        found += [(model.name, one) for one in itertools.islice(meeting, 1)]
-    return found
+    found: dict[str, int] = {}
+    for row in conn.execute(_CANDIDATES).all():
+        rule = msgspec.convert(row.promotion, Rule)
+        if row.name not in found and rule.automatic and not unmet(rule, evidence(conn, row.name, row.version)):
+            found[row.name] = row.version
+    return list(found.items())
 
 
 def promote_due(conn: Connection, now_ns: int) -> Effects:

@@ -11,18 +11,17 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, null, select, true
+from sqlalchemy import Connection, Row, bindparam, null, select, true
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.many import entering, updating
-from cloud.service import history
+from cloud.service import history, releases
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import heard
 from cloud.tables import devices, stats, telemetry_points, versions
-from wire.codec import MAX_RELEASE_BYTES, decode, encode
+from wire.codec import decode, encode
 from wire.errors import WireError
 from wire.messages import ModelStats, Receipt, Telemetry
-from wire.release import Release
 from wire.topics import Topics
 
 MAX_REASON = 500
@@ -36,6 +35,9 @@ _ENTER_COUNTERS = entering(stats, ("device", "model", "version", "variant"), _CO
 _MARK = ("telemetry_seq", "telemetry_ns", "seen_ns")
 _TAKE = updating(devices, ("name",), ("telemetry", *_MARK), gone_ns=null(), online=true())
 _PASS = updating(devices, ("name",), _MARK, gone_ns=null(), online=true())
+_RELEASE = select(versions.c.release).where(
+    versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
+)
 _REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 
 
@@ -176,8 +178,5 @@ def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:
 
 
 def _variants(conn: Connection, model: str, version: int) -> tuple[str, ...]:
-    here = (versions.c.model == model) & (versions.c.version == version)
-    release = conn.execute(select(versions.c.release).where(here)).scalar_one_or_none()
-    if release is None:
-        return ()
-    return tuple(one.name for one in decode(release, Release, limit=MAX_RELEASE_BYTES).variants)
+    release = conn.execute(_RELEASE, {"model": model, "version": version}).scalar_one_or_none()
+    return () if release is None else tuple(one.name for one in releases.read(release).variants)

@@ -2,6 +2,7 @@
 
 A message says which one went before it as long as that one has no receipt. The hub takes none whose predecessor it
 lacks: whatever a broker drops, repeats or reorders, a receipt means everything up to it, and the gap is sent again.
+The hub takes a message at once when another one follows it; one that stands alone waits there for those of other devices.
 """
 
 import msgspec
@@ -12,9 +13,11 @@ from edge_agent.service.outbox import Outbox
 from wire.codec import decode, encode
 from wire.errors import WireError
 from wire.messages import Telemetry
-from wire.ports import Timer
+from wire.ports import SECOND, Timer
 
 WINDOW = 16
+ALONE_NS = 15 * SECOND
+"""Not before is a message that stands alone sent again: the hub may keep it for 10 s."""
 
 
 class Delivery:
@@ -112,7 +115,8 @@ class Delivery:
 
     def _arm(self) -> None:
         if self._timer is None and not self._stopped:
-            self._timer = self._uplink.clock.call_later(self._retry_ns, self._on_silence)
+            wait_ns = self._retry_ns if len(self._outstanding) > 1 else max(self._retry_ns, ALONE_NS)
+            self._timer = self._uplink.clock.call_later(wait_ns, self._on_silence)
 
     def _on_silence(self) -> None:
         self._timer = None

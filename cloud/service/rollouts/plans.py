@@ -8,11 +8,16 @@ import msgspec
 from sqlalchemy import Connection, Row, select
 
 from cloud.core.registry import VersionState, why_not_rolled_out
-from cloud.core.rollout import Plan
+from cloud.core.rollout import ACTIVE, Plan
 from cloud.errors import ConflictError, UnknownError
-from cloud.tables import rollouts, versions
+from cloud.tables import rollout_waves, rollouts, versions
 from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.release import Release
+
+UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
+    select(rollout_waves.c.rollout).where(rollout_waves.c.in_flight > 0)
+)
+"""Can time alone move this rollout? It is active, or devices are still busy with it."""
 
 
 @dataclass(frozen=True, slots=True)

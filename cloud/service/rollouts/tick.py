@@ -7,7 +7,7 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, func, select, update
 
-from cloud.core.rollout import ACTIVE, Plan, RolloutState, machine
+from cloud.core.rollout import Plan, RolloutState, machine
 from cloud.core.rollout.machine import SECOND, Candidate, Facts
 from cloud.core.rollout.members import Status
 from cloud.core.rollout.states import ADVANCING
@@ -18,7 +18,7 @@ from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.rollouts import ledger, measuring, outcomes
 from cloud.service.rollouts.joining import join_late
 from cloud.service.rollouts.orders import set_state
-from cloud.service.rollouts.plans import plan_of, rollout_row
+from cloud.service.rollouts.plans import UNDER_WAY, plan_of, rollout_row
 from cloud.service.rollouts.recalling import recall
 from cloud.tables import members, rollouts, slots, versions
 from wire.assignment import Execution, SlotAssignment
@@ -36,16 +36,13 @@ OUTAGE_S = 30.0
 """Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
 
 
-_UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
-    select(members.c.rollout).where(members.c.status == Status.IN_FLIGHT)
-)
-_OPEN = select(rollouts).where(_UNDER_WAY).order_by(rollouts.c.created_ns, rollouts.c.id)
+_OPEN = select(rollouts).where(UNDER_WAY).order_by(rollouts.c.created_ns, rollouts.c.id)
 _RUNNING = (
     select(slots.c.device, slots.c.model, slots.c.version)
     .where(slots.c.slot == bindparam("slot"), slots.c.version.is_not(None), among(slots.c.device, "names"))
     .order_by(slots.c.device)
 )
-_ANY_OPEN = select(rollouts.c.id).where(_UNDER_WAY).limit(1)
+_ANY_OPEN = select(rollouts.c.id).where(UNDER_WAY).limit(1)
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,16 @@ from cloud.ports import Notary
 from cloud.service.trust.rows import holds, newest, newest_of, store
 from wire.errors import SignatureError, WireError
 from wire.ports import SECOND
-from wire.trust import SNAPSHOT_LIFE_S, TIMESTAMP_LIFE_S, Listed, RootKeys, Standing, bin_roles, half_over
+from wire.trust import (
+    SNAPSHOT_LIFE_S,
+    TIMESTAMP_LIFE_S,
+    Listed,
+    RootKeys,
+    Standing,
+    bin_roles,
+    half_life_ns,
+    half_over,
+)
 
 
 def refresh(conn: Connection, notary: Notary, now_ns: int) -> None:
@@ -26,6 +35,15 @@ def refresh(conn: Connection, notary: Notary, now_ns: int) -> None:
         _refresh(conn, notary, bytes(row.content), now_ns)
     except SignatureError as error:
         raise ConflictError(f"{error}: put the key's file back, or rotate it (docs/security.md)") from error
+
+
+def due_ns(conn: Connection) -> int:
+    """When there is something to sign again if nothing else happens. 0: it cannot be told, look again soon."""
+    lives = {SNAPSHOT: SNAPSHOT_LIFE_S, TIMESTAMP: TIMESTAMP_LIFE_S}
+    rows = newest_of(conn, tuple(lives))
+    if len(rows) < len(lives):
+        return 0
+    return min(half_life_ns(row.expires_ns, lives[role]) for role, row in rows.items())
 
 
 def snapshot(conn: Connection, notary: Notary, root: bytes) -> tuple[Standing, Mapping[str, Listed]] | None:

@@ -12,14 +12,14 @@ from cloud.errors import ConflictError, StoreError, UnknownError
 from cloud.ports import Notary, Store
 from cloud.service import director
 from cloud.service.asks import Handler, Look
-from cloud.service.trust.freshness import refresh
+from cloud.service.trust.freshness import due_ns, refresh
 from cloud.service.trust.news import newer
 from cloud.service.trust.rows import NO_ROOT, file, newest
 from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, Holding, MetadataPiece, SignedTime, TimeTold
 from wire.codec import encode
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE
 from wire.ports import SECOND, Clock
-from wire.trust import DAY_S
+from wire.trust import DAY_S, RootKeys
 
 log = logging.getLogger(__name__)
 
@@ -35,6 +35,8 @@ class Trust:
         self._clock = clock
         self._bell = asyncio.Event()
         self._said = ""
+        self._due_ns = 0
+        self._keys: RootKeys | None = None
         self._looking: dict[bytes, asyncio.Future[dict[str, bytes | None]]] = {}
 
     def handlers(self) -> Mapping[type, Handler]:
@@ -53,6 +55,14 @@ class Trust:
         """There may be a new root, or something due."""
         self._bell.set()
 
+    def remind(self) -> None:
+        """Wake it if time alone has brought something, or the key that the root names has been put in its place.
+
+        It is all there is to look at for a hub that nobody shares the database with: whatever it enters, it signs.
+        """
+        if self._clock.now_ns() > self._due_ns or (self._keys is not None and self.notary.follow(self._keys)):
+            self.wake()
+
     async def woken(self) -> None:
         """Return when there is something to look at."""
         await self._bell.wait()
@@ -66,16 +76,18 @@ class Trust:
             return False
         if root.expires_ns - self._clock.now_ns() < WARN_DAYS * DAY_S * SECOND:
             self._say(f"the root of trust ends within {WARN_DAYS} days: renew it with `fleetloop keys rotate`")
-        self.notary.follow(self.notary.keys_of(root.content))
+        self._keys = self.notary.keys_of(root.content)
+        self.notary.follow(self._keys)
         return True
 
     async def look(self) -> None:
         """Sign what is due. After a root that replaced the director's key, issue every assignment anew under it."""
+        self._due_ns = 0
         if not await self.follow():
             return
         now_ns = self._clock.now_ns()
         try:
-            await self._store.write(lambda conn: self._look(conn, now_ns))
+            self._due_ns = await self._store.write(lambda conn: self._look(conn, now_ns))
         except ConflictError as error:
             self._say(str(error))
 
@@ -85,9 +97,11 @@ class Trust:
             log.warning("%s", trouble)
         self._said = trouble
 
-    def _look(self, conn: Connection, now_ns: int) -> None:
+    def _look(self, conn: Connection, now_ns: int) -> int:
+        """When to look again."""
         refresh(conn, self.notary, now_ns)
         director.reissue_foreign(conn, self.notary.director, self.seal, now_ns)
+        return due_ns(conn)
 
     async def _time(self, device: str, ask: AskTime) -> TimeTold:
         """The time is told also while the database is away."""
