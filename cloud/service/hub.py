@@ -16,6 +16,7 @@ from sqlalchemy import Connection
 from cloud.errors import StoreError
 from cloud.ports import ObjectMissingError, Scheduler, Store
 from cloud.service import director, due, history, promotion, retention, rollouts
+from cloud.service.alarm import Alarm
 from cloud.service.asks import Asks, is_ask
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
@@ -28,7 +29,7 @@ from cloud.service.leadership import DeposedError, Leadership
 from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
 from cloud.service.trust.service import Trust
-from wire.ports import MILLISECOND, SECOND, Clock, Ids, Inbound, Link, LinkError, Timer
+from wire.ports import MILLISECOND, SECOND, Clock, Ids, Inbound, Link, LinkError
 from wire.topics import Topics
 
 log = logging.getLogger(__name__)
@@ -46,7 +47,9 @@ class Intervals:
     republish_s: float = 5.0
     """While a rollout is under way, or another hub may have begun one."""
     rest_s: float = 60.0
-    """When nothing is under way: whatever this hub begins itself rings its bells."""
+    """When nothing is under way, and as long as anything happens beside telemetry."""
+    idle_s: float = 600.0
+    """When nothing does: whatever this hub begins itself rings its bells."""
     presence_s: float = 60.0
     trust_s: float = 60.0
     silence_s: float = 2700.0
@@ -94,7 +97,7 @@ class Hub:
         self._seal = parts.trust.seal
         self._link_lost = asyncio.Event()
         self._look_around = asyncio.Event()
-        self._silence_ns = int(intervals.silence_s * SECOND)
+        self._silence_ns = _ns(intervals.silence_s)
         self._intervals = intervals
         self._prune_now = asyncio.Event()
         self._promote_now = asyncio.Event()
@@ -103,8 +106,9 @@ class Hub:
         self._republish_all = False
         self._under_way = True
         self._candidates = True
-        self._tick_again = _Alarm(parts.clock, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
-        self._look_again = _Alarm(parts.clock, self._republish.set)
+        self._tick_again = Alarm(parts.clock, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
+        self._look_again = Alarm(parts.clock, self._republish.set)
+        parts.outbox.on_news = lambda: self._look_again.within(_ns(intervals.rest_s))
         scheduler.every(intervals.presence_s, self._look_around.set)
         scheduler.every(intervals.trust_s, parts.trust.wake if parts.group else parts.trust.remind)
         if parts.group:  # identities that another hub took away
@@ -219,8 +223,8 @@ class Hub:
 
     async def _prune(self) -> None:
         now_ns, intervals = self._parts.clock.now_ns(), self._intervals
-        await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
-        await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
+        await self._in_small_steps(retention.roll_up, now_ns - _ns(intervals.keep_telemetry_s))
+        await self._in_small_steps(retention.forget, now_ns - _ns(intervals.keep_hours_s))
         await self._in_small_steps(history.forget, now_ns - history.KEEP_NS)
 
     async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
@@ -246,11 +250,11 @@ class Hub:
             self._post(effects)
         finally:
             if self._under_way:
-                self._tick_again.set(self._intervals.rollouts_s)
+                self._tick_again.set(_ns(self._intervals.rollouts_s))
 
     def _note_under_way(self, under_way: bool) -> None:
         if under_way and not self._under_way:
-            self._look_again.set(self._intervals.republish_s)
+            self._look_again.within(_ns(self._intervals.republish_s))
         self._under_way = under_way
         self._parts.inbox.hurry(under_way)
 
@@ -260,15 +264,23 @@ class Hub:
         self._parts.outbox.post(wake(Wake.ROLLOUTS))
 
     async def _look_what_is_due(self) -> None:
+        intervals, often, idle = self._intervals, self._under_way or self._parts.group, False
+        self._look_again.set(_ns(intervals.republish_s if often else intervals.idle_s))
         try:
             found = await self._parts.store.read(due.look)
-            self._candidates = found.promotion
+            idle = not found.desired and not found.wakes
+            self._note_candidates(found.promotion)
             if found.desired or self._republish_all:
                 await self._publish_desired()
             self._parts.outbox.post(Effects(wakes=found.wakes))  # other hubs add jobs and rollouts, too
         finally:
-            soon = self._under_way or self._parts.group
-            self._look_again.set(self._intervals.republish_s if soon else self._intervals.rest_s)
+            if not idle:
+                self._look_again.within(_ns(intervals.rest_s))
+
+    def _note_candidates(self, there_are: bool) -> None:
+        if there_are and not self._candidates:
+            self._promote_now.set()
+        self._candidates = there_are
 
     async def _publish_desired(self) -> None:
         """What devices have not accepted yet, or everything after the broker was away.
@@ -288,19 +300,8 @@ class Hub:
         self._parts.outbox.post(effects, only_while=lambda: self._parts.leadership.leads)
 
 
-class _Alarm:
-    """Rings once, a while after it was set last."""
-
-    def __init__(self, clock: Clock, ring: Callable[[], None]) -> None:
-        self._clock = clock
-        self._ring = ring
-        self._timer: Timer | None = None
-
-    def set(self, seconds: float) -> None:
-        """Ring in so many seconds, and not before."""
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer = self._clock.call_later(int(seconds * SECOND), self._ring)
+def _ns(seconds: float) -> int:
+    return int(seconds * SECOND)
 
 
 def _tick(conn: Connection, means: Means) -> tuple[Effects, bool]:

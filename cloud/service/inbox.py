@@ -15,12 +15,13 @@ from sqlalchemy import Connection, func, select, update
 
 from cloud.errors import StoreError
 from cloud.ports import Store
+from cloud.service.alarm import Alarm
 from cloud.service.effects import Effects
 from cloud.service.enrolment import Door
 from cloud.service.ingest import Received, apply
 from cloud.service.outbox import Outbox
 from cloud.tables import devices
-from wire.ports import MILLISECOND, SECOND, Clock, Inbound, Timer
+from wire.ports import MILLISECOND, SECOND, Clock, Inbound
 
 log = logging.getLogger(__name__)
 
@@ -59,8 +60,7 @@ class Inbox:
         self._queue: deque[Waiting] = deque()
         self._patient: set[str] = set()
         self._due = asyncio.Event()
-        self._timer: Timer | None = None
-        self._due_ns = 0
+        self._alarm = Alarm(clock, self._due.set)
         self._heard_ns = 0
         self._hurried = True
 
@@ -98,9 +98,7 @@ class Inbox:
     def _nobody_waits(self) -> None:
         self._due.clear()
         self._patient.clear()
-        if self._timer is not None:
-            self._timer.cancel()  # or it has gone off already, while what it was for was taken
-        self._timer = None
+        self._alarm.cancel()
 
     def _wait(self, one: Waiting) -> None:
         """A message has come: is there reason to take what waits at once?"""
@@ -112,18 +110,10 @@ class Inbox:
             return
         if patient:
             self._patient.add(topic)
-        self._take_within(self._linger_ns() if patient else GATHER_NS)
+        self._alarm.within(self._linger_ns() if patient else GATHER_NS)
 
     def _linger_ns(self) -> int:
         return HURRY_NS if self._hurried or len(self._queue) >= FEW else LINGER_NS
-
-    def _take_within(self, ns: int) -> None:
-        due_ns = self._clock.monotonic_ns() + ns
-        if self._timer is not None and self._due_ns <= due_ns:
-            return
-        if self._timer is not None:
-            self._timer.cancel()
-        self._timer, self._due_ns = self._clock.call_later(ns, self._due.set), due_ns
 
     async def presume_all_gone(self, store: Store) -> None:
         """Nobody is known to be there until they say so (again)."""

@@ -36,6 +36,10 @@ def _always() -> bool:
     return True
 
 
+def _nothing() -> None:
+    pass
+
+
 class Outbox:
     """The one place from which the hub's services speak to the broker."""
 
@@ -49,13 +53,18 @@ class Outbox:
         self._bells = {service: asyncio.Event() for service in Wake}
         self.own_users: Mapping[str, BrokerUser] = {}
         """Logins of the hub's own programs."""
+        self.on_news: Callable[[], None] = _nothing
+        """Called when somebody changed something, or a service is woken: whenever there is more than receipts."""
 
     async def change(self, call: Callable[[Connection], Effects]) -> None:
         """Commit a change and post its effects."""
         self.post(await self._store.write(call))
+        self.on_news()
 
     def post(self, effects: Effects, only_while: Condition = _always) -> None:
         """Perform `effects` soon; publish only while that holds, looked at before each."""
+        if effects.wakes:
+            self.on_news()
         if effects != NOTHING:
             self._queue.put_nowait((effects, only_while))
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, Plan
@@ -18,6 +18,8 @@ UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
     select(rollout_waves.c.rollout).where(rollout_waves.c.in_flight > 0)
 )
 """Can time alone move this rollout? It is active, or devices are still busy with it."""
+
+_ONE = select(rollouts).where(rollouts.c.id == bindparam("rollout"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,7 +43,7 @@ def plan_of(row: Row[Any]) -> Plan:
 
 def rollout_row(conn: Connection, rollout: str) -> Row[Any]:
     """Raises UnknownError."""
-    row = conn.execute(select(rollouts).where(rollouts.c.id == rollout)).one_or_none()
+    row = conn.execute(_ONE, {"rollout": rollout}).one_or_none()
     if row is None:
         raise UnknownError(f"there is no rollout {rollout!r}")
     return row

@@ -9,7 +9,7 @@ from sqlalchemy import Connection
 
 from cloud.core.trust import ROOT, SNAPSHOT, TARGETS, TIMESTAMP
 from cloud.errors import UnknownError
-from cloud.service.trust.rows import file, newest
+from cloud.service.trust.rows import file, newest_of
 from wire.asks import Holding
 from wire.trust import bin_of
 
@@ -25,9 +25,9 @@ def newer(conn: Connection, holding: Holding) -> dict[str, bytes | None]:
         files[f"{version}.root.json"] = content = _root(conn, version)
         if content is None:
             break
-    for role in (TIMESTAMP, SNAPSHOT, TARGETS, *sorted({bin_of(path) for path in holding.paths})):
-        row = newest(conn, role)
-        if row is not None and (role == TIMESTAMP or row.version != holding.versions.get(role)):
+    roles = (TIMESTAMP, SNAPSHOT, TARGETS, *sorted({bin_of(path) for path in holding.paths}))
+    for role, row in newest_of(conn, roles).items():
+        if role == TIMESTAMP or row.version != holding.versions.get(role):
             files["timestamp.json" if role == TIMESTAMP else f"{row.version}.{role}.json"] = bytes(row.content)
     return _within(files)
 
