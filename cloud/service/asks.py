@@ -119,7 +119,7 @@ class Asks:
     def _look(self, questions: Sequence["_Question"], conn: Connection) -> None:
         """Who may ask? And what the database answers, each different question once."""
         names = sorted({question.device for question in questions})
-        known = set(conn.execute(_KNOWN, {"names": names}).scalars())
+        known = set(conn.execute(_KNOWN, {"names": names}).scalars().all())
         replies: dict[Any, Reply] = {}
         for question in questions:
             question.admitted, what = question.device in known, question.ask.what
@@ -170,6 +170,8 @@ class _Question:
 
 def is_ask(topics: Topics, topic: str) -> str | None:
     """The device that asks on this topic, if it is one for questions."""
+    if not topic.endswith("/ask"):
+        return None
     try:
         parsed = topics.parse(topic)
     except WireError:

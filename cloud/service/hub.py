@@ -47,7 +47,7 @@ class Intervals:
     republish_s: float = 5.0
     """While a rollout is under way, or another hub may have begun one."""
     rest_s: float = 60.0
-    """When nothing is under way, and as long as anything happens beside telemetry."""
+    """When nothing is under way, as long as anything happens beside telemetry; the first look follows at once."""
     idle_s: float = 600.0
     """When nothing does: whatever this hub begins itself rings its bells."""
     presence_s: float = 60.0
@@ -108,7 +108,8 @@ class Hub:
         self._candidates = True
         self._tick_again = Alarm(parts.clock, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
         self._look_again = Alarm(parts.clock, self._republish.set)
-        parts.outbox.on_news = lambda: self._look_again.within(_ns(intervals.rest_s))
+        self._looked_ns = 0
+        parts.outbox.on_news = self._look_before_long
         scheduler.every(intervals.presence_s, self._look_around.set)
         scheduler.every(intervals.trust_s, parts.trust.wake if parts.group else parts.trust.remind)
         if parts.group:  # identities that another hub took away
@@ -210,7 +211,11 @@ class Hub:
 
     async def _look_at_trust(self) -> None:
         trust = self._parts.trust
-        await (trust.look() if self._parts.leadership.leads else trust.follow())
+        if self._parts.leadership.leads:
+            await trust.look()
+            self._look_before_long()  # what was issued anew has to be published
+        else:
+            await trust.follow()
 
     async def _save_use_of_keys(self) -> None:
         await self._parts.keys_in_use.save(self._parts.store)
@@ -263,7 +268,13 @@ class Hub:
         await self._parts.deltas.sync()
         self._parts.outbox.post(wake(Wake.ROLLOUTS))
 
+    def _look_before_long(self) -> None:
+        """Something happened: as soon as the last look is long enough ago."""
+        rested_ns = self._looked_ns + _ns(self._intervals.rest_s) - self._parts.clock.monotonic_ns()
+        self._look_again.within(max(_ns(self._intervals.republish_s), rested_ns))
+
     async def _look_what_is_due(self) -> None:
+        self._looked_ns = self._parts.clock.monotonic_ns()
         intervals, often, idle = self._intervals, self._under_way or self._parts.group, False
         self._look_again.set(_ns(intervals.republish_s if often else intervals.idle_s))
         try:
@@ -275,7 +286,7 @@ class Hub:
             self._parts.outbox.post(Effects(wakes=found.wakes))  # other hubs add jobs and rollouts, too
         finally:
             if not idle:
-                self._look_again.within(_ns(intervals.rest_s))
+                self._look_before_long()
 
     def _note_candidates(self, there_are: bool) -> None:
         if there_are and not self._candidates:

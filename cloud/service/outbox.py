@@ -54,7 +54,8 @@ class Outbox:
         self.own_users: Mapping[str, BrokerUser] = {}
         """Logins of the hub's own programs."""
         self.on_news: Callable[[], None] = _nothing
-        """Called when somebody changed something, or a service is woken: whenever there is more than receipts."""
+        """Called when somebody has changed something, a device has said more than what it measured, or a service is
+        woken."""
 
     async def change(self, call: Callable[[Connection], Effects]) -> None:
         """Commit a change and post its effects."""

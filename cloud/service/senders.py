@@ -1,6 +1,6 @@
 """Whom the hub listens to: enrolled devices that are not revoked, whatever the broker lets through."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, select
@@ -24,5 +24,5 @@ HEARD = NAMED.where(ENROLLED)
 
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
     """The marks of those of `names` that are listened to."""
-    rows: Iterable[Row[Any]] = conn.execute(HEARD, {"names": sorted(set(names))})
+    rows: Sequence[Row[Any]] = conn.execute(HEARD, {"names": sorted(set(names))}).all()
     return {row.name: row for row in rows}

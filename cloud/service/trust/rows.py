@@ -31,7 +31,7 @@ _NEWEST_OF = select(trust_metadata).where(
 
 def newest_of(conn: Connection, roles: Sequence[str]) -> dict[str, Row[Any]]:
     """The newest document of each of these roles that has one, in their order."""
-    found = {row.role: row for row in conn.execute(_NEWEST_OF, {"roles": roles})}
+    found = {row.role: row for row in conn.execute(_NEWEST_OF, {"roles": roles}).all()}
     return {role: found[role] for role in roles if role in found}
 
 
