@@ -42,6 +42,29 @@ class TestFreshness:
 
         hub(tmp_path, scenario)
 
+    def test_a_lone_hub_looks_when_something_is_due_and_not_before(self, tmp_path: Path) -> None:
+        """What it enters, it signs in the same transaction: time alone brings more. A look that failed is no look."""
+
+        async def rings(world: World) -> bool:
+            world.trust.remind()
+            try:
+                async with asyncio.timeout(0.01):
+                    await world.trust.woken()
+            except TimeoutError:
+                return False
+            return True
+
+        async def scenario(world: World) -> None:
+            assert await rings(world)
+            await world.trust.look()
+            assert not await rings(world)
+            world.clock.ns += 12 * 3600 * SECOND + 2 * SECOND
+            assert await rings(world)
+            await world.trust.look()
+            assert not await rings(world)
+
+        hub(tmp_path, scenario)
+
     def test_a_restored_backup_goes_on_above_what_was_published(self, tmp_path: Path) -> None:
         """Devices have seen a higher timestamp than the database knows; the next one is above it all the same."""
 

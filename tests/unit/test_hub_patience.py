@@ -1,0 +1,106 @@
+"""How long the hub keeps what devices measured before it takes it, and when it does not."""
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+import pytest
+
+from cloud.service.effects import Effects
+from cloud.service.enrolment import Door
+from cloud.service.inbox import FEW, Inbox
+from simulator.fakes.store import MemoryStore
+from simulator.world import World
+from wire.codec import encode
+from wire.messages import Telemetry
+from wire.ports import SECOND, Inbound
+from wire.topics import DEFAULT_ROOT, Topics
+
+TOPICS = Topics(DEFAULT_ROOT)
+Story = Callable[[World, Inbox, Callable[[str, int], None]], Coroutine[Any, Any, None]]
+
+
+class Noting:
+    """An outbox that counts how often there was news."""
+
+    def __init__(self) -> None:
+        self.news = 0
+
+    def post(self, effects: Effects) -> None:
+        """To nobody."""
+
+    def on_news(self) -> None:
+        """Count."""
+        self.news += 1
+
+
+def taken(story: Story) -> tuple[list[int], int]:
+    """At which second each message was acknowledged, and how often there was news."""
+    world, noting, seconds = World(1), Noting(), list[int]()
+    inbox = Inbox(MemoryStore(world.clock), noting, world.clock, Door(TOPICS, None))  # type: ignore[arg-type]
+
+    def tell(device: str, seq: int, channel: str = "telemetry") -> None:
+        ack = lambda: seconds.append(int(world.loop.time()))  # noqa: E731
+        inbox.take(Inbound(TOPICS.up(device, channel), encode(Telemetry(seq=seq)), False, ack))
+
+    async def scene() -> None:
+        running = world.loop.create_task(inbox.run())
+        await story(world, inbox, tell)
+        await world.clock.sleep(20 * SECOND)
+        running.cancel()
+
+    world.loop.run(scene())
+    return seconds, noting.news
+
+
+@pytest.mark.parametrize(("hurried", "second"), [(False, 10), (True, 1)])
+def test_what_was_measured_waits_for_that_of_other_devices(hurried: bool, second: int) -> None:
+    """Ten seconds at rest, one while a rollout is under way; it is no news for anybody."""
+
+    async def story(world: World, inbox: Inbox, tell: Callable[[str, int], None]) -> None:
+        inbox.hurry(hurried)
+        tell("d1", 1)
+        await world.clock.sleep(SECOND // 2)
+        tell("d2", 1)
+
+    assert taken(story) == ([second, second], 0)
+
+
+def test_it_waits_no_longer_once_somebody_waits_for_it() -> None:
+    """A rollout has begun meanwhile, or its device says more."""
+
+    async def begun(world: World, inbox: Inbox, tell: Callable[[str, int], None]) -> None:
+        inbox.hurry(False)
+        tell("d1", 1)
+        await world.clock.sleep(3 * SECOND)
+        inbox.hurry(True)
+
+    async def more(world: World, inbox: Inbox, tell: Callable[[str, int], None]) -> None:
+        inbox.hurry(False)
+        tell("d1", 1)
+        await world.clock.sleep(5 * SECOND)
+        tell("d1", 2)
+
+    assert taken(begun) == ([3], 0)
+    assert taken(more) == ([5, 5], 0)
+
+
+def test_brokers_are_not_left_with_many_messages_unacknowledged() -> None:
+    """They stop sending at twenty, where nobody has set more: what devices report would wait behind it."""
+
+    async def story(world: World, inbox: Inbox, tell: Callable[[str, int], None]) -> None:
+        inbox.hurry(False)
+        for number in range(FEW):
+            tell(f"d{number}", 1)
+
+    assert taken(story) == ([1] * FEW, 0)
+
+
+def test_anything_else_is_taken_at_once_and_is_news() -> None:
+    """Somebody may have to look at what follows from it."""
+
+    async def story(world: World, inbox: Inbox, tell: Callable[..., None]) -> None:
+        inbox.hurry(False)
+        tell("d1", 1)
+        tell("d2", 1, "reported")
+
+    assert taken(story) == ([0, 0], 1)
