@@ -26,8 +26,9 @@ from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.settings import Settings
 from cloud.tables import jobs, models
 from cloud.web.gate import DoorError
+from tests.hub_fakes import FakeClock
 from tests.hub_steps import counters, fleet, hub, telemetry
-from tests.hub_world import ROOT, FakeClock, World, inbound, run_until_idle
+from tests.hub_world import ROOT, World, inbound, run_until_idle
 
 T = TypeVar("T")
 
