@@ -29,6 +29,7 @@ from cloud.service.trust import deliveries
 from cloud.service.trust.service import Trust
 from cloud.tables import api_keys, desired, jobs
 from simulator.publisher import SimulatedPublisher
+from tests.fresh_database import lay_out
 from tests.hub_fakes import FakeClock, FakeControl, FakeLauncher, FakeLink
 from tests.job_output import optimizer_output
 from wire.adapters.keys import load_or_create, verifiers
@@ -73,6 +74,8 @@ class World:
         self.seqs: dict[str, int] = {}
 
     async def __aenter__(self) -> "World":
+        if isinstance(self.store, SqlStore):
+            await lay_out(self.directory / "hub.sqlite")
         await self.store.open()
         if self.rooted:
             await self.store.write(self.found)
