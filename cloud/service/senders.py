@@ -47,7 +47,8 @@ class Sender:
 
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
     """The marks of those of `names` that are listened to."""
-    return {row.name: row for row in conn.execute(HEARD, {"names": sorted(set(names))}).all()}
+    rows: Iterable[Row[Any]] = conn.execute(HEARD, {"names": sorted(set(names))}).all()
+    return {row.name: row for row in rows}
 
 
 def store_refusals(conn: Connection, senders: Iterable[Sender], now_ns: int) -> None:

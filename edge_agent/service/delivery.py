@@ -2,7 +2,7 @@
 
 A message says which one went before it as long as that one has no receipt. The hub takes none whose predecessor it
 lacks: whatever a broker drops, repeats or reorders, a receipt means everything up to it, and the gap is sent again.
-The hub takes a message at once when another one follows it; one that stands alone waits there for those of other devices.
+The hub takes a message at once when another one follows it; one that stands alone waits for those of other devices.
 """
 
 import msgspec
