@@ -1,4 +1,5 @@
-"""The model that gets damaged: the watch network as the optimizer exports it, in fp32 and int8, with golden vectors.
+"""What gets damaged: the watch network as the optimizer exports it, in fp32 and int8 with golden vectors, and the graph
+that it learns with.
 
 Its weights are as drawn, not trained: the gate does not care how well a model works, only that it does what it did.
 """
