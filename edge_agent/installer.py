@@ -58,7 +58,7 @@ def main() -> int:
         return 2
     end_with_parent()
     limit(order.limits)
-    sys.stdout.buffer.write(encode(_carry_out(order.what)) + b"\n")
+    sys.stdout.buffer.write(encode(carry_out(order.what)) + b"\n")
     return 0
 
 
@@ -76,8 +76,8 @@ def limit(limits: Limits) -> None:
         resource.setrlimit(what, (bound, bound))
 
 
-def _carry_out(what: What) -> object:
-    """Each command imports what it needs: a canary no TUF, a judgement no runtime."""
+def carry_out(what: What) -> object:
+    """The verdict. Each command imports what it needs: a canary no TUF, a judgement no runtime."""
     match what:
         case CanaryOrder():
             from edge_agent.canary import attempt

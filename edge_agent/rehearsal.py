@@ -78,7 +78,7 @@ def _made_up(order: RehearsalOrder) -> "tuple[Arrays, Samples, Recipe]":
     rng = np.random.default_rng(SEED)
     count = order.learning.batch + 1  # two steps
     shape = (count, *(max(1, size) for size in order.input[1:]))
-    parameters = {
+    parameters: Arrays = {
         tensor.name: (SPREAD * rng.standard_normal(tensor.shape)).astype(np.float32)
         for tensor in order.learning.parameters
     }

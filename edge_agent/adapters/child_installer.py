@@ -1,4 +1,4 @@
-"""Models, deltas and graphs that learn go to the installer child. Whatever becomes of it is a verdict with its reason."""
+"""Models, deltas and training graphs go to the installer child. Whatever becomes of it is a verdict with its reason."""
 
 import time
 from collections.abc import Callable
