@@ -47,6 +47,10 @@ class DamagedRecordError(AgentError):
     """A record of our own cannot be read back."""
 
 
+class NewerRecordError(DamagedRecordError):
+    """It is whole, and an agent of a later version wrote it: that version has to be installed again."""
+
+
 class TransferError(AgentError):
     """An object did not arrive."""
 
