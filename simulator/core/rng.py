@@ -30,6 +30,10 @@ class Rng:
         """A stream of its own, the same for the same seed and name whatever was drawn here before."""
         return Rng(int.from_bytes(self._key[:8], "big"), name)
 
+    def bits(self, count: int) -> int:
+        """An integer of `count` random bits, 64 at most."""
+        return (self._words or self._more()).pop() >> (64 - count)
+
     def below(self, bound: int) -> int:
         """An integer from 0 to `bound` - 1 (`bound` at most 2**48)."""
         return ((self._words or self._more()).pop() * bound) >> 64
@@ -40,7 +44,7 @@ class Rng:
 
     def chance(self, share: float) -> bool:
         """True in `share` (0..1) of all calls."""
-        return (self._words or self._more()).pop() >> 11 < share * (1 << 53)
+        return self.bits(53) < share * (1 << 53)
 
     def shuffle(self, items: list[T]) -> None:
         """Put the list into random order, in place (Fisher-Yates)."""
