@@ -25,6 +25,8 @@ class Wake(StrEnum):
     DELTAS = "deltas"
     ROLLOUTS = "rollouts"
     JOBS = "jobs"
+    LOOK = "look"
+    """The leader's look at what is due; it follows whenever anybody is woken."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,7 +109,6 @@ class Hub:
         self._tick_again = Alarm(parts.clock, lambda: parts.outbox.post(wake(Wake.ROLLOUTS)))
         self._look_again = Alarm(parts.clock, self._republish.set)
         self._looked_ns = 0
-        parts.outbox.on_news = self._look_before_long
         scheduler.every(intervals.presence_s, self._look_around.set)
         scheduler.every(intervals.trust_s, parts.trust.wake if parts.group else parts.trust.remind)
         if parts.group:  # identities that another hub took away
@@ -163,6 +162,7 @@ class Hub:
                     ("jobs", parts.jobs.run()),
                     ("rollouts", _repeat("rollouts", lambda: self._gathered(Wake.ROLLOUTS), self._advance_rollouts)),
                     ("blobs", _repeat("chunks", lambda: self._gathered(Wake.BLOBS), parts.blobs.sync)),
+                    ("news", _repeat("looking", lambda: wakes(Wake.LOOK), self._look_before_long)),
                     ("republish", _repeat("republishing", lambda: _rung(self._republish), self._look_what_is_due)),
                     ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), self._presume_all_gone)),
                     ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
@@ -213,7 +213,7 @@ class Hub:
         trust = self._parts.trust
         if self._parts.leadership.leads:
             await trust.look()
-            self._look_before_long()  # what was issued anew has to be published
+            await self._look_before_long()  # what was issued anew has to be published
         else:
             await trust.follow()
 
@@ -268,7 +268,7 @@ class Hub:
         await self._parts.deltas.sync()
         self._parts.outbox.post(wake(Wake.ROLLOUTS))
 
-    def _look_before_long(self) -> None:
+    async def _look_before_long(self) -> None:
         """Something happened: as soon as the last look is long enough ago."""
         rested_ns = self._looked_ns + _ns(self._intervals.rest_s) - self._parts.clock.monotonic_ns()
         self._look_again.within(max(_ns(self._intervals.republish_s), rested_ns))
@@ -286,7 +286,7 @@ class Hub:
             self._parts.outbox.post(Effects(wakes=found.wakes))  # other hubs add jobs and rollouts, too
         finally:
             if not idle:
-                self._look_before_long()
+                await self._look_before_long()
 
     def _note_candidates(self, there_are: bool) -> None:
         if there_are and not self._candidates:

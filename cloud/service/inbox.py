@@ -104,7 +104,7 @@ class Inbox:
         """A message has come: is there reason to take what waits at once?"""
         self._queue.append(one)
         topic = one[0].topic
-        patient = _is_patient(topic) and not self._tries  # another hub may have its successor
+        patient = topic.endswith(PATIENT) and not self._tries  # another hub may have its successor
         if topic in self._patient or len(self._queue) >= MAX_BATCH:
             self._due.set()
             return
@@ -152,8 +152,6 @@ class Inbox:
             else:
                 message.ack()
         self._outbox.post(effects)
-        if not all(_is_patient(one.topic) for one in received):
-            self._outbox.on_news()
 
     def _postpone(self, message: Inbound, tries: int) -> None:
         """Another hub may have got its predecessor, and be about to take it."""
@@ -167,7 +165,3 @@ class Inbox:
             except StoreError as error:
                 log.warning("what devices say has to wait: %s", error)
                 await self._clock.sleep(PATIENCE_NS)
-
-
-def _is_patient(topic: str) -> bool:
-    return topic.endswith(PATIENT)

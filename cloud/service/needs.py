@@ -6,14 +6,13 @@ An object is *used* when a device is told to fetch it; what was used last is wan
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, bindparam, select
+import msgspec
+from sqlalchemy import Connection, bindparam, func, select
 
 from cloud.many import among
 from cloud.service import releases
 from cloud.service.rollouts.plans import UNDER_WAY
 from cloud.tables import deltas, desired, devices, federated_runs, objects, retained, rollouts, slots, versions
-from wire.assignment import Assignment, SlotAssignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, decode
 from wire.messages import Phase
 
 INSTALLING = (
@@ -27,17 +26,17 @@ _ROLLING = (
     .order_by(rollouts.c.id)
 )
 _LEARNING = select(federated_runs).where(federated_runs.c.state == "running").order_by(federated_runs.c.id)
+_INSTALLING = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
+_IS_LATE = devices.c.online & ((devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(_INSTALLING))
+"""It is there and not done, whatever became of the rollout: new or reset hardware too."""
 _LATE = (
-    select(desired.c.assignment, desired.c.issued_ns)
+    select(desired.c.wanted, func.max(desired.c.issued_ns).label("issued_ns"))
     .join(devices, devices.c.name == desired.c.device)
-    .where(
-        devices.c.online,
-        (devices.c.reported_sequence < desired.c.sequence)
-        | devices.c.name.in_(select(slots.c.device).where(slots.c.phase.in_(INSTALLING))),
-    )
+    .where(_IS_LATE)
+    .group_by(desired.c.wanted)
+    .order_by(desired.c.wanted)
 )
-"""Assignments of devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
-_ASSIGNED = select(desired.c.assignment).where(desired.c.device == bindparam("device"))
+_WANTED = select(desired.c.wanted).where(desired.c.device == bindparam("device"))
 _VERSION = select(versions.c.release, versions.c.release_ref, versions.c.chosen).where(
     versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
 )
@@ -46,8 +45,8 @@ _KNOWN = select(objects.c.sha256, objects.c.bytes).where(among(objects.c.sha256,
 
 NEEDED_OR_HELD = (
     select(rollouts.c.id).where(UNDER_WAY).exists()
-    | _LEARNING.exists()
-    | _LATE.exists()
+    | _LEARNING.order_by(None).exists()
+    | select(desired.c.device).join(devices, devices.c.name == desired.c.device).where(_IS_LATE).exists()
     | select(retained.c.sha256).exists()
 )
 """Is anything needed, or does the broker hold anything that may be needed no more?"""
@@ -96,9 +95,8 @@ def objects_of(conn: Connection, device: str) -> dict[str, int]:
 
     Digest -> length.
     """
-    document = conn.execute(_ASSIGNED, {"device": device}).scalar_one_or_none()
-    assigned = _slots(document) if document is not None else ()
-    needs = [_Need(slot.model, slot.version, False, slot.variant) for slot in assigned]
+    wanted = conn.execute(_WANTED, {"device": device}).scalar_one_or_none()
+    needs = _named(wanted) if wanted is not None else []
     needs += [_Need(row.model, row.version, True, "") for row in conn.execute(_LEARNING) if device in row.devices]
     return _lengths(conn, {sha256 for need in needs for sha256 in _files(conn, need)})
 
@@ -112,11 +110,7 @@ def _needs(conn: Connection) -> dict[_Need, int]:
         )
         for row in conn.execute(_ROLLING)
     ]
-    found += [
-        (_Need(slot.model, slot.version, False, slot.variant), row.issued_ns)
-        for row in conn.execute(_LATE)
-        for slot in _slots(row.assignment)
-    ]
+    found += [(need, row.issued_ns) for row in conn.execute(_LATE) for need in _named(row.wanted)]
     found += [(_Need(row.model, row.version, True, ""), row.created_ns) for row in conn.execute(_LEARNING)]
     needs: dict[_Need, int] = {}
     for need, used_ns in found:
@@ -129,8 +123,10 @@ def _lengths(conn: Connection, digests: Iterable[str]) -> dict[str, int]:
     return {row.sha256: row.bytes for row in conn.execute(_KNOWN, {"digests": sorted(digests)})}
 
 
-def _slots(document: bytes) -> tuple[SlotAssignment, ...]:
-    return decode(document, Assignment, limit=MAX_ASSIGNMENT_BYTES).slots
+def _named(wanted: str) -> list[_Need]:
+    """The versions in what an assignment names."""
+    named = msgspec.json.decode(wanted, type=list[tuple[str, int, str]])
+    return [_Need(model, version, False, variant) for model, version, variant in named]
 
 
 def _files(conn: Connection, need: _Need) -> list[str]:

@@ -36,10 +36,6 @@ def _always() -> bool:
     return True
 
 
-def _nothing() -> None:
-    pass
-
-
 class Outbox:
     """The one place from which the hub's services speak to the broker."""
 
@@ -53,19 +49,15 @@ class Outbox:
         self._bells = {service: asyncio.Event() for service in Wake}
         self.own_users: Mapping[str, BrokerUser] = {}
         """Logins of the hub's own programs."""
-        self.on_news: Callable[[], None] = _nothing
-        """Called when somebody has changed something, a device has said more than what it measured, or a service is
-        woken."""
 
     async def change(self, call: Callable[[Connection], Effects]) -> None:
         """Commit a change and post its effects."""
-        self.post(await self._store.write(call))
-        self.on_news()
+        self.post(await self._store.write(call) + wake(Wake.LOOK))
 
     def post(self, effects: Effects, only_while: Condition = _always) -> None:
         """Perform `effects` soon; publish only while that holds, looked at before each."""
         if effects.wakes:
-            self.on_news()
+            self._bells[Wake.LOOK].set()
         if effects != NOTHING:
             self._queue.put_nowait((effects, only_while))
 

@@ -71,7 +71,14 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
         for name, sender in senders.items()
         if sender.receipt
     )
-    return Effects(tuple(receipts)) + effects
+    return Effects(tuple(receipts)) + effects + _news(senders.values())
+
+
+def _news(senders: Iterable[_Sender]) -> Effects:
+    """Who has accepted another assignment may be ahead of us, or wait for what he has not got."""
+    newest = ((one.newest, one.row.reported_sequence) for one in senders)
+    moved = any(told is not None and told.sequence != before for told, before in newest)
+    return wake(Wake.LOOK) if moved else NOTHING
 
 
 @dataclass(frozen=True, slots=True)

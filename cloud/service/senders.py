@@ -18,6 +18,7 @@ _MARKS = (
     devices.c.name,
     devices.c.enrolled_ns,
     devices.c.reported_seq,
+    devices.c.reported_sequence,
     devices.c.telemetry_seq,
     devices.c.refusal_count,
     devices.c.gone_ns,
