@@ -7,7 +7,7 @@ arrived, or one that arrived while its acknowledgement did not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from simulator.core.rng import Rng
 from wire.ports import MILLISECOND, SECOND
@@ -41,12 +41,14 @@ class Quality:
 
 
 class Passage(NamedTuple):
-    """What happens to one publish: does it arrive, does its acknowledgement come back, and when."""
+    """What happens to one publish: does it arrive, and does its acknowledgement come back?"""
 
     arrives: bool
     acknowledged: bool
-    there_ns: int
-    back_ns: int
+
+
+THROUGH: Final = Passage(arrives=True, acknowledged=True)
+"""As most do."""
 
 
 @dataclass(slots=True)
@@ -86,6 +88,8 @@ class Network:
         self._waiting: list[Callable[[], None]] = []
         self._up, self._down = Line(), Line()
         self._rng = rng
+        self._bits = rng.bits
+        self._weigh()
 
     @property
     def quality(self) -> Quality:
@@ -140,23 +144,24 @@ class Network:
 
     def publish(self) -> Passage:
         """Decide over one publish. Half of the losses hit the message, half its acknowledgement."""
-        lost = self._rng.chance(self._now.loss)
-        on_the_way_back = lost and self._rng.chance(0.5)
-        if lost and on_the_way_back:
+        if self._bits(53) >= self._lost_below:
+            return THROUGH
+        on_the_way_back = self._rng.chance(0.5)
+        if on_the_way_back:
             self.faults.lost_acks += 1
-        elif lost:
+        else:
             self.faults.lost_publishes += 1
-        return Passage(not lost or on_the_way_back, not lost, self.delay_ns(), self.delay_ns())
+        return Passage(arrives=on_the_way_back, acknowledged=False)
 
-    def deliver(self) -> tuple[int, ...]:
-        """Delays of each copy of one message on its way to the client; none when it is lost."""
-        if self._rng.chance(self._now.loss):
+    def deliver(self) -> int:
+        """How many copies of one message reach the client: none when it is lost, two when it is repeated."""
+        if self._bits(53) < self._lost_below:
             self.faults.lost_deliveries += 1
-            return ()
-        if self._rng.chance(self._now.duplication):
+            return 0
+        if self._bits(53) < self._doubled_below:
             self.faults.duplicates += 1
-            return self.delay_ns(), self.delay_ns()
-        return (self.delay_ns(),)
+            return 2
+        return 1
 
     def overtaken(self) -> bool:
         """Do later messages overtake this one on its way to the client?"""
@@ -170,7 +175,7 @@ class Network:
 
     def delay_ns(self) -> int:
         """How long one way takes now."""
-        return self._rng.between(self._now.delay_min_ns, self._now.delay_max_ns)
+        return self._shortest_ns + ((self._bits(64) * self._spread_ns) >> 64)
 
     def _squeeze(self, line: Line, now_ns: int, size: int) -> int:
         bandwidth = self._now.bandwidth
@@ -180,3 +185,7 @@ class Network:
         self._now = self._own
         for worse in self._worse.values():
             self._now = self._now.worsened(worse)
+        self._lost_below = self._now.loss * (1 << 53)
+        self._doubled_below = self._now.duplication * (1 << 53)
+        self._shortest_ns = self._now.delay_min_ns
+        self._spread_ns = self._now.delay_max_ns - self._now.delay_min_ns + 1

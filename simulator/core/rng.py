@@ -18,7 +18,8 @@ class Rng:
     def __init__(self, seed: int, name: str = "") -> None:
         self._origin = f"{seed}/{name}"
         digest = hashlib.sha256(self._origin.encode()).digest()
-        self._bits = random.Random(int.from_bytes(digest, "big")).getrandbits
+        self.bits = random.Random(int.from_bytes(digest, "big")).getrandbits
+        """An integer of so many random bits; what draws for every message goes without the other methods."""
 
     def child(self, name: str) -> "Rng":
         """A stream of its own, the same for the same seed and name whatever was drawn here before."""
@@ -27,7 +28,7 @@ class Rng:
 
     def below(self, bound: int) -> int:
         """An integer from 0 to `bound` - 1 (`bound` at most 2**48)."""
-        return (self._bits(64) * bound) >> 64
+        return (self.bits(64) * bound) >> 64
 
     def between(self, low: int, high: int) -> int:
         """An integer from `low` to `high`, both included."""
@@ -35,17 +36,18 @@ class Rng:
 
     def chance(self, share: float) -> bool:
         """True in `share` (0..1) of all calls."""
-        return self._bits(53) < share * (1 << 53)
+        return self.bits(53) < share * (1 << 53)
 
     def shuffle(self, items: list[T]) -> None:
         """Put the list into random order, in place (Fisher-Yates)."""
+        bits = self.bits
         for last in range(len(items) - 1, 0, -1):
-            other = self.below(last + 1)
+            other = (bits(64) * (last + 1)) >> 64
             items[last], items[other] = items[other], items[last]
 
     def bytes(self, count: int) -> bytes:
         """`count` random bytes."""
-        return self._bits(8 * count).to_bytes(count, "big")
+        return self.bits(8 * count).to_bytes(count, "big")
 
 
 class SeededIds:
