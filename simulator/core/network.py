@@ -7,6 +7,7 @@ arrived, or one that arrived while its acknowledgement did not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from simulator.core.rng import Rng
@@ -38,6 +39,22 @@ class Quality:
             min(1.0, self.reordering + by.reordering),
             min(self.bandwidth or by.bandwidth, by.bandwidth or self.bandwidth),
         )
+
+
+class Odds(NamedTuple):
+    """What a message is up against. The first two: of 53 random bits as a number, below which it happens."""
+
+    lost_below: float
+    doubled_below: float
+    shortest_ns: int
+    spread_ns: int
+
+
+@lru_cache
+def odds(quality: Quality) -> Odds:
+    """The same for a whole fleet, and looked at for every message."""
+    spread_ns = quality.delay_max_ns - quality.delay_min_ns + 1
+    return Odds(quality.loss * (1 << 53), quality.duplication * (1 << 53), quality.delay_min_ns, spread_ns)
 
 
 class Passage(NamedTuple):
@@ -88,8 +105,7 @@ class Network:
         self._waiting: list[Callable[[], None]] = []
         self._up, self._down = Line(), Line()
         self._rng = rng
-        self._bits = rng.bits
-        self._weigh()
+        self._odds = odds(quality)
 
     @property
     def quality(self) -> Quality:
@@ -144,7 +160,7 @@ class Network:
 
     def publish(self) -> Passage:
         """Decide over one publish. Half of the losses hit the message, half its acknowledgement."""
-        if self._bits(53) >= self._lost_below:
+        if self._rng.bits(53) >= self._odds.lost_below:
             return THROUGH
         on_the_way_back = self._rng.chance(0.5)
         if on_the_way_back:
@@ -155,10 +171,10 @@ class Network:
 
     def deliver(self) -> int:
         """How many copies of one message reach the client: none when it is lost, two when it is repeated."""
-        if self._bits(53) < self._lost_below:
+        if self._rng.bits(53) < self._odds.lost_below:
             self.faults.lost_deliveries += 1
             return 0
-        if self._bits(53) < self._doubled_below:
+        if self._rng.bits(53) < self._odds.doubled_below:
             self.faults.duplicates += 1
             return 2
         return 1
@@ -175,7 +191,7 @@ class Network:
 
     def delay_ns(self) -> int:
         """How long one way takes now."""
-        return self._shortest_ns + ((self._bits(64) * self._spread_ns) >> 64)
+        return self._odds.shortest_ns + self._rng.below(self._odds.spread_ns)
 
     def _squeeze(self, line: Line, now_ns: int, size: int) -> int:
         bandwidth = self._now.bandwidth
@@ -185,7 +201,4 @@ class Network:
         self._now = self._own
         for worse in self._worse.values():
             self._now = self._now.worsened(worse)
-        self._lost_below = self._now.loss * (1 << 53)
-        self._doubled_below = self._now.duplication * (1 << 53)
-        self._shortest_ns = self._now.delay_min_ns
-        self._spread_ns = self._now.delay_max_ns - self._now.delay_min_ns + 1
+        self._odds = odds(self._now)

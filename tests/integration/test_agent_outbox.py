@@ -1,127 +1,22 @@
 """The agent's telemetry in virtual time: kept while nobody takes it, bounded, in order, counted, gentle to flash."""
 
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from dataclasses import replace
-
-import msgspec
 import pytest
 
-from edge_agent.bootstrap import AgentPolicy
-from edge_agent.errors import DiskError, DiskFullError
+from edge_agent.errors import DiskError
+from edge_agent.ports import Counts
 from edge_agent.service.delivery import WINDOW
 from edge_agent.service.outbox import SPOOL_NS, Outbox
 from edge_agent.service.tasks import Tasks
-from simulator.core.clock import VirtualClock
-from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
-from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Device, Gear, device
+from simulator.fakes.device import MemoryCaptures
+from tests.agent_world import DEVICE, TOPICS, assign
+from tests.outbox_scene import TOLD_S, CountingDisk, Scene, play
+from wire.assignment import CapturePolicy
 from wire.codec import encode
-from wire.messages import Receipt, Telemetry
-from wire.ports import SECOND, LinkError
+from wire.messages import Receipt
+from wire.ports import SECOND
 
 HOUR_S = 3600
-INTERVAL_S = 5
-"""Between two counts."""
-TOLD_S = 4
-"""How soon each of them is told."""
-
-
-class CountingDisk(MemoryDisk):
-    """Counts what is done to the outbox, and can refuse to be written."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.writes = 0
-        self.syncs = 0
-        self.refuses: tuple[str, ...] = ()
-
-    async def create(self, path: str, size: int) -> None:
-        """As the disk does."""
-        self._judge(path)
-        await super().create(path, size)
-
-    async def pwrite(self, path: str, offset: int, data: bytes) -> None:
-        """As the disk does."""
-        self._judge(path)
-        self.writes += path.startswith("outbox/")
-        await super().pwrite(path, offset, data)
-
-    async def fsync(self, path: str) -> None:
-        """As the disk does."""
-        self.syncs += path.startswith("outbox/")
-        await super().fsync(path)
-
-    def bytes_used(self) -> int:
-        """By the outbox."""
-        return sum(len(self.peek(path) or b"") for path in self.paths if path.startswith("outbox/"))
-
-    def _judge(self, path: str) -> None:
-        if path.startswith(self.refuses):
-            raise DiskFullError("no room")
-
-
-class Tunnel(AirLink):
-    """A link that can be down."""
-
-    def down(self) -> None:
-        """Into the tunnel."""
-        self._connected = False
-
-    def back(self) -> None:
-        """Out of it."""
-        self._connected = True
-        self._up()
-
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Not in the tunnel."""
-        if not self.connected:
-            raise LinkError("no link")
-        await super().publish(topic, payload, retain=retain)
-
-
-class Scene:
-    """One device, its clock and its air."""
-
-    def __init__(self, clock: VirtualClock, disk: CountingDisk, outbox_bytes: int) -> None:
-        self.clock, self.disk, self.outbox_bytes = clock, disk, outbox_bytes
-        self.air = Air()
-        self.link = Tunnel(self.air)
-
-    @asynccontextmanager
-    async def device(self) -> AsyncIterator[Device]:
-        """The device, until it is stopped."""
-        self.link = Tunnel(self.air)
-        gear = replace(Gear(self.disk, self.clock, self.link), policy=AgentPolicy(TOLD_S, self.outbox_bytes))
-        async with device(gear) as unit:
-            yield unit
-
-    async def measure(self, unit: Device, seconds: float) -> None:
-        """Something is counted every INTERVAL_S for so long."""
-        for _ in range(int(seconds / INTERVAL_S)):
-            unit.inference.on_answered()
-            await self.clock.sleep(INTERVAL_S * SECOND)
-
-    @property
-    def told(self) -> list[Telemetry]:
-        """Every telemetry message that was published, repetitions too."""
-        topic = TOPICS.up(DEVICE, "telemetry")
-        return [msgspec.json.decode(data, type=Telemetry) for name, data in self.air.published if name == topic]
-
-    def receipt(self, seq: int) -> None:
-        """The hub's."""
-        self.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="telemetry", seq=seq)))
-
-
-def play(scenario: Callable[[Scene], Awaitable[None]], outbox_bytes: int = 4 * 1024 * 1024) -> None:
-    """Run one scenario in virtual time."""
-    loop = VirtualLoop(Rng(1))
-
-    async def whole() -> None:
-        await scenario(Scene(VirtualClock(loop), CountingDisk(), outbox_bytes))
-
-    loop.run(whole())
 
 
 def test_with_a_good_link_telemetry_never_touches_the_flash() -> None:
@@ -333,6 +228,56 @@ def test_a_device_at_rest_is_heard_with_the_interval_while_it_is_connected() -> 
             scene.link.back()
             await scene.clock.sleep(24 * TOLD_S * SECOND)
             assert len(scene.told) > heard
+
+    play(scenario)
+
+
+class AskedCaptures(MemoryCaptures):
+    """Counts how often it is asked what it has counted."""
+
+    asked = 0
+
+    async def counts(self) -> Counts:
+        """As it stands."""
+        self.asked += 1
+        return await super().counts()
+
+
+def test_counters_are_asked_for_when_they_may_be_others() -> None:
+    """At rest they are told as they stood; after an answer, and when a document bounds what is kept, they are read."""
+
+    async def scenario(scene: Scene) -> None:
+        scene.captures = captures = AskedCaptures()
+        async with scene.device() as unit:
+            await scene.clock.sleep(20 * TOLD_S * SECOND)
+            told, asked = len(scene.told), captures.asked
+            await scene.clock.sleep(20 * TOLD_S * SECOND)
+            assert (len(scene.told), captures.asked) == (told + 20, asked)
+            unit.inference.on_answered()
+            await scene.clock.sleep(3 * TOLD_S * SECOND)
+            assert captures.asked == asked + 1
+            scene.air.desire(assign(1, capture=CapturePolicy(max_samples=7)))
+            await scene.clock.sleep(3 * TOLD_S * SECOND)
+            assert captures.asked == asked + 2
+
+    play(scenario)
+
+
+def test_what_is_in_memory_is_sent_without_waiting_for_the_disk() -> None:
+    """Nothing else is; behind what the disk has to be read for it keeps its place."""
+
+    async def scenario(scene: Scene) -> None:
+        crashes: list[BaseException] = []
+        outbox = Outbox(scene.disk, scene.clock, Tasks(crashes.append))
+        for seq in (1, 2, 3):
+            outbox.put(seq, b"x")
+        assert [frame.seq for frame in outbox.at_hand(1, 16) or ()] == [2, 3]
+        await outbox.spool()
+        outbox.put(4, b"x")
+        assert outbox.at_hand(0, 16) is None
+        assert [frame.seq for frame in await outbox.next(0, 16)] == [1, 2, 3, 4]
+        assert [frame.seq for frame in outbox.at_hand(3, 16) or ()] == [4]
+        outbox.stop()
 
     play(scenario)
 
