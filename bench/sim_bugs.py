@@ -24,6 +24,7 @@ from cloud.service.rollouts import joining, leaving, ledger, orders, outcomes
 from cloud.service.rollouts.plans import plan_of
 from cloud.tables import members
 from edge_agent.core.pointer import Record
+from edge_agent.core.spool import Frame
 from edge_agent.service.courier import Courier
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.mailbox import Desired
@@ -80,8 +81,8 @@ async def _no_fsync_dir(self: MemoryDisk, path: str) -> None:
     self.on_synced(path)
 
 
-async def _acknowledged_is_done(self: Delivery) -> None:
-    await _SEND(self)
+def _acknowledged_is_done(self: Delivery, frames: list[Frame]) -> None:
+    _SEND(self, frames)
     if self._outstanding:
         self._outbox.receipted(self._outstanding[-1])
 

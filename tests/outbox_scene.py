@@ -2,7 +2,6 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
-from dataclasses import replace
 
 import msgspec
 
@@ -11,6 +10,7 @@ from edge_agent.errors import DiskFullError
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
+from simulator.fakes.device import MemoryCaptures
 from simulator.memory_disk import MemoryDisk
 from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Device, Gear, device
 from wire.codec import encode
@@ -83,12 +83,14 @@ class Scene:
         self.clock, self.disk, self.outbox_bytes = clock, disk, outbox_bytes
         self.air = Air()
         self.link = Tunnel(self.air)
+        self.captures = MemoryCaptures()
 
     @asynccontextmanager
     async def device(self) -> AsyncIterator[Device]:
         """The device, until it is stopped."""
         self.link = Tunnel(self.air)
-        gear = replace(Gear(self.disk, self.clock, self.link), policy=AgentPolicy(TOLD_S, self.outbox_bytes))
+        policy = AgentPolicy(TOLD_S, self.outbox_bytes)
+        gear = Gear(self.disk, self.clock, self.link, captures=self.captures, policy=policy)
         async with device(gear) as unit:
             yield unit
 

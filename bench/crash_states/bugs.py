@@ -17,6 +17,7 @@ from edge_agent.core import resume, update
 from edge_agent.core.decision import Decision, Moved, changed
 from edge_agent.core.pointer import Record, dump
 from edge_agent.core.slot import Booted, State
+from edge_agent.core.spool import Frame
 from edge_agent.ports import Disk
 from edge_agent.service import durable, identity, outbox, reconciler
 from edge_agent.service.delivery import Delivery
@@ -182,8 +183,8 @@ class NoOutboxSync(RecordingDisk):
             await super().fsync(path)
 
 
-async def _hasty(self: Delivery) -> None:
-    await _SEND(self)
+def _hasty(self: Delivery, frames: list[Frame]) -> None:
+    _SEND(self, frames)
     if self._outstanding:
         self._outbox.receipted(self._outstanding[-1])
 

@@ -21,15 +21,15 @@ ALONE_NS = 15 * SECOND
 
 
 class Delivery:
-    """Empties the outbox. At rest there is no task; a timer exists only while a receipt is outstanding."""
+    """Empties the outbox. A task exists only while the disk is read, a timer only while a receipt is outstanding."""
 
     __slots__ = (
         "_more",
         "_outbox",
         "_outstanding",
+        "_reading",
         "_restarts",
         "_retry_ns",
-        "_sending",
         "_stopped",
         "_timer",
         "_uplink",
@@ -39,26 +39,28 @@ class Delivery:
         self._uplink = uplink
         self._outbox = outbox
         self._outstanding: list[int] = []
-        self._sending = False
+        self._reading = False
         self._restarts = 0
         self._more = False
         self._stopped = False
         self._retry_ns = FIRST_RETRY_NS
         self._timer: Timer | None = None
 
-    async def send(self) -> None:
-        """Send what there is, as far as the window and the link allow."""
-        self._more = True
-        if not self._sending and not self._stopped and self._uplink.link.connected:
-            self._sending = True
-            try:
-                while self._more and self._uplink.link.connected:
-                    self._more = False
-                    await self._send_window()
-            finally:
-                self._sending = False
-            if self._outstanding:
-                self._arm()
+    def kick(self) -> None:
+        """There may be something to send, or room to send it."""
+        self._settle()
+        sent = self._newest_sent
+        if self._stopped or not self._uplink.link.connected or self._outbox.newest <= max(sent, self._outbox.done):
+            return
+        if self._reading:
+            self._more = True
+            return
+        frames = self._outbox.at_hand(sent, self._room)
+        if frames is None:
+            self._reading = True
+            self._uplink.tasks.spawn(self._read_and_send(), "send-telemetry")
+        else:
+            self._send_window(frames)
 
     def on_up(self) -> None:
         """The link is up: what is not receipted may never have arrived."""
@@ -73,32 +75,45 @@ class Delivery:
             self._disarm()
             if self._outstanding:
                 self._arm()
-            self._kick()
+            self.kick()
 
     def stop(self) -> None:
         """No more sending."""
         self._stopped = True
         self._disarm()
 
-    def _kick(self) -> None:
-        """There may be something to send, or room to send it."""
-        sent = self._outstanding[-1] if self._outstanding else 0
-        if self._uplink.link.connected and self._outbox.newest > max(sent, self._outbox.done):
-            self._uplink.tasks.spawn(self.send(), "send-telemetry")
+    @property
+    def _newest_sent(self) -> int:
+        return self._outstanding[-1] if self._outstanding else 0
 
-    async def _send_window(self) -> None:
-        """As many as the window has room for; ends early when sending starts over from the oldest meanwhile."""
-        restarts = self._restarts
-        sent = self._outstanding[-1] if self._outstanding else 0
-        for frame in await self._outbox.next(sent, WINDOW - len(self._outstanding)):
-            if restarts != self._restarts:
-                return
-            self._settle()
-            payload = _stamped(frame, self._outstanding[-1] if self._outstanding else 0)
+    @property
+    def _room(self) -> int:
+        return WINDOW - len(self._outstanding)
+
+    async def _read_and_send(self) -> None:
+        """Some of what is next is on the disk. When sending starts over meanwhile, it is read again from the oldest."""
+        try:
+            self._more = True
+            while self._more and self._uplink.link.connected:
+                self._more = False
+                restarts = self._restarts
+                frames = await self._outbox.next(self._newest_sent, self._room)
+                if restarts == self._restarts:
+                    self._send_window(frames)
+        finally:
+            self._reading = False
+
+    def _send_window(self, frames: list[Frame]) -> None:
+        """As many as the window has room for."""
+        self._settle()
+        for frame in frames:
+            payload = _stamped(frame, self._newest_sent)
             if payload is None:
-                return
+                break
             self._outstanding.append(frame.seq)
             self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "telemetry"), payload)
+        if self._outstanding:
+            self._arm()
 
     def _settle(self) -> bool:
         """What is done, receipted or dropped, is no longer waited for. Was there any?"""
@@ -111,7 +126,7 @@ class Delivery:
         self._restarts += 1
         self._outstanding.clear()
         self._disarm()
-        self._kick()
+        self.kick()
 
     def _arm(self) -> None:
         if self._timer is None and not self._stopped:

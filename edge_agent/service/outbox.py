@@ -104,6 +104,13 @@ class Outbox:
         if len(self._segments) > 1 and self._segments[0].last <= seq:
             self._tasks.spawn(self._tidy_alone(), "outbox-tidy")
 
+    def at_hand(self, after: int, most: int) -> list[Frame] | None:
+        """As `next`, if no disk has to be waited for; None: one has."""
+        after = max(after, self.done)
+        if self._lock.locked() or (self._segments and self._segments[-1].last > after):
+            return None
+        return [frame for frame in self._fresh if frame.seq > after][:most]
+
     async def next(self, after: int, most: int) -> list[Frame]:
         """At most `most` messages above `after` that are not done, the oldest first."""
         async with self._lock:

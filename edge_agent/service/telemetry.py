@@ -15,7 +15,7 @@ import msgspec
 
 from edge_agent.core.stats import MAX_STATS
 from edge_agent.errors import DiskError
-from edge_agent.ports import Ports
+from edge_agent.ports import Counts, Ports
 from edge_agent.service.courier import BOOT_SHIFT, SEQ_LIMIT, Uplink
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.outbox import Outbox
@@ -58,6 +58,8 @@ class TelemetryReporter:
 
     __slots__ = (
         "_counted",
+        "_counts",
+        "_current",
         "_known",
         "_news_ns",
         "_outbox",
@@ -82,6 +84,8 @@ class TelemetryReporter:
         self._seq = 0
         self._news_ns = 0
         self._counted = False
+        self._counts: Counts | None = None
+        self._current = False
         self._told: Known | None = None
         self._timer: Timer | None = None
         self._stopped = False
@@ -95,12 +99,14 @@ class TelemetryReporter:
 
     def changed(self) -> None:
         """Something was counted."""
+        self._current = False
         if not self._counted:
             self._counted = True
             self._arm(self._spacing.wait_ns(self._ports.clock.monotonic_ns() - self._news_ns))
 
     def looked_at(self) -> None:
-        """The record has changed: is there anything in it that telemetry tells?"""
+        """The record has changed: is there anything in it that telemetry tells, or that bounds what is kept?"""
+        self._current = False
         if self._known() != self._told:
             self.changed()
 
@@ -134,27 +140,37 @@ class TelemetryReporter:
     def _due(self) -> None:
         """Nobody takes a silent device that is not connected for present."""
         if self._counted or self._uplink.link.connected:
-            self._uplink.tasks.spawn(self._measure(), "measure")
+            self._measure()
         self._counted = False
         self._arm(int(self._spacing.interval_s * SECOND))
 
-    async def _measure(self) -> None:
-        known = self._known()
-        if not known.boot:
-            return  # measured once the start is written down
+    def _measure(self) -> None:
+        """Nobody is asked for counters that stand where they stood."""
+        if self._current and self._counts is not None:
+            self._tell(self._counts)
+        else:
+            self._uplink.tasks.spawn(self._count(), "measure")
+
+    async def _count(self) -> None:
+        self._current = True  # unless there is news meanwhile
         try:
-            payload = await self._build(known)
+            self._counts = await self._ports.captures.counts()
         except DiskError as error:
             log.debug("nothing can be measured now: %s", error)
             self.changed()
             return
-        self._told = known
-        self._outbox.put(self._seq, payload)
-        await self.delivery.send()
+        self._tell(self._counts)
 
-    async def _build(self, known: Known) -> bytes:
-        counts = await self._ports.captures.counts()
+    def _tell(self, counts: Counts) -> None:
+        known = self._known()
+        if not known.boot:
+            return  # measured once the start is written down
+        self._told = known
         self._seq = max(self._seq, known.boot << BOOT_SHIFT) + 1
+        self._outbox.put(self._seq, self._build(counts, known))
+        self.delivery.kick()
+
+    def _build(self, counts: Counts, known: Known) -> bytes:
         telemetry = Telemetry(
             seq=self._seq,
             at_ns=self._ports.clock.now_ns(),

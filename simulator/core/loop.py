@@ -14,7 +14,7 @@ import gc
 import heapq
 import logging
 from collections import deque
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
 
 from simulator.core.guard import guarded
@@ -23,8 +23,8 @@ from wire.ports import SECOND
 
 T = TypeVar("T")
 
-COMPACT_AFTER = 1_000
-"""Cancelled timers that are left in the heap before it is rebuilt without them."""
+COMPACT_FROM = 1_000
+"""The heap is rebuilt without its cancelled calls when it is twice as long as it was then, and so long at least."""
 COLLECT_EVERY = 500_000
 """Events between garbage collections: at fixed points, because finalizers must not run at a random moment.
 
@@ -55,16 +55,16 @@ class Process:
 
     def run(self, call: Callable[..., T], *args: object) -> T:
         """Call `call` so that whatever it schedules belongs to this process."""
-        return self.context().run(call, *args)
+        return self._context().run(call, *args)
 
-    def post(self, call: Callable[..., T], *args: object) -> T:
-        """As `run`, for a call that does nothing but schedule: it is cheaper, and cannot be nested."""
+    @property
+    def home(self) -> contextvars.Context:
+        """A context of this process for what the loop calls on its behalf, always the same one: it cannot be nested."""
         if self._home is None:
-            self._home = self.context()
-        return self._home.run(call, *args)
+            self._home = self._context()
+        return self._home
 
-    def context(self) -> contextvars.Context:
-        """A context of this process."""
+    def _context(self) -> contextvars.Context:
         context = contextvars.copy_context()
         context.run(_PROCESS.set, self)
         return context
@@ -79,52 +79,43 @@ def current_process() -> Process:
     return _PROCESS.get()
 
 
-class Call:
-    """A call, soon or at a moment. asyncio's handles do the same with more around it."""
+class Call(list[Any]):
+    """A call at a moment: [nanoseconds, number, what is called or None, its arguments, its context].
 
-    __slots__ = ("_args", "_callback", "_cancelled", "_context", "_loop", "_scheduled")
+    A list, because the heap compares lists without running a line of Python. It stands where asyncio has its handles.
+    """
 
-    def __init__(
-        self,
-        callback: Callable[..., object],
-        args: tuple[Any, ...],
-        loop: "VirtualLoop",
-        context: contextvars.Context | None,
-    ) -> None:
-        self._callback: Callable[..., object] | None = callback
-        self._args = args
-        self._cancelled = False
-        self._context = contextvars.copy_context() if context is None else context
-        self._loop = loop
-        self._scheduled = False
-        """Is it in the heap of timers?"""
+    __slots__ = ()
 
     def cancel(self) -> None:
         """Do not call."""
-        if not self._cancelled:
-            self._cancelled = True
-            self._callback, self._args = None, ()
-            if self._scheduled:
-                self._loop._cancelled()
+        self[2:] = None, (), None
 
-    def _run(self) -> None:
-        assert self._callback is not None
-        try:
-            self._context.run(self._callback, *self._args)
-        except (SystemExit, KeyboardInterrupt):
-            raise
-        except BaseException as error:
-            self._loop.call_exception_handler({"message": "a callback failed", "exception": error})
+    def cancelled(self) -> bool:
+        """Will it not be called?"""
+        return self[2] is None
+
+    def when(self) -> float:
+        """Seconds since the start."""
+        return float(self[0] / SECOND)
 
 
 class NumberedTask(asyncio.Task[Any]):
     """A task that hashes by its number: sets of tasks (asyncio keeps some) then iterate in the same order every run."""
 
-    def __init__(self, number: int, coro: Coroutine[Any, Any, Any], loop: "VirtualLoop", **options: Any) -> None:
+    __slots__ = ("number", "process")
+
+    def __init__(
+        self,
+        number: int,
+        coro: Coroutine[Any, Any, Any],
+        loop: "VirtualLoop",
+        name: str,
+        context: contextvars.Context | None,
+    ) -> None:
         self.number = number
-        context: contextvars.Context = options.get("context") or contextvars.copy_context()
-        self.process = context.get(_PROCESS, _WORLD)
-        super().__init__(coro, loop=loop, **options)
+        self.process = _PROCESS.get() if context is None else context.get(_PROCESS, _WORLD)
+        super().__init__(coro, loop=loop, name=name, context=context)
 
     def __hash__(self) -> int:
         return self.number
@@ -142,13 +133,12 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self.now_ns = 0
         self.events = 0
         self._rng = rng
-        self._heap: list[tuple[int, int, Any]] = []
-        self._timers = 0
+        self._heap: list[Call] = []
+        self._compact_at = COMPACT_FROM
+        self._calls = 0
         self._tasks = 0
-        self._cancelled_timers = 0
         self._failures: list[BaseException] = []
         self._dead: list[NumberedTask] = []
-        self.set_task_factory(self._make_task)
 
     def run(self, main: Coroutine[Any, Any, T]) -> T:
         """Run `main` to its end and close the loop.
@@ -189,42 +179,45 @@ class VirtualLoop(asyncio.BaseEventLoop):
 
     def call_at(  # type: ignore[override]
         self, when: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Call:
         """Schedule by seconds, rounded to the nanosecond."""
-        return self._timer(round(when * SECOND), asyncio.TimerHandle(when, callback, args, self, context))
+        return self.call_at_ns(round(when * SECOND), callback, *args, context=context)
 
     def call_later(  # type: ignore[override]
         self, delay: float, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
-    ) -> asyncio.TimerHandle:
+    ) -> Call:
         """Schedule by a delay in seconds."""
-        when_ns = self.now_ns + round(delay * SECOND)
-        return self._timer(when_ns, asyncio.TimerHandle(when_ns / SECOND, callback, args, self, context))
+        return self.call_at_ns(self.now_ns + round(delay * SECOND), callback, *args, context=context)
 
     def call_at_ns(
         self, when_ns: int, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Call:
         """Schedule at a moment in nanoseconds since the start."""
-        call = Call(callback, args, self, context)
-        call._scheduled = True
-        self._push(when_ns, call)
+        self._calls += 1
+        if context is None:
+            context = contextvars.copy_context()
+        call = Call((when_ns, self._calls, callback, args, context))
+        heapq.heappush(self._heap, call)
+        if len(self._heap) > self._compact_at:
+            self._compact()
         return call
 
     def call_soon(  # type: ignore[override]
         self, callback: Callable[..., object], *args: Any, context: contextvars.Context | None = None
     ) -> Call:
         """Schedule for the next turn."""
-        call = Call(callback, args, self, context)
+        if context is None:
+            context = contextvars.copy_context()
+        call = Call((self.now_ns, 0, callback, args, context))
         self._ready.append(call)
         return call
 
-    def _timer(self, when_ns: int, handle: asyncio.TimerHandle) -> asyncio.TimerHandle:
-        handle._scheduled = True  # type: ignore[attr-defined]
-        self._push(when_ns, handle)
-        return handle
-
-    def _push(self, when_ns: int, handle: Any) -> None:
-        self._timers += 1
-        heapq.heappush(self._heap, (when_ns, self._timers, handle))
+    def create_task(  # type: ignore[override]
+        self, coro: Coroutine[Any, Any, T], *, name: str | None = None, context: contextvars.Context | None = None
+    ) -> NumberedTask:
+        """Schedule the first step of a coroutine."""
+        self._tasks += 1
+        return NumberedTask(self._tasks, coro, self, name or f"task {self._tasks}", context)
 
     def run_in_executor(  # type: ignore[override]
         self, executor: object, func: Callable[..., T], *args: Any
@@ -249,15 +242,10 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """End the run with `error` after the events of this moment."""
         self._failures.append(error)
 
-    def _timer_handle_cancelled(self, handle: asyncio.TimerHandle) -> None:
-        self._cancelled()
-
-    def _cancelled(self) -> None:
-        self._cancelled_timers += 1
-        if self._cancelled_timers > COMPACT_AFTER and self._cancelled_timers * 2 > len(self._heap):
-            self._heap = [entry for entry in self._heap if not entry[2]._cancelled]
-            heapq.heapify(self._heap)
-            self._cancelled_timers = 0
+    def _compact(self) -> None:
+        self._heap[:] = [call for call in self._heap if call[2] is not None]
+        heapq.heapify(self._heap)
+        self._compact_at = max(COMPACT_FROM, 2 * len(self._heap))
 
     def _process_events(self, event_list: object) -> None:
         """No selector, no events from outside."""
@@ -266,49 +254,55 @@ class VirtualLoop(asyncio.BaseEventLoop):
         """Nobody has to be woken from a wait that does not exist."""
 
     def _run_once(self) -> None:
-        if not self._ready and not self._advance():
-            if self._stopping:
-                return
-            raise DeadlockError(f"nothing is scheduled any more at {self.time():.3f} s, and the run is not done")
+        """Turn after turn, until somebody stops the loop."""
         ready = self._ready
-        count = len(ready)
-        if count == 1:
-            _run(ready.popleft())
-        else:
-            batch = list(ready)
-            ready.clear()
-            self._rng.shuffle(batch)
-            for handle in batch:
-                _run(handle)
-        if self._failures:
-            self._raise_failures()
-        self.events += count
-        if self.events >= self._collect_at:
-            self._collect_at += self._collect_every
-            gc.collect()
-            gc.freeze()
-
-    def _advance(self) -> bool:
-        """Go to the moment of the next timer and make all timers of that moment ready."""
-        heap = self._heap
-        while heap and heap[0][2]._cancelled:
-            heapq.heappop(heap)
-            self._cancelled_timers -= 1
-        if not heap:
-            return False
-        self.now_ns = max(self.now_ns, heap[0][0])
-        while heap and heap[0][0] <= self.now_ns:
-            handle = heapq.heappop(heap)[2]
-            handle._scheduled = False
-            if handle._cancelled:
-                self._cancelled_timers -= 1
+        while not self._stopping:
+            turn: Sequence[Call]
+            if not ready:
+                turn = self._next_moment()
+            elif len(ready) == 1:
+                turn = (ready.popleft(),)
             else:
-                self._ready.append(handle)
-        return True
+                turn = list(ready)
+                ready.clear()
+                self._rng.shuffle(turn)
+            for _, _, callback, args, context in turn:
+                if callback is not None and context.get(_PROCESS, _WORLD).alive:
+                    try:
+                        context.run(callback, *args)
+                    except (SystemExit, KeyboardInterrupt):
+                        raise
+                    except BaseException as error:
+                        self.call_exception_handler({"message": "a callback failed", "exception": error})
+            self.events += len(turn)
+            if self._failures:
+                self._raise_failures()
+            if self.events >= self._collect_at:
+                self._collect()
 
-    def _make_task(self, loop: asyncio.AbstractEventLoop, coro: Any, **options: Any) -> NumberedTask:
-        self._tasks += 1
-        return NumberedTask(self._tasks, coro, self, **options)
+    def _next_moment(self) -> Sequence[Call]:
+        """Go to the moment of the next call: everything that is due then."""
+        heap, pop = self._heap, heapq.heappop
+        while heap:
+            call = pop(heap)
+            if call[2] is not None:
+                break
+        else:
+            raise DeadlockError(f"nothing is scheduled any more at {self.time():.3f} s, and the run is not done")
+        now_ns = self.now_ns = max(self.now_ns, call[0])
+        if not heap or heap[0][0] > now_ns:
+            return (call,)
+        calls = [call]
+        while heap and heap[0][0] <= now_ns:
+            calls.append(pop(heap))
+        calls = [call for call in calls if call[2] is not None]
+        self._rng.shuffle(calls)
+        return calls
+
+    def _collect(self) -> None:
+        self._collect_at += self._collect_every
+        gc.collect()
+        gc.freeze()
 
     def _raise_failures(self) -> None:
         if self._failures:
@@ -328,12 +322,6 @@ class VirtualLoop(asyncio.BaseEventLoop):
         self._ready.clear()
         self._heap.clear()
         self._dead.clear()
-
-
-def _run(handle: Any) -> None:
-    """Run what is scheduled, unless it was cancelled or its process is dead."""
-    if not handle._cancelled and handle._context.get(_PROCESS, _WORLD).alive:
-        handle._run()
 
 
 def _close(coroutine: Any) -> None:

@@ -7,7 +7,8 @@ arrived, or one that arrived while its acknowledgement did not.
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import NamedTuple
+from functools import lru_cache
+from typing import Final, NamedTuple
 
 from simulator.core.rng import Rng
 from wire.ports import MILLISECOND, SECOND
@@ -40,13 +41,31 @@ class Quality:
         )
 
 
+class Odds(NamedTuple):
+    """What a message is up against. The first two: of 53 random bits as a number, below which it happens."""
+
+    lost_below: float
+    doubled_below: float
+    shortest_ns: int
+    spread_ns: int
+
+
+@lru_cache
+def odds(quality: Quality) -> Odds:
+    """The same for a whole fleet, and looked at for every message."""
+    spread_ns = quality.delay_max_ns - quality.delay_min_ns + 1
+    return Odds(quality.loss * (1 << 53), quality.duplication * (1 << 53), quality.delay_min_ns, spread_ns)
+
+
 class Passage(NamedTuple):
-    """What happens to one publish: does it arrive, does its acknowledgement come back, and when."""
+    """What happens to one publish: does it arrive, and does its acknowledgement come back?"""
 
     arrives: bool
     acknowledged: bool
-    there_ns: int
-    back_ns: int
+
+
+THROUGH: Final = Passage(arrives=True, acknowledged=True)
+"""As most do."""
 
 
 @dataclass(slots=True)
@@ -86,6 +105,7 @@ class Network:
         self._waiting: list[Callable[[], None]] = []
         self._up, self._down = Line(), Line()
         self._rng = rng
+        self._odds = odds(quality)
 
     @property
     def quality(self) -> Quality:
@@ -140,23 +160,24 @@ class Network:
 
     def publish(self) -> Passage:
         """Decide over one publish. Half of the losses hit the message, half its acknowledgement."""
-        lost = self._rng.chance(self._now.loss)
-        on_the_way_back = lost and self._rng.chance(0.5)
-        if lost and on_the_way_back:
+        if self._rng.bits(53) >= self._odds.lost_below:
+            return THROUGH
+        on_the_way_back = self._rng.chance(0.5)
+        if on_the_way_back:
             self.faults.lost_acks += 1
-        elif lost:
+        else:
             self.faults.lost_publishes += 1
-        return Passage(not lost or on_the_way_back, not lost, self.delay_ns(), self.delay_ns())
+        return Passage(arrives=on_the_way_back, acknowledged=False)
 
-    def deliver(self) -> tuple[int, ...]:
-        """Delays of each copy of one message on its way to the client; none when it is lost."""
-        if self._rng.chance(self._now.loss):
+    def deliver(self) -> int:
+        """How many copies of one message reach the client: none when it is lost, two when it is repeated."""
+        if self._rng.bits(53) < self._odds.lost_below:
             self.faults.lost_deliveries += 1
-            return ()
-        if self._rng.chance(self._now.duplication):
+            return 0
+        if self._rng.bits(53) < self._odds.doubled_below:
             self.faults.duplicates += 1
-            return self.delay_ns(), self.delay_ns()
-        return (self.delay_ns(),)
+            return 2
+        return 1
 
     def overtaken(self) -> bool:
         """Do later messages overtake this one on its way to the client?"""
@@ -170,7 +191,7 @@ class Network:
 
     def delay_ns(self) -> int:
         """How long one way takes now."""
-        return self._rng.between(self._now.delay_min_ns, self._now.delay_max_ns)
+        return self._odds.shortest_ns + self._rng.below(self._odds.spread_ns)
 
     def _squeeze(self, line: Line, now_ns: int, size: int) -> int:
         bandwidth = self._now.bandwidth
@@ -180,3 +201,4 @@ class Network:
         self._now = self._own
         for worse in self._worse.values():
             self._now = self._now.worsened(worse)
+        self._odds = odds(self._now)

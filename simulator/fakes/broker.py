@@ -166,7 +166,7 @@ class MemoryBroker:
         connection, session.connection = session.connection, None
         self._note("disconnect", client)
         if connection.will is not None and not clean:
-            self.take(client, connection.will.topic, connection.will.payload, retain=True)
+            self.take(client, connection.will.topic, connection.will.payload, True)
 
     def vanish(self, client: str) -> None:
         """The client lost power or its network: nobody closes the connection, the broker notices by keep-alive."""
@@ -181,7 +181,7 @@ class MemoryBroker:
 
         self.process.run(self._clock.call_later, KEEPALIVE_NS * 3 // 2, notice)
 
-    def take(self, client: str, topic: str, payload: bytes, *, retain: bool) -> None:
+    def take(self, client: str, topic: str, payload: bytes, retain: bool) -> None:
         """A publish arrived."""
         self.publishes += 1
         if self._may(client, topic, "publish"):

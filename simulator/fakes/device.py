@@ -3,7 +3,7 @@
 import asyncio
 from collections import OrderedDict
 from dataclasses import replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from edge_agent.core.stats import Tally, Variant, latency_bucket
 from edge_agent.errors import FeedbackGivenError, UnknownPredictionError
@@ -14,6 +14,10 @@ from wire.messages import Capabilities
 
 if TYPE_CHECKING:
     from edge_agent.ports import Floats, Labels
+
+
+NOTHING: Final = Counts((), 0)
+"""What most devices of a large fleet have counted."""
 
 
 class MemoryCaptures:
@@ -76,7 +80,7 @@ class MemoryCaptures:
     async def counts(self) -> Counts:
         """The counters."""
         await asyncio.sleep(0)
-        return Counts(tuple(self._tallies.values()), len(self._kept))
+        return Counts(tuple(self._tallies.values()), len(self._kept)) if self._tallies else NOTHING
 
     def close(self) -> None:
         """Nothing to close."""

@@ -7,12 +7,13 @@ breaks, subscriptions survive reconnects, pauses between attempts grow. Messages
 import asyncio
 from collections.abc import Callable
 
+from simulator.core.clock import VirtualClock
 from simulator.core.loop import current_process
-from simulator.core.network import Network, Passage, Quality
+from simulator.core.network import Network, Quality
 from simulator.core.rng import Rng
 from simulator.fakes.broker import MemoryBroker, Message
 from wire.adapters.mqtt_login import Credentials, Login, Will
-from wire.ports import MILLISECOND, SECOND, Clock, Inbound, LinkError, LoginRefusedError
+from wire.ports import MILLISECOND, SECOND, Inbound, LinkError, LoginRefusedError
 
 ACK_TIMEOUT_NS = 30 * SECOND
 FIRST_RETRY_NS = 250 * MILLISECOND
@@ -28,7 +29,7 @@ class MemoryLink:
     def __init__(
         self,
         broker: MemoryBroker,
-        clock: Clock,
+        clock: VirtualClock,
         credentials: Credentials,
         *,
         network: Network | None = None,
@@ -40,7 +41,7 @@ class MemoryLink:
         self.client = credentials.client_id or credentials.username
         self.will = will
         self._broker = broker
-        self._clock = clock
+        self._loop = clock.loop
         self._network = network or Network(Quality(), Rng(0, self.client))
         self._process = current_process()
         self._filters: dict[str, None] = {}
@@ -96,34 +97,29 @@ class MemoryLink:
         """Return once the broker has acknowledged. Raises LinkError."""
         if not self._connected:
             raise LinkError("not connected to the broker")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._publishing[done] = None
-        passage = self._carry(topic, payload, retain, done)
-        if not (passage.arrives and passage.acknowledged):
+        done: asyncio.Future[None] = self._loop.create_future()
+        if not self._carry(topic, payload, retain, done):
             error = LinkError(f"publish to {topic} was not acknowledged within {ACK_TIMEOUT_NS // SECOND} s")
-            self._later(ACK_TIMEOUT_NS, lambda: _settle(done, error))
-        try:
-            await done
-        finally:
-            self._publishing.pop(done, None)
+            self._later(ACK_TIMEOUT_NS, _settle, done, error)
+        await self._answered(done)
 
     def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish; whether it arrives is nobody's business."""
         if self._connected:
-            self._carry(topic, payload, retain)
+            self._carry(topic, payload, retain, None)
 
     async def subscribe(self, *filters: str) -> None:
         """Subscribe; remembered across reconnects."""
         self._filters.update(dict.fromkeys(filters))
         if self._connected:
-            await self._control(lambda: self._broker.subscribe(self.client, filters))
+            await self._control(self._broker.subscribe, self.client, filters)
 
     async def unsubscribe(self, *filters: str) -> None:
         """Forget these subscriptions."""
         for one in filters:
             self._filters.pop(one, None)
         if self._connected and filters:
-            await self._control(lambda: self._broker.unsubscribe(self.client, filters))
+            await self._control(self._broker.unsubscribe, self.client, filters)
 
     def cut(self, reason: str = "connection reset") -> None:
         """Break the connection (a fault): the broker publishes the will, and the link connects again by itself."""
@@ -140,20 +136,22 @@ class MemoryLink:
         """
         if not self._connected:
             return
-        delays = self._network.deliver()
-        if not delays:
+        network, now_ns = self._network, self._loop.now_ns
+        copies = network.deliver()
+        if not copies:
             self._broker.acknowledge(self.client, message.number)
             return
-        connection, now_ns = self._connection, self._clock.monotonic_ns()
         size = len(message.topic) + len(message.payload)
-        first_ns = delays[0] + self._broker.queue_ns() + self._network.receive_ns(now_ns, size)
-        if self._network.overtaken():
-            first_ns += self._network.jitter_ns(OVERTAKEN_NS)
+        at_ns = now_ns + network.delay_ns() + self._broker.queue_ns() + network.receive_ns(now_ns, size)
+        if network.overtaken():
+            at_ns += network.jitter_ns(OVERTAKEN_NS)
         else:
-            self._down_free_ns = max(self._down_free_ns + 1, now_ns + first_ns)
-            first_ns = self._down_free_ns - now_ns
-        for delay_ns in (first_ns, *delays[1:]):
-            self._later(delay_ns, lambda: self._arrive(connection, message))
+            at_ns = self._down_free_ns = max(self._down_free_ns + 1, at_ns)
+        home = self._process.home
+        self._loop.call_at_ns(at_ns, self._arrive, self._connection, message, context=home)
+        for _ in range(1, copies):
+            again_ns = now_ns + network.delay_ns()
+            self._loop.call_at_ns(again_ns, self._arrive, self._connection, message, context=home)
 
     def broken(self, reason: str) -> None:
         """The connection is gone: say so in the client's own process, and begin to reconnect."""
@@ -213,48 +211,55 @@ class MemoryLink:
 
         self.on_message(Inbound(message.topic, message.payload, message.retained, ack))
 
-    def _carry(self, topic: str, payload: bytes, retain: bool, done: "asyncio.Future[None] | None" = None) -> Passage:
-        """Have a publish travel to the broker and, if somebody waits for it (`done`), its acknowledgement back."""
-        passage = self._network.publish()
+    def _carry(self, topic: str, payload: bytes, retain: bool, done: "asyncio.Future[None] | None") -> bool:
+        """Have a publish travel to the broker and, if somebody waits for it (`done`), its acknowledgement back.
 
-        def arrive() -> None:
-            self._broker.take(self.client, topic, payload, retain=retain)
-            if done is not None and passage.acknowledged:
-                self._later(passage.back_ns, lambda: _settle(done, None))
+        Will there be one?
+        """
+        network = self._network
+        arrives, acknowledged = network.publish()
+        there_ns = network.delay_ns() + network.send_ns(self._loop.now_ns, len(topic) + len(payload))
+        if arrives:
+            call, args = self._broker.take, (self.client, topic, payload, retain)
+            self._upwards(there_ns, call, args, done if acknowledged else None)
+        return acknowledged
 
-        there_ns = passage.there_ns + self._network.send_ns(self._clock.monotonic_ns(), len(topic) + len(payload))
-        if passage.arrives:
-            self._upwards(there_ns, arrive)
-        return passage
-
-    async def _control(self, call: Callable[[], None]) -> None:
+    async def _control(self, call: Callable[..., None], *args: object) -> None:
         """A SUBSCRIBE or UNSUBSCRIBE and its acknowledgement. Raises LinkError when the connection breaks meanwhile."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        done: asyncio.Future[None] = self._loop.create_future()
+        self._upwards(self._network.delay_ns(), call, args, done)
+        await self._answered(done)
+
+    async def _answered(self, done: "asyncio.Future[None]") -> None:
         self._publishing[done] = None
-
-        def arrive() -> None:
-            call()
-            self._later(self._network.delay_ns(), lambda: _settle(done, None))
-
-        self._upwards(self._network.delay_ns(), arrive)
         try:
             await done
         finally:
             self._publishing.pop(done, None)
 
-    def _upwards(self, delay_ns: int, call: Callable[[], None]) -> None:
-        """Do `call` at the broker after the delay, in order, if the connection it travels on is still there."""
-        connection, now_ns = self._connection, self._clock.monotonic_ns()
-        self._up_free_ns = max(self._up_free_ns + 1, now_ns + delay_ns)
+    def _upwards(
+        self, delay_ns: int, call: Callable[..., None], args: tuple[object, ...], done: "asyncio.Future[None] | None"
+    ) -> None:
+        """Do `call` at the broker after the delay, in order; `done` waits for the answer."""
+        at_ns = self._up_free_ns = max(self._up_free_ns + 1, self._loop.now_ns + delay_ns)
+        home = self._broker.process.home
+        self._loop.call_at_ns(at_ns, self._at_the_broker, self._connection, call, args, done, context=home)
 
-        def arrive() -> None:
-            if connection == self._connection and self._broker.holds(self):
-                call()
+    def _at_the_broker(
+        self,
+        connection: int,
+        call: Callable[..., None],
+        args: tuple[object, ...],
+        done: "asyncio.Future[None] | None",
+    ) -> None:
+        """What travelled on a connection is taken if that is still there."""
+        if connection == self._connection and self._broker.holds(self):
+            call(*args)
+            if done is not None:
+                self._later(self._network.delay_ns(), _settle, done, None)
 
-        self._broker.process.post(self._clock.call_later, self._up_free_ns - now_ns, arrive)
-
-    def _later(self, delay_ns: int, call: Callable[[], None]) -> None:
-        self._process.post(self._clock.call_later, delay_ns, call)
+    def _later(self, delay_ns: int, call: Callable[..., None], *args: object) -> None:
+        self._loop.call_at_ns(self._loop.now_ns + delay_ns, call, *args, context=self._process.home)
 
 
 def _settle(done: asyncio.Future[None], error: LinkError | None) -> None:

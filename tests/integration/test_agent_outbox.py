@@ -3,12 +3,15 @@
 import pytest
 
 from edge_agent.errors import DiskError
+from edge_agent.ports import Counts
 from edge_agent.service.delivery import WINDOW
 from edge_agent.service.outbox import SPOOL_NS, Outbox
 from edge_agent.service.tasks import Tasks
 from simulator.core.rng import Rng
-from tests.agent_world import DEVICE, TOPICS
+from simulator.fakes.device import MemoryCaptures
+from tests.agent_world import DEVICE, TOPICS, assign
 from tests.outbox_scene import TOLD_S, CountingDisk, Scene, play
+from wire.assignment import CapturePolicy
 from wire.codec import encode
 from wire.messages import Receipt
 from wire.ports import SECOND
@@ -225,6 +228,56 @@ def test_a_device_at_rest_is_heard_with_the_interval_while_it_is_connected() -> 
             scene.link.back()
             await scene.clock.sleep(24 * TOLD_S * SECOND)
             assert len(scene.told) > heard
+
+    play(scenario)
+
+
+class AskedCaptures(MemoryCaptures):
+    """Counts how often it is asked what it has counted."""
+
+    asked = 0
+
+    async def counts(self) -> Counts:
+        """As it stands."""
+        self.asked += 1
+        return await super().counts()
+
+
+def test_counters_are_asked_for_when_they_may_be_others() -> None:
+    """At rest they are told as they stood; after an answer, and when a document bounds what is kept, they are read."""
+
+    async def scenario(scene: Scene) -> None:
+        scene.captures = captures = AskedCaptures()
+        async with scene.device() as unit:
+            await scene.clock.sleep(20 * TOLD_S * SECOND)
+            told, asked = len(scene.told), captures.asked
+            await scene.clock.sleep(20 * TOLD_S * SECOND)
+            assert (len(scene.told), captures.asked) == (told + 20, asked)
+            unit.inference.on_answered()
+            await scene.clock.sleep(3 * TOLD_S * SECOND)
+            assert captures.asked == asked + 1
+            scene.air.desire(assign(1, capture=CapturePolicy(max_samples=7)))
+            await scene.clock.sleep(3 * TOLD_S * SECOND)
+            assert captures.asked == asked + 2
+
+    play(scenario)
+
+
+def test_what_is_in_memory_is_sent_without_waiting_for_the_disk() -> None:
+    """Nothing else is; behind what the disk has to be read for it keeps its place."""
+
+    async def scenario(scene: Scene) -> None:
+        crashes: list[BaseException] = []
+        outbox = Outbox(scene.disk, scene.clock, Tasks(crashes.append))
+        for seq in (1, 2, 3):
+            outbox.put(seq, b"x")
+        assert [frame.seq for frame in outbox.at_hand(1, 16) or ()] == [2, 3]
+        await outbox.spool()
+        outbox.put(4, b"x")
+        assert outbox.at_hand(0, 16) is None
+        assert [frame.seq for frame in await outbox.next(0, 16)] == [1, 2, 3, 4]
+        assert [frame.seq for frame in outbox.at_hand(3, 16) or ()] == [4]
+        outbox.stop()
 
     play(scenario)
 
