@@ -170,6 +170,8 @@ class _Question:
 
 def is_ask(topics: Topics, topic: str) -> str | None:
     """The device that asks on this topic, if it is one for questions."""
+    if not topic.endswith("/ask"):
+        return None
     try:
         parsed = topics.parse(topic)
     except WireError:
