@@ -248,7 +248,7 @@ class MemoryDisk:
         """Files without a name, now and after a power cut, are no more."""
         used = {*self._names.values(), *self._durable_names.values()}
         if len(used) < len(self._inodes):
-            used |= {change.file for change in self._changes}
+            used.update(change.file for change in self._changes if change.file is not None)
             for number in self._inodes.keys() - used:
                 del self._inodes[number]
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, Row, select
 from cloud.many import among, entering
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices
-from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
+from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, schema_of
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.dsse import Envelope, keyid
 from wire.topics import Topics
@@ -133,6 +133,7 @@ def _decoded(payload: bytes | None) -> Assignment | None:
 def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> Assignment:
     """Above both our own last sequence and whatever the device has accepted."""
     return Assignment(
+        schema=schema_of(slots),
         device=row.name,
         sequence=max(row.sequence or 0, row.reported_sequence) + 1,
         issued_ns=now_ns,
