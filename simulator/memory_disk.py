@@ -121,8 +121,11 @@ class MemoryDisk:
         inode = self._inode(path)
         if self._counts():
             await self._turn()
-        if not inode.content.settled:
-            inode.content = Content(shared(inode.data), inode.content.size)
+        content = inode.content
+        if not content.settled:
+            data = written(content, content.writes)
+            known = content.writes and data is content.writes[0][1]
+            inode.content = Content(data if known else shared(data), content.size)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""

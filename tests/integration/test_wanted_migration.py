@@ -1,0 +1,63 @@
+"""What assignments name stands beside them: as the hub writes it, and as a hub of before finds it out."""
+
+from pathlib import Path
+
+from sqlalchemy import Connection, select, update
+
+from cloud.adapters.sql_schema import migrate, migrate_down
+from cloud.adapters.sql_store import make_engine
+from cloud.core.rollout import Wave
+from cloud.core.rollout.members import Status
+from cloud.service.needs import needed_objects, objects_of
+from cloud.tables import desired, members, rollouts
+from tests.hub_steps import fleet, hub, roll_out
+from tests.hub_world import World
+
+BEFORE = "0009"
+
+
+def test_an_older_hub_reads_every_assignment_once(tmp_path: Path) -> None:
+    """After the way down and up again it is there as it was; a document that cannot be read names nothing."""
+
+    async def scenario(world: World) -> None:
+        await fleet(world, 3)
+        await roll_out(world, waves=(Wave(percent=100),))
+        await world.tick()
+
+    hub(tmp_path, scenario)
+    engine = make_engine(tmp_path / "hub.sqlite")
+    wanted = select(desired.c.device, desired.c.wanted).order_by(desired.c.device)
+    with engine.begin() as conn:
+        before = conn.execute(wanted).all()
+        conn.execute(update(desired).where(desired.c.device == "p02").values(assignment=b"x"))
+    migrate_down(engine, BEFORE)
+    migrate(engine)
+    with engine.begin() as conn:
+        assert conn.execute(wanted).all() == [*before[:2], ("p02", "[]")]
+    engine.dispose()
+    assert len({row.wanted for row in before}) == 1
+    assert before[0].wanted.startswith('[["')
+
+
+def test_a_late_device_keeps_its_objects_needed_when_no_rollout_does(tmp_path: Path) -> None:
+    """It is there and has not accepted its assignment; who is gone needs nothing of the broker."""
+
+    async def scenario(world: World) -> None:
+        await fleet(world, 2)
+        await roll_out(world, waves=(Wave(percent=100),))
+        await world.tick()
+        await world.online("p00")
+        await world.store.write(_end_the_rollout)
+        needed = await world.store.read(needed_objects)
+        assert {one.sha256 for one in needed} == set(await world.store.read(lambda conn: objects_of(conn, "p00")))
+        assert needed
+        await world.report("p00")
+        assert not await world.store.read(needed_objects)
+
+    hub(tmp_path, scenario)
+
+
+def _end_the_rollout(conn: Connection) -> None:
+    """With everybody who is under way in it."""
+    conn.execute(update(rollouts).values(state="aborted"))
+    conn.execute(update(members).values(outcome="cancelled", status=Status.ENDED))
