@@ -5,6 +5,7 @@ issued serves TLS clients only, and names the device as its common name, which i
 """
 
 import datetime
+import functools
 import hashlib
 from collections.abc import Iterable
 from pathlib import Path
@@ -97,6 +98,7 @@ def _read(directory: Path) -> tuple[ec.EllipticCurvePrivateKey, x509.Certificate
     return key, x509.load_pem_x509_certificate((directory / AUTHORITY_FILE).read_bytes())
 
 
+@functools.lru_cache(maxsize=8)  # looked at several times while it is being answered
 def _requested(csr: str) -> ec.EllipticCurvePublicKey:
     try:
         request = x509.load_pem_x509_csr(csr.encode())

@@ -13,6 +13,7 @@ from cloud.tables import audit
 HUB = "hub"
 """Actor of what the hub does by itself."""
 _REQUEST = "fleetloop_request"
+_ENTER = insert(audit)
 
 
 def on_behalf_of(conn: Connection, request: str) -> None:
@@ -38,4 +39,4 @@ def record(
     row = {"at_ns": now_ns, "actor": actor, "action": action, "subject": subject, "detail": detail}
     states = {"before": None if before is None else dict(before), "after": None if after is None else dict(after)}
     request = conn.get_execution_options().get(_REQUEST, "")
-    conn.execute(insert(audit).values(**row, **states, request=request))
+    conn.execute(_ENTER, row | states | {"request": request})

@@ -5,7 +5,7 @@ The same request gets the same certificate again while that one is valid, becaus
 
 import logging
 
-from sqlalchemy import ColumnElement, Connection, func, insert, select, update
+from sqlalchemy import Connection, bindparam, func, insert, select, update
 
 from cloud.core import identity
 from cloud.core.identity import Denied
@@ -17,6 +17,30 @@ from wire.identity import RecoverRequest
 from wire.ports import Clock
 
 log = logging.getLogger(__name__)
+
+_VALID = (
+    (certificates.c.device == bindparam("name"))
+    & certificates.c.revoked_ns.is_(None)
+    & (certificates.c.expires_ns > bindparam("now_ns"))
+)
+_HOW_MANY = select(func.count()).select_from(certificates).where(_VALID)
+_FOR_KEY = (
+    select(certificates)
+    .where(_VALID, certificates.c.key_sha256 == bindparam("key"))
+    .order_by(certificates.c.issued_ns.desc())
+    .limit(1)
+)
+_ENTER = insert(certificates)
+_REVOKE = (
+    update(certificates)
+    .where(certificates.c.device == bindparam("name"), certificates.c.revoked_ns.is_(None))
+    .values(revoked_ns=bindparam("now_ns"))
+)
+_NEWEST = (
+    update(devices)
+    .where(devices.c.name == bindparam("given_name"))
+    .values(certificate_serial=bindparam("serial"), certificate_expires_ns=bindparam("expires_ns"))
+)
 
 
 class Renewals:
@@ -46,10 +70,9 @@ def issue(conn: Connection, authority: Authority, device: str, csr: str, now_ns:
     if known is not None:
         return known
     made = authority.issue(device, csr, now_ns)
-    row = {"serial": made.serial, "device": device, "pem": made.pem, "key_sha256": key}
-    conn.execute(insert(certificates).values(**row, issued_ns=now_ns, expires_ns=made.expires_ns))
-    newest = {"certificate_serial": made.serial, "certificate_expires_ns": made.expires_ns}
-    conn.execute(update(devices).where(devices.c.name == device).values(newest))
+    term = {"issued_ns": now_ns, "expires_ns": made.expires_ns}
+    conn.execute(_ENTER, {"serial": made.serial, "device": device, "pem": made.pem, "key_sha256": key} | term)
+    conn.execute(_NEWEST, {"given_name": device, "serial": made.serial, "expires_ns": made.expires_ns})
     return made
 
 
@@ -60,8 +83,7 @@ def renewed(conn: Connection, authority: Authority, device: str, csr: str, now_n
     known = _valid_for(conn, device, authority.key_of(csr), now_ns)
     if known is not None:
         return known
-    count = select(func.count()).select_from(certificates).where(_valid(device, now_ns))
-    denied = identity.renew(conn.execute(count).scalar_one())
+    denied = identity.renew(conn.execute(_HOW_MANY, {"name": device, "now_ns": now_ns}).scalar_one())
     return denied or issue(conn, authority, device, csr, now_ns)
 
 
@@ -85,8 +107,7 @@ def is_for_key(conn: Connection, device: str, key: str, now_ns: int) -> bool:
 
 def revoke_all(conn: Connection, device: str, now_ns: int) -> None:
     """None of the certificates that the device has so far counts any more."""
-    mine = (certificates.c.device == device) & certificates.c.revoked_ns.is_(None)
-    conn.execute(update(certificates).where(mine).values(revoked_ns=now_ns))
+    conn.execute(_REVOKE, {"name": device, "now_ns": now_ns})
 
 
 def revoked(conn: Connection, now_ns: int) -> tuple[RevokedCertificate, ...]:
@@ -99,12 +120,6 @@ def revoked(conn: Connection, now_ns: int) -> tuple[RevokedCertificate, ...]:
     return tuple(RevokedCertificate(row.serial, row.device, row.revoked_ns) for row in conn.execute(query))
 
 
-def _valid(device: str, now_ns: int) -> ColumnElement[bool]:
-    columns = certificates.c
-    return (columns.device == device) & columns.revoked_ns.is_(None) & (columns.expires_ns > now_ns)
-
-
 def _valid_for(conn: Connection, device: str, key: str, now_ns: int) -> Certificate | None:
-    query = select(certificates).where(_valid(device, now_ns), certificates.c.key_sha256 == key)
-    row = conn.execute(query.order_by(certificates.c.issued_ns.desc()).limit(1)).one_or_none()
+    row = conn.execute(_FOR_KEY, {"name": device, "key": key, "now_ns": now_ns}).one_or_none()
     return None if row is None else Certificate(row.serial, row.device, row.pem, row.expires_ns)

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
-from sqlalchemy import Connection, delete, insert, select, update
+from sqlalchemy import Connection, bindparam, delete, insert, select, update
 
 from cloud.core.access import RESERVED_NAMES
 from cloud.core.identity import Claim, Denied, digest, enrol
@@ -41,6 +41,19 @@ FRESH: Final[Mapping[str, Any]] = {
     "speaks": 0,
 }
 """What the hub knows of hardware that it has never heard of."""
+_BY_TOKEN = select(claims).where(claims.c.token_sha256 == bindparam("token"))
+_USED = select(claims.c.verifier).where(claims.c.device == bindparam("name"), claims.c.used_ns.is_not(None)).limit(1)
+_OTHER_CLAIMS = delete(claims).where(claims.c.device == bindparam("name"), claims.c.token_sha256 != bindparam("token"))
+_USE = (
+    update(claims)
+    .where(claims.c.token_sha256 == bindparam("token"))
+    .values(used_ns=bindparam("now_ns"), verifier=bindparam("secret"))
+)
+_BEGIN_ANEW = (
+    update(devices)
+    .where(devices.c.name == bindparam("given_name"))
+    .values(verifier=bindparam("secret"), enrolled_ns=bindparam("now_ns"), revoked_ns=None, **FRESH)
+)
 _Request: type[EnrolRequest | RecoverRequest] = EnrolRequest | RecoverRequest  # type: ignore[assignment]
 
 
@@ -159,18 +172,18 @@ class Door:
         Whatever the name's last holder logged in with counts no more from this transaction on.
         """
         token, secret = digest(proof[0]), proof[1]
-        conn.execute(delete(claims).where(claims.c.device == device, claims.c.token_sha256 != token))
-        conn.execute(update(claims).where(claims.c.token_sha256 == token).values(used_ns=now_ns, verifier=secret))
+        conn.execute(_OTHER_CLAIMS, {"name": device, "token": token})
+        conn.execute(_USE, {"token": token, "now_ns": now_ns, "secret": secret})
         certificates.revoke_all(conn, device, now_ns)
-        fresh = {"verifier": None if self.authority else secret, "enrolled_ns": now_ns, "revoked_ns": None, **FRESH}
-        conn.execute(update(devices).where(devices.c.name == device).values(fresh))
+        kept = None if self.authority else secret
+        conn.execute(_BEGIN_ANEW, {"given_name": device, "secret": kept, "now_ns": now_ns})
         audit.record(conn, now_ns, f"device:{device}", ("device.enrol", device))
         told = director.of_devices(conn, [device], self.topics)
         return told + Effects(wakes=frozenset({Wake.USERS, Wake.ROLLOUTS}))
 
 
 def _find(conn: Connection, token: str) -> Claim | None:
-    row = conn.execute(select(claims).where(claims.c.token_sha256 == digest(token))).one_or_none()
+    row = conn.execute(_BY_TOKEN, {"token": digest(token)}).one_or_none()
     return None if row is None else Claim(row.device, row.expires_ns, row.verifier, row.replaces)
 
 
@@ -180,8 +193,7 @@ def _holder(conn: Connection, known: Claim | None, secret: str, now_ns: int) -> 
         return None
     if certificates.is_for_key(conn, known.device, secret, now_ns):
         return secret
-    used = select(claims.c.verifier).where(claims.c.device == known.device, claims.c.used_ns.is_not(None))
-    return conn.scalar(used.limit(1))
+    return conn.scalar(_USED, {"name": known.device})
 
 
 def _no(reason: str) -> EnrolReply:

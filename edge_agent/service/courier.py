@@ -18,7 +18,8 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_NS = 4 * SECOND
 LAST_RETRY_NS = 60 * SECOND
-PACE_NS = 2 * SECOND
+PACE_NS = 5 * SECOND
+"""What takes longer is worth a word; ten thousand that install at the same time need not say each step of theirs."""
 BOOT_SHIFT = 32
 """`seq` = boot number in the high bits, so it grows over the whole life of the device."""
 SEQ_LIMIT = 1 << 62

@@ -141,14 +141,23 @@ async def own_hub(settings: Settings, directory: Path) -> AsyncIterator[RealHub]
     if settings.broker:
         opened = operated(_hub_settings(data), broker.found(data, broker_at(settings.broker)))
     elif settings.transport == "mtls":
-        raise_file_limit(settings.devices, "mosquitto")
+        raise_file_limit(settings.devices, "mosquitto", "or give --broker another one")
         opened = operated(_hub_settings(data, broker="mosquitto", broker_port=ports[0], broker_enrol_port=ports[1]))
     else:
-        raise_file_limit(settings.devices, "mosquitto")
+        raise_file_limit(settings.devices, "mosquitto", "or give --broker another one")
         opened = operated(_hub_settings(data), broker.opened(data, ports))
     async with opened as (hub, work), _at_work(work):
-        await until("the hub reaches its broker", lambda: hub.context.link.connected, HUB_TIMEOUT_S)
+        await _connected(hub)
         yield hub
+
+
+async def _connected(hub: RealHub) -> None:
+    """Return when the hub has its broker. Raises OverdueError, which says what is in the way."""
+    link: Any = hub.context.link
+    try:
+        await until("the hub reaches its broker", lambda: link.connected, HUB_TIMEOUT_S)
+    except OverdueError as error:
+        raise OverdueError(f"{error}: {link.trouble or 'it does not answer'}") from error
 
 
 def broker_at(url: str) -> Broker:
@@ -176,7 +185,7 @@ def _hub_settings(data: Path, **others: Any) -> HubSettings:
 def _orders(settings: Settings, path: Path, claim: ClaimFile) -> list[Order]:
     """What each process is to hold. Raises LimitError."""
     per_process = -(-settings.devices // settings.processes)
-    raise_file_limit(per_process, "a process of devices")
+    raise_file_limit(per_process, "a process of devices", "or more --processes")
     habits = Habits(
         keepalive_s=settings.keepalive_s,
         telemetry_interval_s=settings.telemetry_interval_s,

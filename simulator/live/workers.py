@@ -31,18 +31,18 @@ def shares(devices: int, processes: int) -> list[tuple[int, int]]:
     return [(first, end - first) for first, end in pairwise(bounds) if end > first]
 
 
-def raise_file_limit(sessions: int, who: str) -> None:
+def raise_file_limit(sessions: int, who: str, instead: str) -> None:
     """Let this process and its children open as many files as the system permits.
 
     Raises:
-        LimitError: that is less than `who` needs for so many sessions.
+        LimitError: that is less than `who` needs for so many sessions; says what to do, `instead` among it.
     """
     most = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
     if most != resource.RLIM_INFINITY and sessions + SPARE_FILES > most:
         raise LimitError(
             f"{who}: {sessions} sessions need {sessions + SPARE_FILES} open files and the system permits {most}: "
-            "fewer devices, more --processes, a broker elsewhere, or a higher limit (ulimit -Hn)"
+            f"raise the limit (ulimit -Hn), take fewer devices, {instead}"
         )
 
 

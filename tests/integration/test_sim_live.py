@@ -15,7 +15,7 @@ import pytest
 
 from simulator.live import main
 from simulator.live.fleet import ClaimsError, fleet, own_hub
-from simulator.live.hub import RealHub, until
+from simulator.live.hub import OverdueError, RealHub, until
 from simulator.live.settings import Settings
 from simulator.live.workers import LimitError, addresses, raise_file_limit, shares
 from wire.codec import encode
@@ -124,7 +124,19 @@ def test_sessions_come_from_as_many_addresses_as_their_ports_take() -> None:
 def test_too_many_sessions_for_the_files_of_a_process_are_refused_with_advice() -> None:
     """The message names the limit and what to do."""
     with pytest.raises(LimitError, match="more --processes"):
-        raise_file_limit(10**9, "a process of devices")
+        raise_file_limit(10**9, "a process of devices", "or more --processes")
+
+
+def test_a_broker_that_nobody_runs_is_named_with_the_reason(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The operator reads what the connection failed of, not only that time is up."""
+    monkeypatch.setattr("simulator.live.fleet.HUB_TIMEOUT_S", 0.5)
+
+    async def scene() -> None:
+        async with own_hub(Settings(devices=1, broker="mqtt://127.0.0.1:1"), tmp_path):
+            pass
+
+    with pytest.raises(OverdueError, match="cannot connect to 127.0.0.1:1"):
+        asyncio.run(scene())
 
 
 def test_claims_that_are_too_few_are_named(tmp_path: Path) -> None:

@@ -84,4 +84,4 @@ def test_steps_that_follow_one_another_are_one_report_and_the_end_is_told_at_onc
 
     told = sent(story)
     assert [payload for _, payload in told] == [b"1 fetching release", b"2 verifying", b"3 committed"]
-    assert [at for at, _ in told] == [0.0, PACE_NS / SECOND, 2.7]
+    assert [at for at, _ in told] == [0.0, PACE_NS / SECOND, 0.7 + PACE_NS / SECOND]
