@@ -13,7 +13,7 @@ from cloud.errors import StoreError
 from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.tables import audit
 from cloud.web.gate import DoorError
-from tests.api_world import Api, api, app_of
+from tests.api_world import Api, api, context_of
 from tests.hub_world import MODEL
 
 SECOND = 1_000_000_000
@@ -301,7 +301,7 @@ def test_the_page_is_closed_to_keys_that_reach_a_part_of_the_fleet(tmp_path: Pat
     """It shows all of it; another key of the same role opens it."""
 
     async def scenario(call: Api) -> None:
-        door = PageDoor(app_of(call.world).state.context)
+        door = PageDoor(context_of(call.world))
         part, whole = await make(call, "hall-3", labels={"hall": "3"}), await make(call, "everything")
         with pytest.raises(DoorError, match="only a part of the fleet") as refused:
             await door.enter("127.0.0.1", part["key"])
