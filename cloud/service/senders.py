@@ -48,8 +48,7 @@ class Sender:
 
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
     """The marks of those of `names` that are listened to."""
-    rows: Iterable[Row[Any]] = conn.execute(HEARD, {"names": sorted(set(names))}).all()
-    return {row.name: row for row in rows}
+    return {row.name: row for row in conn.execute(HEARD, {"names": sorted(set(names))}).all()}
 
 
 def store_refusals(conn: Connection, senders: Iterable[Sender], now_ns: int) -> None:
