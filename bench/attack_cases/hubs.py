@@ -51,7 +51,7 @@ def dropping(channel: str) -> Callable[[], Outcome]:
 def _drop(world: World, channel: str) -> None:
     take = world.broker.take
 
-    def drop(client: str, topic: str, payload: bytes, *, retain: bool) -> None:
+    def drop(client: str, topic: str, payload: bytes, retain: bool) -> None:
         if not (f"/{VICTIM}/" in topic and topic.endswith(f"/{channel}")):
             take(client, topic, payload, retain=retain)
 
