@@ -6,14 +6,14 @@ played. Nothing in the programs knows of them.
 """
 
 import importlib
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
 import msgspec
 from sqlalchemy import Connection, true, update
 
+from bench.replacing import replaced, together
 from cloud.core.gates.judge import rules
 from cloud.core.rollout import machine
 from cloud.core.rollout.members import Status, count
@@ -44,16 +44,6 @@ _EVALUATE, _CHANGE, _CANDIDATES, _ONE = machine.evaluate, ledger.change, tick._c
 _COMMITTED = inbox.Inbox._committed
 
 
-@contextmanager
-def _replaced(owner: Any, name: str, by: object) -> Iterator[None]:
-    before = owner.__dict__[name]
-    setattr(owner, name, by)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
 @dataclass(frozen=True)
 class Bug:
     """What is wrong. `replaced`: (owner, name of its attribute, what is there instead)."""
@@ -61,13 +51,9 @@ class Bug:
     name: str
     replaced: tuple[tuple[Any, str, object], ...]
 
-    @contextmanager
-    def seeded(self) -> Iterator[None]:
+    def seeded(self) -> AbstractContextManager[None]:
         """The programs with the bug, until the context is left."""
-        with ExitStack() as stack:
-            for owner, name, by in self.replaced:
-                stack.enter_context(_replaced(owner, name, by))
-            yield
+        return together(*(replaced(owner, **{name: by}) for owner, name, by in self.replaced))
 
 
 # The device.

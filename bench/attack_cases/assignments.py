@@ -7,10 +7,11 @@ from typing import Any
 
 import msgspec
 
-from bench.attack_cases.attack import Attack, Outcome, replaced
+from bench.attack_cases.attack import Attack, Outcome
 from bench.attack_cases.releases import altered, wanted
 from bench.attack_cases.scene import DIRECTOR, NEW_DIRECTOR, STRANGER, TOPICS, Scene, staged
 from bench.crash_states.releases import DEVICE, Shipped, ship
+from bench.replacing import replaced
 from edge_agent.core import reading
 from edge_agent.core.pointer import Record
 from edge_agent.core.trust import Heard, Listed

@@ -1,13 +1,12 @@
 """What an attack is: it is tried twice, against the guard that stops it and with that guard taken away.
 
 The second try must succeed, or the first one proves nothing: it may have been stopped by a mistake of its own. A guard
-is taken away by a substitution from here; production code has no switches.
+is taken away by a substitution (`bench.replacing`); production code has no switches.
 """
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,31 +31,3 @@ class Attack:
     """Known to succeed: nothing stops it, `guard` only limits it."""
     heavy: bool = False
     """It needs processes or a broker."""
-
-
-@contextmanager
-def replaced(owner: Any, **substitutes: object) -> Iterator[None]:
-    """Attributes of `owner` are others for a while."""
-    before = {name: _own(owner, name) for name in substitutes}
-    for name, substitute in substitutes.items():
-        setattr(owner, name, substitute)
-    try:
-        yield
-    finally:
-        for name, value in before.items():
-            setattr(owner, name, value)
-
-
-@contextmanager
-def together(*managers: AbstractContextManager[object]) -> Iterator[None]:
-    """Several guards are gone."""
-    with ExitStack() as stack:
-        for one in managers:
-            stack.enter_context(one)
-        yield
-
-
-def _own(owner: Any, name: str) -> object:
-    """As it stands in a class: a function looked up through it would lose its `staticmethod`."""
-    attributes: Mapping[str, object] = vars(owner)
-    return attributes[name] if name in attributes else getattr(owner, name)

@@ -13,8 +13,9 @@ from typing import Any
 
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 
-from bench.attack_cases.attack import Attack, Outcome, replaced
+from bench.attack_cases.attack import Attack, Outcome
 from bench.attack_cases.identities import new_key, signing_request
+from bench.replacing import replaced
 from cloud.adapters import mosquitto_broker, mosquitto_files
 from cloud.adapters.certificates import TlsFiles, ensure
 from cloud.adapters.device_certificates import DeviceAuthority

@@ -10,11 +10,12 @@ import msgspec
 from tuf.api.metadata import Metadata
 from tuf.api.serialization.json import JSONDeserializer
 
-from bench.attack_cases.attack import Outcome, replaced, together
+from bench.attack_cases.attack import Outcome
 from bench.attack_cases.guards import case
 from bench.attack_cases.scene import Scene, piece
 from bench.crash_states.releases import ship
 from bench.fuzzing.mutation import Mutator
+from bench.replacing import replaced, together
 from edge_agent import judging
 from edge_agent.service import trusting
 from wire.asks import AskMetadata, MetadataPiece, Refused

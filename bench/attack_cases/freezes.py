@@ -5,10 +5,11 @@ from contextlib import AbstractContextManager
 from typing import Any
 
 from bench.attack_cases.assignments import believing_anyone
-from bench.attack_cases.attack import Outcome, replaced, together
+from bench.attack_cases.attack import Outcome
 from bench.attack_cases.guards import case, timeless
 from bench.attack_cases.scene import STRANGER, Scene
 from bench.crash_states.releases import ship
+from bench.replacing import replaced, together
 from edge_agent.core.trust import Trusted
 from edge_agent.service import trusting
 from simulator.core.clock import EPOCH_NS

@@ -7,8 +7,9 @@ from typing import Any
 import msgspec
 from tuf.api.metadata import Root, Targets
 
-from bench.attack_cases.attack import Attack, replaced, together
+from bench.attack_cases.attack import Attack
 from bench.attack_cases.scene import staged
+from bench.replacing import replaced, together
 from edge_agent import judging
 from edge_agent.core.trust import Floors, Question
 

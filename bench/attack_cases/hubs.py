@@ -8,7 +8,8 @@ from contextlib import AbstractContextManager
 
 from sqlalchemy import select
 
-from bench.attack_cases.attack import Attack, Outcome, replaced
+from bench.attack_cases.attack import Attack, Outcome
+from bench.replacing import replaced
 from cloud.core.rollout import Plan, Wave
 from cloud.service.rollouts import NewRollout, outcomes
 from cloud.tables import members

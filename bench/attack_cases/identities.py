@@ -15,7 +15,8 @@ from cryptography.hazmat.primitives.serialization import Encoding
 from cryptography.x509.oid import NameOID
 from sqlalchemy import select, true
 
-from bench.attack_cases.attack import Attack, Outcome, replaced
+from bench.attack_cases.attack import Attack, Outcome
+from bench.replacing import replaced
 from cloud.adapters.certificates import ensure
 from cloud.adapters.device_certificates import DeviceAuthority, _described, _requested
 from cloud.adapters.fsspec_objects import FsspecObjects

@@ -10,7 +10,8 @@ import numpy as np
 import numpy.typing as npt
 from safetensors.numpy import load, save
 
-from bench.attack_cases.attack import Attack, Outcome, replaced, together
+from bench.attack_cases.attack import Attack, Outcome
+from bench.replacing import replaced, together
 from federated import records
 from federated.core import collection
 from federated.core.collection import Collection, Effect, Keep, Pace

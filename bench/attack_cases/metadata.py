@@ -6,10 +6,11 @@ from typing import Any
 import msgspec
 
 from bench.attack_cases.assignments import believing_anyone
-from bench.attack_cases.attack import Outcome, replaced, together
+from bench.attack_cases.attack import Outcome
 from bench.attack_cases.guards import case, forgetful, unsigned
 from bench.attack_cases.scene import NEW_DIRECTOR, OTHER_STRANGER, STRANGER, Scene, key, piece
 from bench.crash_states.releases import ship
+from bench.replacing import replaced, together
 from edge_agent.core.trust import RoleFloor
 from simulator.fakes.tuf_repository import TufRepository
 from wire.trust import bin_of, target_path

@@ -17,7 +17,8 @@ from onnx import ModelProto, TensorProto, helper
 from safetensors.numpy import save
 
 from bench.attack_cases import daemon
-from bench.attack_cases.attack import Attack, Outcome, replaced
+from bench.attack_cases.attack import Attack, Outcome
+from bench.replacing import replaced
 from edge_agent import canary
 from edge_agent.adapters import child_installer
 from edge_agent.adapters.child_installer import ChildInstaller

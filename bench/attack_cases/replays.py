@@ -6,10 +6,11 @@ from functools import partial
 from tuf.api.metadata import Metadata, Targets
 from tuf.ngclient._internal.trusted_metadata_set import TrustedMetadataSet
 
-from bench.attack_cases.attack import Outcome, replaced, together
+from bench.attack_cases.attack import Outcome
 from bench.attack_cases.guards import case, forgetful, without_floors
 from bench.attack_cases.scene import Scene, piece
 from bench.crash_states.releases import ship
+from bench.replacing import replaced, together
 from edge_agent import judging
 from edge_agent.service import trusting
 from wire.trust import bin_of, target_path

@@ -3,9 +3,10 @@
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 
-from bench.attack_cases.attack import Attack, Outcome, replaced, together
+from bench.attack_cases.attack import Attack, Outcome
 from bench.attack_cases.scene import Scene, staged
 from bench.crash_states.releases import Shipped, ship
+from bench.replacing import replaced, together
 from edge_agent.core.patience import Patience, Watch
 from edge_agent.core.slot import State
 from edge_agent.service import installation

@@ -4,8 +4,7 @@ A bug is a disk that leaves something out or does it in another order, or a smal
 while a scenario is explored. Nothing in the agent knows of them.
 """
 
-from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -13,6 +12,7 @@ import msgspec
 
 import edge_agent.service.objects as objects_module
 from bench.crash_states.recording import RecordingDisk
+from bench.replacing import replaced, together
 from edge_agent.core import resume, update
 from edge_agent.core.decision import Decision, Moved, changed
 from edge_agent.core.pointer import Record, dump
@@ -194,16 +194,6 @@ async def _forgetful(self: outbox.Outbox) -> None:
         await self._disk.unlink(f"{outbox.FOLDER}/{name}")
 
 
-@contextmanager
-def _replaced(owner: Any, name: str, by: object) -> Iterator[None]:
-    before = getattr(owner, name)
-    setattr(owner, name, by)
-    try:
-        yield
-    finally:
-        setattr(owner, name, before)
-
-
 @dataclass(frozen=True)
 class Bug:
     """What is wrong, and the scenario that shows it. `replaced`: (owner, name of its attribute, what is there now)."""
@@ -213,13 +203,9 @@ class Bug:
     disk: type[RecordingDisk] = RecordingDisk
     replaced: tuple[tuple[Any, str, object], ...] = ()
 
-    @contextmanager
-    def seeded(self) -> Iterator[None]:
+    def seeded(self) -> AbstractContextManager[None]:
         """The agent with the bug, until the context is left."""
-        with ExitStack() as stack:
-            for owner, name, by in self.replaced:
-                stack.enter_context(_replaced(owner, name, by))
-            yield
+        return together(*(replaced(owner, **{name: by}) for owner, name, by in self.replaced))
 
 
 OFFLINE = "offline for minutes"

@@ -13,10 +13,10 @@ from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge
 from cloud.errors import ConflictError, InvalidError
-from cloud.ports import JobError, JobOrder, Launcher, Objects, Store
+from cloud.ports import JobOrder, Launcher, Objects, Store
 from cloud.service import audit, jobs, selecting
 from cloud.service.effects import Effects, Wake, wake
-from cloud.service.jobs import Event
+from cloud.service.jobs import Event, output_as
 from cloud.service.rollouts import released
 from cloud.tables import ENROLLED, devices, federated_rounds, federated_runs
 from cloud.upsert import upsert
@@ -143,7 +143,7 @@ class FederatedJobs:
 
     async def finish(self, job: Row[Any]) -> Effects:
         """Judge the result; when it passes, have variants derived from it."""
-        result = await self._result(job)
+        result = await output_as(self._launcher, job.id, RESULT_FILE, Result)
         run = await self._store.read(lambda conn: _run(conn, job.federated_run))
         verdict = judge(_device_results(result), _guard(run.request))
         parameters = await self._objects.put(await self._launcher.output(job.id, result.parameters))
@@ -165,15 +165,13 @@ class FederatedJobs:
 
     def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
         """The run has failed."""
-        values = {"state": "failed", "reason": reason, "finished_ns": now_ns}
-        conn.execute(update(federated_runs).where(federated_runs.c.id == job.federated_run).values(values))
+        fail_run(conn, job.federated_run, reason, now_ns)
 
-    async def _result(self, job: Row[Any]) -> Result:
-        raw = await self._launcher.output(job.id, RESULT_FILE)
-        try:
-            return msgspec.json.decode(raw, type=Result)
-        except msgspec.DecodeError as error:
-            raise JobError(f"{RESULT_FILE} of the run cannot be understood: {error}") from error
+
+def fail_run(conn: Connection, run: str, reason: str, now_ns: int) -> None:
+    """The run has failed, its own job or the derivation from its result."""
+    values = {"state": "failed", "reason": reason, "finished_ns": now_ns}
+    conn.execute(update(federated_runs).where(federated_runs.c.id == run).values(values))
 
 
 def _refuse_if_running(conn: Connection, model: str) -> None:

@@ -9,7 +9,7 @@ import contextlib
 import functools
 import logging
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
@@ -32,6 +32,7 @@ MAX_KILLED = 5
 MAX_ERROR = 1000
 PUT_BACK_NS = SECOND
 Event = Mapping[str, Any]
+T = TypeVar("T")
 
 _QUEUED = select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.created_ns, jobs.c.id)
 QUEUED = _QUEUED.order_by(None).exists()
@@ -58,6 +59,15 @@ class JobKind(Protocol):
 
     def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
         """The job has failed for good."""
+
+
+async def output_as(launcher: Launcher, job: str, name: str, kind: type[T]) -> T:
+    """A document of this kind that the job left behind. Raises JobError."""
+    raw = await launcher.output(job, name)
+    try:
+        return msgspec.json.decode(raw, type=kind)
+    except msgspec.DecodeError as error:
+        raise JobError(f"{name} of the job cannot be understood: {error}") from error
 
 
 class Jobs:

@@ -3,14 +3,14 @@
 from collections.abc import Mapping
 from typing import Any
 
-import msgspec
 from sqlalchemy import Connection, Row, select, update
 
 from cloud.ports import JobError, JobOrder, Launcher, Objects, Store
 from cloud.service import build, registry
 from cloud.service.build import Origin
 from cloud.service.effects import NOTHING, Effects
-from cloud.service.jobs import Event
+from cloud.service.federated_runs import fail_run
+from cloud.service.jobs import Event, output_as
 from cloud.service.registry import Built
 from cloud.tables import federated_runs, models, versions
 from optimize.spec import RESULT_FILE, DeriveSpec, Result, TrainSpec
@@ -64,7 +64,7 @@ class OptimizeJobs:
 
     async def finish(self, job: Row[Any]) -> Effects:
         """Store the files as objects, then enter the version."""
-        result = await self._result(job)
+        result = await output_as(self._launcher, job.id, RESULT_FILE, Result)
         refs: dict[str, ObjectRef] = {}
         for report in build.files(result):
             data = await self._launcher.output(job.id, report.file)
@@ -78,15 +78,7 @@ class OptimizeJobs:
     def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
         """A failed derivation fails its federated run."""
         if job.federated_run:
-            values = {"state": "failed", "reason": reason, "finished_ns": now_ns}
-            conn.execute(update(federated_runs).where(federated_runs.c.id == job.federated_run).values(values))
-
-    async def _result(self, job: Row[Any]) -> Result:
-        raw = await self._launcher.output(job.id, RESULT_FILE)
-        try:
-            return msgspec.json.decode(raw, type=Result)
-        except msgspec.DecodeError as error:
-            raise JobError(f"{RESULT_FILE} of the job cannot be understood: {error}") from error
+            fail_run(conn, job.federated_run, reason, now_ns)
 
     async def _enter(self, result: Result, origin: Origin, refs: Mapping[str, ObjectRef]) -> bool:
         numbers = await self._store.read(lambda conn: registry.next_numbers(conn, origin.model))

@@ -148,18 +148,19 @@ def test_another_attempt_of_the_same_execution_has_left_nothing_behind() -> None
 
 def test_only_so_many_are_remembered() -> None:
     """Offline for a year, with a hub that takes nothing: the record stays small."""
+    loop = VirtualLoop(Rng(1))
 
     async def scenario() -> None:
         air = air_with_both()
         air.receipts = False
-        async with device(Gear(MemoryDisk(), SystemClock(), AirLink(air))):
+        async with device(Gear(MemoryDisk(), VirtualClock(loop), AirLink(air))):
             for number in range(1, MAX_FINISHED + 4):
                 air.desire(assign(number, wanted((ONE, TWO)[number % 2], f"e{number}")))
                 report = await air.report(lambda one, n=number: any(ended(f"e{n}")(slot) for slot in one.slots))  # type: ignore[misc]
             last = MAX_FINISHED + 2
             assert list(told(report)) == [f"e{number}" for number in range(last - MAX_FINISHED + 1, last + 1)]
 
-    run(scenario)
+    loop.run(scenario())
 
 
 def test_a_canary_that_takes_the_daemon_with_it_is_given_up() -> None:

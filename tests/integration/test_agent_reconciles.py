@@ -115,17 +115,18 @@ def test_a_trial_that_fails_on_an_input_is_rolled_back_and_the_application_still
 
 def test_a_newer_assignment_supersedes_a_running_installation() -> None:
     """The files of two never come; one is installed all the same."""
+    loop = VirtualLoop(Rng(1))
 
     async def scenario() -> None:
         air = air_with()
         air.drop(TWO.release.variants[0].file.sha256)
-        async with device(gear(air)):
+        async with device(Gear(MemoryDisk(), VirtualClock(loop), AirLink(air))):
             air.desire(assign(1, wanted(TWO, "e1")))
             await air.slot(lambda slot: slot.phase is Phase.FETCHING)
             air.desire(assign(2, wanted(ONE, "e2")))
             assert (await air.slot(committed(1))).execution == "e2"
 
-    run(scenario)
+    loop.run(scenario())
 
 
 def test_an_execution_that_gets_nothing_ends_as_timed_out_with_its_reason() -> None:

@@ -81,17 +81,19 @@ def test_a_full_disk_and_a_model_under_suspicion_leave_the_one_before_it() -> No
 
 def test_damage_on_the_disk_is_found_at_the_start_and_healed() -> None:
     """The current model rots: the device goes on with the one before, and fetches what it should run again."""
+    loop = VirtualLoop(Rng(1))
+    clock = VirtualClock(loop)
 
     async def scenario() -> None:
         air, disk = air_with(), MemoryDisk()
-        async with device(gear(air, disk)):
+        async with device(Gear(disk, clock, AirLink(air))):
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(committed(1))
             air.desire(assign(2, wanted(TWO, "e2")))
             await air.slot(committed(2))
         await disk.pwrite(f"objects/{TWO.release.variants[0].file.sha256}", 9, b"rot")
-        async with device(gear(air, disk)) as unit:
+        async with device(Gear(disk, clock, AirLink(air))) as unit:
             assert (await unit.inference.predict(np.zeros(4, np.float32))).version in (1, 2)
             await air.slot(committed(2))
 
-    run(scenario)
+    loop.run(scenario())

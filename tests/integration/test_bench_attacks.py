@@ -5,8 +5,9 @@ from contextlib import nullcontext
 import pytest
 
 from bench import attacks
-from bench.attack_cases.attack import Attack, Outcome, replaced
+from bench.attack_cases.attack import Attack, Outcome
 from bench.attack_cases.register import ATTACKS
+from bench.replacing import replaced
 
 ROWS_OF_THE_TABLE = 20
 

@@ -119,15 +119,24 @@ class TestJobs:
 
         hub(tmp_path, scenario)
 
-    def test_files_that_are_not_what_the_result_names_are_refused(self, tmp_path: Path) -> None:
-        """A result whose digest does not fit makes no version."""
+    @pytest.mark.parametrize(
+        ("name", "content", "reason"),
+        [
+            ("int8.onnx", b"something else", "int8.onnx is not the file"),
+            ("result.json", b"{", "result.json of the job cannot be understood"),
+        ],
+    )
+    def test_files_that_are_not_what_they_should_be_make_no_version(
+        self, tmp_path: Path, name: str, content: bytes, reason: str
+    ) -> None:
+        """A digest that does not fit, a result that cannot be read."""
 
         async def scenario(world: World) -> None:
             await train_order(world)
-            world.launcher.files = {"optimize.job": optimizer_output() | {"int8.onnx": b"something else"}}
+            world.launcher.files = {"optimize.job": optimizer_output() | {name: content}}
             await run_until_idle(world, job_runner(world))
             row = await world.store.read(lambda conn: conn.execute(select(jobs)).one())
             assert row.state == "failed"
-            assert "int8.onnx is not the file" in row.error
+            assert reason in row.error
 
         hub(tmp_path, scenario)
