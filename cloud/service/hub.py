@@ -47,9 +47,9 @@ class Intervals:
     republish_s: float = 5.0
     """While a rollout is under way, or another hub may have begun one."""
     rest_s: float = 60.0
-    """When nothing is under way, as long as anything happens beside telemetry; the first look follows at once."""
+    """When nothing is under way, as long as there is news; the first look follows it within `republish_s`."""
     idle_s: float = 600.0
-    """When nothing does: whatever this hub begins itself rings its bells."""
+    """When there is none: whatever this hub begins itself rings its bells."""
     presence_s: float = 60.0
     trust_s: float = 60.0
     silence_s: float = 2700.0

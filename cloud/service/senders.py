@@ -3,7 +3,7 @@
 What it does not take of what they send is counted, with the reason of the newest.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -48,7 +48,8 @@ class Sender:
 
 def heard(conn: Connection, names: Iterable[str]) -> dict[str, Row[Any]]:
     """The marks of those of `names` that are listened to."""
-    return {row.name: row for row in conn.execute(HEARD, {"names": sorted(set(names))}).all()}
+    rows: Sequence[Any] = conn.execute(HEARD, {"names": sorted(set(names))}).all()
+    return {row.name: row for row in rows}
 
 
 def store_refusals(conn: Connection, senders: Iterable[Sender], now_ns: int) -> None:
