@@ -5,7 +5,6 @@ always hold: whatever the record calls current is there, whole.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,6 +59,7 @@ LEARNING_NS = 4 * SECOND
 RESTART_NS = 5 * SECOND
 """The service manager starts an agent that has ended again after so long."""
 DEFAULT_POLICY = AgentPolicy()
+DEFAULT_MACHINE = FixedMachine()
 
 
 class BrokenPromiseError(SimulationError):
@@ -79,7 +79,7 @@ class Device:
     network: Network
     rng: Rng
     device_class: str = ""
-    machine: Machine = field(default_factory=FixedMachine)
+    machine: Machine = DEFAULT_MACHINE
     unfit: set[str] = field(default_factory=set)
     """Digests of models that fail their golden vectors here."""
     manners: dict[str, Manner] = field(default_factory=dict)
@@ -90,7 +90,7 @@ class Device:
     """Of models that tell classes apart, by digest."""
     tampering: Tampering | None = None
     """What is done to its updates before they are sent."""
-    cuts: deque[tuple[int, int | None]] = field(default_factory=deque)
+    cuts: list[tuple[int, int | None]] = field(default_factory=list)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
     crashes: int = 0
@@ -173,7 +173,7 @@ class Device:
     def arm(self) -> None:
         """Have the power fail at the next of the planned operations."""
         if self.cuts and self.disk.cut_at is None:
-            operations, off_ns = self.cuts.popleft()
+            operations, off_ns = self.cuts.pop(0)
             self.disk.cut_at = self.disk.operations + operations
             self.disk.on_cut = partial(self.power_cut, off_ns)
 

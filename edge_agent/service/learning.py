@@ -30,6 +30,8 @@ _LENGTH: Final = struct.Struct("<Q")
 class LearningHost:
     """Implements `federated.device.ports.Host`."""
 
+    __slots__ = ("_downloads", "_locate", "_objects", "_ports", "_reconciler")
+
     def __init__(
         self, ports: Ports, objects: Objects, downloads: Downloads, reconciler: Reconciler, locate: Callable[[str], str]
     ) -> None:

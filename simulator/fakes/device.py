@@ -19,6 +19,8 @@ if TYPE_CHECKING:
 class MemoryCaptures:
     """The `edge_agent.ports.Captures`, bounded by the policy's number of samples."""
 
+    __slots__ = ("_kept", "_policy", "_tallies")
+
     def __init__(self) -> None:
         self._policy = CapturePolicy()
         self._kept: OrderedDict[str, tuple[Prediction, int | None]] = OrderedDict()

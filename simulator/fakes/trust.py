@@ -69,10 +69,10 @@ class InlineTrust:
     """Judges with python-tuf. All of them share a folder, which each judgement empties and removes."""
 
     built_ns = 0
+    __slots__ = ("root",)
 
     def __init__(self, root: bytes) -> None:
         self.root = root
-        self._folder = Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}"
 
     def verifiers(self, directors: Iterable[str]) -> Mapping[str, Verify]:
         """Key id -> verification with that key."""
@@ -105,7 +105,7 @@ class InlineTrust:
             return known[ask]
 
         try:
-            return judge(question, fetch, self._folder)
+            return judge(question, fetch, Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}")
         except _MissingError as missing:
             return missing.ask
 
