@@ -151,7 +151,7 @@ class RecordingDisk(MemoryDisk):
             if begin > reached:
                 break
             reached = max(reached, end)
-        return reached >= self._inodes[number].content.size
+        return reached >= self._files[number].size
 
     async def _step(self) -> None:
         """Between two operations."""

@@ -65,8 +65,13 @@ def _remembering(name: str, verify: Verify) -> Verify:
     return lambda signature, message: _SIGNATURES.get((name, signature, message), lambda: verify(signature, message))
 
 
+def folder() -> Path:
+    """Where this process judges: each judgement empties and removes it."""
+    return Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}"
+
+
 class InlineTrust:
-    """Judges with python-tuf. All of them share a folder, which each judgement empties and removes."""
+    """Judges with python-tuf. All of them share a folder."""
 
     built_ns = 0
     __slots__ = ("root",)
@@ -105,7 +110,7 @@ class InlineTrust:
             return known[ask]
 
         try:
-            return judge(question, fetch, Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}")
+            return judge(question, fetch, folder())
         except _MissingError as missing:
             return missing.ask
 
