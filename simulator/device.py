@@ -80,8 +80,6 @@ class Device:
     rng: Rng
     device_class: str = ""
     machine: Machine = DEFAULT_MACHINE
-    unfit: set[str] = field(default_factory=set)
-    """Digests of models that fail their golden vectors here."""
     manners: dict[str, Manner] = field(default_factory=dict)
     """How models behave here that do not behave well, by digest."""
     application: Application | None = None
@@ -223,7 +221,7 @@ class Device:
             ids=SeededIds(self.rng),
             disk=self.disk,
             trust=InlineTrust(self.claim.root),
-            installer=MemoryInstaller(self.disk, clock, self.unfit, self.manners),
+            installer=MemoryInstaller(self.disk, clock, manners=self.manners),
             runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash, self.prototypes),
             captures=self.captures,
             machine=self.machine,
