@@ -5,7 +5,6 @@ always hold: whatever the record calls current is there, whole.
 """
 
 import asyncio
-from collections import deque
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import partial
@@ -60,6 +59,7 @@ LEARNING_NS = 4 * SECOND
 RESTART_NS = 5 * SECOND
 """The service manager starts an agent that has ended again after so long."""
 DEFAULT_POLICY = AgentPolicy()
+DEFAULT_MACHINE = FixedMachine()
 
 
 class BrokenPromiseError(SimulationError):
@@ -79,9 +79,7 @@ class Device:
     network: Network
     rng: Rng
     device_class: str = ""
-    machine: Machine = field(default_factory=FixedMachine)
-    unfit: set[str] = field(default_factory=set)
-    """Digests of models that fail their golden vectors here."""
+    machine: Machine = DEFAULT_MACHINE
     manners: dict[str, Manner] = field(default_factory=dict)
     """How models behave here that do not behave well, by digest."""
     application: Application | None = None
@@ -90,7 +88,7 @@ class Device:
     """Of models that tell classes apart, by digest."""
     tampering: Tampering | None = None
     """What is done to its updates before they are sent."""
-    cuts: deque[tuple[int, int | None]] = field(default_factory=deque)
+    cuts: list[tuple[int, int | None]] = field(default_factory=list)
     policy: AgentPolicy = DEFAULT_POLICY
     reboots: int = 0
     crashes: int = 0
@@ -173,7 +171,7 @@ class Device:
     def arm(self) -> None:
         """Have the power fail at the next of the planned operations."""
         if self.cuts and self.disk.cut_at is None:
-            operations, off_ns = self.cuts.popleft()
+            operations, off_ns = self.cuts.pop(0)
             self.disk.cut_at = self.disk.operations + operations
             self.disk.on_cut = partial(self.power_cut, off_ns)
 
@@ -223,7 +221,7 @@ class Device:
             ids=SeededIds(self.rng),
             disk=self.disk,
             trust=InlineTrust(self.claim.root),
-            installer=MemoryInstaller(self.disk, clock, self.unfit, self.manners),
+            installer=MemoryInstaller(self.disk, clock, manners=self.manners),
             runtime=LightRuntime(self.disk, clock, self.manners, self.on_loaded, self.crash, self.prototypes),
             captures=self.captures,
             machine=self.machine,

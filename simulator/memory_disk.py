@@ -5,7 +5,6 @@ What a cut leaves is decided in `simulator.core.power`. Satisfies `edge_agent.po
 
 import asyncio
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from functools import lru_cache
 
 from edge_agent.errors import DiskError, DiskFullError, FileMissingError
@@ -16,19 +15,6 @@ from simulator.core.rng import Rng
 
 class PowerCutError(BaseException):
     """The power went at this operation: nothing may catch this and go on."""
-
-
-@dataclass(slots=True)
-class Inode:
-    """A file: what of it is durable, and the writes since then. The bytes are put together when somebody reads them."""
-
-    content: Content
-
-    @property
-    def data(self) -> bytes:
-        """The bytes as they are now."""
-        content = self.content
-        return content.durable if content.settled else written(content, content.writes)
 
 
 def _raise_power_cut() -> None:
@@ -52,10 +38,12 @@ class MemoryDisk:
         self.on_synced: Callable[[str], None] = _nobody_cares
         self._capacity_bytes = capacity_bytes
         self._used_bytes = 0
-        self._inodes: dict[int, Inode] = {}
+        self._files: dict[int, Content] = {}
+        """By number. The bytes of a file are put together when somebody reads them."""
         self._numbers = 0
         self._names: dict[str, int] = {}
-        self._durable_names: dict[str, int] = {}
+        self._durable_names: dict[str, int] = self._names
+        """The same object while they are the same, which is most of the time."""
         self._changes: list[NameChange] = []
         self._troubled = False
 
@@ -65,7 +53,7 @@ class MemoryDisk:
             await self._meet(path)
         if self._counts():
             await self._turn()
-        return self._inode(path).data
+        return _data(self._content(path))
 
     async def digest(self, path: str) -> str:
         """SHA-256 (hex) of the file."""
@@ -83,17 +71,17 @@ class MemoryDisk:
             await self._meet(path)
         if self._counts():
             await self._turn()
-        return self._inode(path).content.size
+        return self._content(path).size
 
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
         if self._troubled:
             await self._meet(path, writes=True, grows=True)
         replaced = self._names.get(path)
-        if size > self._free() + (0 if replaced is None else self._inodes[replaced].content.size):
+        if size > self._free() + (0 if replaced is None else self._files[replaced].size):
             raise DiskFullError(f"{path}: no room for {size} bytes")
         self._numbers += 1
-        self._inodes[self._numbers] = Inode(Content(b"", size))
+        self._files[self._numbers] = Content(b"", size)
         self._change(NameChange(_directory(path), path, self._numbers))
         if self._counts():
             await self._turn()
@@ -102,15 +90,15 @@ class MemoryDisk:
         """Write at `offset`."""
         if self._troubled:
             await self._meet(path, writes=True, grows=True)
-        inode = self._inode(path)
-        durable, size, writes = inode.content
+        number = self._number(path)
+        durable, size, writes = self._files[number]
         growth = offset + len(data) - size
         if growth > 0:
             if growth > self._free():
                 raise DiskFullError(f"{path}: no room for {len(data)} bytes")
             self._used_bytes += growth
             size += growth
-        inode.content = Content(durable, size, (*writes, (offset, shared(bytes(data)))))
+        self._files[number] = Content(durable, size, (*writes, (offset, shared(bytes(data)))))
         if self._counts():
             await self._turn()
 
@@ -118,14 +106,14 @@ class MemoryDisk:
         """Make the content durable."""
         if self._troubled:
             await self._meet(path, writes=True)
-        inode = self._inode(path)
+        number = self._number(path)
         if self._counts():
             await self._turn()
-        content = inode.content
-        if not content.settled:
-            data = written(content, content.writes)
+        content = self._files.get(number)  # None: it lost its name meanwhile
+        if content is not None and not content.settled:
+            data = _data(content)
             known = content.writes and data is content.writes[0][1]
-            inode.content = Content(data if known else shared(data), content.size)
+            self._files[number] = Content(data if known else shared(data), content.size)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
@@ -153,12 +141,13 @@ class MemoryDisk:
             await self._meet(path, writes=True)
         if self._counts():
             await self._turn()
-        elsewhere = []
-        for change in self._changes:
-            if change.directory == path:
-                apply(self._durable_names, change)
-            else:
-                elsewhere.append(change)
+        elsewhere = [change for change in self._changes if change.directory != path]
+        if not elsewhere:
+            self._durable_names = self._names
+        else:
+            for change in self._changes:
+                if change.directory == path:
+                    apply(self._durable_names, change)
         self._changes = elsewhere
         self._forget_nameless()
         self.on_synced(path)
@@ -186,21 +175,20 @@ class MemoryDisk:
     def peek(self, path: str) -> bytes | None:
         """What a read would give now, without being an operation: for checks from outside."""
         number = self._names.get(path)
-        return None if number is None else self._inodes[number].data
+        return None if number is None else _data(self._files[number])
 
     def unsettled(self) -> Unsettled:
         """What is certain of the disk at this moment, and what is not."""
-        files = {number: inode.content for number, inode in self._inodes.items()}
-        return Unsettled(dict(self._durable_names), tuple(self._changes), files)
+        return Unsettled(dict(self._durable_names), tuple(self._changes), dict(self._files))
 
     def hold(self, files: Mapping[str, bytes]) -> None:
         """Hold these files and no others, all of it durable."""
-        self._inodes, self._names, self._changes, self.cut_at = {}, {}, [], None
+        self._files, self._names, self._changes, self.cut_at = {}, {}, [], None
         for path, data in files.items():
             self._numbers += 1
-            self._inodes[self._numbers] = Inode(Content(data, len(data)))
+            self._files[self._numbers] = Content(data, len(data))
             self._names[path] = self._numbers
-        self._durable_names = dict(self._names)
+        self._durable_names = self._names
         self._used_bytes = sum(map(len, files.values()))
 
     def crash(self, rng: Rng) -> None:
@@ -231,26 +219,28 @@ class MemoryDisk:
             raise FileMissingError(f"no file {path}")
         return number
 
-    def _inode(self, path: str) -> Inode:
-        return self._inodes[self._number(path)]
+    def _content(self, path: str) -> Content:
+        return self._files[self._number(path)]
 
     def _change(self, change: NameChange) -> None:
         """The file that had the name, if one had, takes no room any more; a new one does."""
         replaced = self._names.get(change.name)
         if replaced is not None:
-            self._used_bytes -= self._inodes[replaced].content.size
+            self._used_bytes -= self._files[replaced].size
         if change.file is not None and not change.source:
-            self._used_bytes += self._inodes[change.file].content.size
+            self._used_bytes += self._files[change.file].size
+        if self._names is self._durable_names:
+            self._names = dict(self._names)
         apply(self._names, change)
         self._changes.append(change)
 
     def _forget_nameless(self) -> None:
         """Files without a name, now and after a power cut, are no more."""
         used = {*self._names.values(), *self._durable_names.values()}
-        if len(used) < len(self._inodes):
+        if len(used) < len(self._files):
             used.update(change.file for change in self._changes if change.file is not None)
-            for number in self._inodes.keys() - used:
-                del self._inodes[number]
+            for number in self._files.keys() - used:
+                del self._files[number]
 
     def _free(self) -> int:
         return self._capacity_bytes - self._used_bytes
@@ -258,6 +248,11 @@ class MemoryDisk:
 
 def _nobody_cares(path: str) -> None:
     pass
+
+
+def _data(content: Content) -> bytes:
+    """The bytes as they are now."""
+    return content.durable if content.settled else written(content, content.writes)
 
 
 @lru_cache(maxsize=4_096)

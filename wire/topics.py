@@ -86,6 +86,8 @@ def _checked(name: str) -> str:
 class Topics:
     """Builds and parses topics under one configurable root (one hub = one fleet = one root)."""
 
+    __slots__ = ("root",)
+
     def __init__(self, root: str = DEFAULT_ROOT) -> None:
         if not re.fullmatch(r"[A-Za-z0-9_-]+(/[A-Za-z0-9_-]+){0,2}", root):
             raise TopicError(f"{root!r} cannot be a topic root: one to three plain words separated by '/'")

@@ -38,7 +38,7 @@ from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightSession, MemoryInstaller
-from simulator.fakes.trust import InlineTrust
+from simulator.fakes.trust import InlineTrust, folder
 from simulator.memory_disk import PowerCutError
 from wire.adapters.keys import verifiers
 from wire.codec import encode
@@ -145,7 +145,7 @@ class DirectTrust(InlineTrust):
         held, told = tuple(sorted(question.files.items())), tuple(sorted(question.told.items()))
         known = (id(self._repository), question.root, held, told, encode(question.floors), question.paths)
         if known not in _JUDGED:
-            _JUDGED[known] = judge(question, self._repository.piece, self._folder)
+            _JUDGED[known] = judge(question, self._repository.piece, folder())
         return _JUDGED[known]
 
 

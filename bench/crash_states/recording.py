@@ -151,15 +151,18 @@ class RecordingDisk(MemoryDisk):
             if begin > reached:
                 break
             reached = max(reached, end)
-        return reached >= self._inodes[number].content.size
+        return reached >= self._files[number].size
 
-    async def _step(self) -> None:
-        """Between two operations."""
+    def _counts(self) -> bool:
+        """One operation more: is anything to happen before the next?"""
         self.operations += 1
+        return self._dead or self.takes_turns
+
+    async def _turn(self) -> None:
+        """Between two operations."""
         if self._dead:
             self.die()
-        if self.takes_turns:
-            await asyncio.sleep(0)
+        await asyncio.sleep(0)
 
 
 @lru_cache(maxsize=1024)

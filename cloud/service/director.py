@@ -4,7 +4,7 @@ Publishing is not part of the truth: whatever a device has not accepted yet is p
 every restart of broker or hub.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from sqlalchemy import Connection, Row, bindparam, select
@@ -22,7 +22,7 @@ Seal = Callable[[bytes], bytes]
 
 
 AT_ONCE = 1_000
-"""Devices that are issued anew together: each has its signature."""
+"""Devices whose documents are made together."""
 
 _STANDING = (
     select(devices.c.name, devices.c.federated, devices.c.reported_sequence, desired.c.sequence, desired.c.assignment)
@@ -69,13 +69,14 @@ class DirectorError(Exception):
 
 def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, now_ns: int) -> None:
     """Make each slot what its device shall run there, beside its other slots."""
-    documents = []
-    for row in _standing(conn, wanted):
-        slot, before = wanted[row.name], _decoded(row.assignment)
-        slots = {one.slot: one for one in before.slots} if before else {}
-        slots[slot.slot] = slot
-        documents.append(_document(row, tuple(slots[name] for name in sorted(slots)), now_ns))
-    _issue(conn, documents, seal)
+    for names in _portions(sorted(wanted)):
+        documents = []
+        for row in _standing(conn, names):
+            slot, before = wanted[row.name], _decoded(row.assignment)
+            slots = {one.slot: one for one in before.slots} if before else {}
+            slots[slot.slot] = slot
+            documents.append(_document(row, tuple(slots[name] for name in sorted(slots)), now_ns))
+        _issue(conn, documents, seal)
 
 
 def outdated(conn: Connection) -> list[str]:
@@ -134,11 +135,15 @@ def publication(topics: Topics, device: str, envelope: bytes) -> Publish:
 
 def _reissue(conn: Connection, names: Sequence[str], seal: Seal, now_ns: int) -> None:
     """The same wishes again, above what the devices have accepted."""
-    for first in range(0, len(names), AT_ONCE):
-        standing = _standing(conn, names[first : first + AT_ONCE])
-        before = [(row, _decoded(row.assignment)) for row in standing]
+    for portion in _portions(names):
+        before = [(row, _decoded(row.assignment)) for row in _standing(conn, portion)]
         documents = [_document(row, one.slots if one else (), now_ns) for row, one in before]
         _issue(conn, documents, seal)
+
+
+def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
+    """A wave may be most of a large fleet: what is made of it lies in memory by portions only."""
+    return (names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE))
 
 
 def _standing(conn: Connection, names: Iterable[str]) -> Sequence[Any]:

@@ -28,6 +28,20 @@ class Patience:
 class Watch:
     """Looks after one transfer; told at every turn what came since the one before."""
 
+    __slots__ = (
+        "_asked_one",
+        "_bytes",
+        "_elapsed_ns",
+        "_gap_ns",
+        "_idle_ns",
+        "_least_bytes",
+        "_patience",
+        "_quiet_ns",
+        "_seen_ns",
+        "_silence_ns",
+        "_window_ns",
+    )
+
     def __init__(self, patience: Patience, policy: TransferPolicy, now_ns: int) -> None:
         self._patience = patience
         rate = policy.min_rate if policy.max_rate is None else min(policy.min_rate, policy.max_rate // 2)

@@ -59,6 +59,19 @@ def offline_status() -> bytes:
 class Agent:
     """One device. Everything it does follows from messages, timers and the application's calls."""
 
+    __slots__ = (
+        "_asking",
+        "_downloads",
+        "_freshness",
+        "_learner",
+        "_reports",
+        "_session",
+        "_telemetry",
+        "_uplink",
+        "membership",
+        "reconciler",
+    )
+
     def __init__(self, ports: Ports, uplink: Uplink, parts: Parts) -> None:
         self._uplink = uplink
         self.reconciler = parts.reconciler

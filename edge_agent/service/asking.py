@@ -32,6 +32,8 @@ Told = MetadataPiece | TimeTold | Renewed
 class Asking:
     """All questions of this device."""
 
+    __slots__ = ("_ids", "_open", "_uplink")
+
     def __init__(self, uplink: Uplink, ids: Ids) -> None:
         self._uplink = uplink
         self._ids = ids
@@ -81,10 +83,16 @@ class Asking:
         self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "ask"), encode(ask))
 
     async def _wait(self, waiting: "asyncio.Future[Told | Refused]", ns: int) -> None:
-        woken = asyncio.Event()
-        timer = self._uplink.clock.call_later(ns, woken.set)
-        waiting.add_done_callback(lambda _: woken.set())
+        woken: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+        def wake(_: object = None) -> None:
+            if not woken.done():
+                woken.set_result(None)
+
+        timer = self._uplink.clock.call_later(ns, wake)
+        waiting.add_done_callback(wake)
         try:
-            await woken.wait()
+            await woken
         finally:
             timer.cancel()
+            waiting.remove_done_callback(wake)

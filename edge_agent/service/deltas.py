@@ -30,6 +30,8 @@ class Obtained:
 class Deltas:
     """Obtains objects by the shortest way that works."""
 
+    __slots__ = ("_disk", "_downloads", "_installer", "_objects")
+
     def __init__(self, ports: Ports, objects: Objects, downloads: Downloads) -> None:
         self._disk = ports.disk
         self._installer = ports.installer

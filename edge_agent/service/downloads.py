@@ -25,6 +25,8 @@ MAX_MEMORY_BYTES = 16 * 1024 * 1024
 class MemorySink:
     """An object that is needed once and not kept."""
 
+    __slots__ = ("data",)
+
     def __init__(self, size: int) -> None:
         self.data = bytearray(size)
 
@@ -38,6 +40,8 @@ class MemorySink:
 
 class Downloads:
     """All transfers to this device."""
+
+    __slots__ = ("_active", "_disk", "_line", "_objects", "_taken")
 
     def __init__(self, disk: Disk, objects: Objects, line: Line) -> None:
         self._disk = disk

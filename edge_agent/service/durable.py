@@ -43,6 +43,8 @@ async def read_if_there(disk: Disk, path: str) -> bytes | None:
 class Journal:
     """The pointer record on the disk, in two copies: one may rot and the device still knows what it runs."""
 
+    __slots__ = ("_disk",)
+
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
 

@@ -24,6 +24,19 @@ SPREAD_NS = 5 * SECOND
 class Freshness:
     """Keeps `trusting` up to date, every `interval_s` seconds at least while the link is up."""
 
+    __slots__ = (
+        "_done_ns",
+        "_ids",
+        "_interval_ns",
+        "_problem",
+        "_retry_ns",
+        "_running",
+        "_timer",
+        "_tried_ns",
+        "_trusting",
+        "_uplink",
+    )
+
     def __init__(self, trusting: Trusting, uplink: Uplink, ids: Ids, interval_s: float) -> None:
         self._trusting = trusting
         self._uplink = uplink

@@ -67,6 +67,8 @@ class Answer:
 class Inference:
     """The loaded models."""
 
+    __slots__ = ("_objects", "_ports", "_serving", "on_answered", "on_renewed", "on_trial_failed")
+
     def __init__(self, ports: Ports, objects: Objects) -> None:
         self._ports = ports
         self._objects = objects

@@ -40,6 +40,8 @@ Step = FetchRelease | FetchFiles | RunCanary
 class Installation:
     """Performs the steps; knows no state."""
 
+    __slots__ = ("_deltas", "_downloads", "_objects", "_ports", "trusting")
+
     def __init__(self, ports: Ports, objects: Objects, downloads: Downloads, trusting: Trusting) -> None:
         self.trusting = trusting
         self._ports = ports

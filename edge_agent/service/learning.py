@@ -45,6 +45,8 @@ class _Rehearsal:
 class LearningHost:
     """Implements `federated.device.ports.Host`."""
 
+    __slots__ = ("_downloads", "_locate", "_objects", "_ports", "_reconciler", "_rehearsal")
+
     def __init__(
         self, ports: Ports, objects: Objects, downloads: Downloads, reconciler: Reconciler, locate: Callable[[str], str]
     ) -> None:

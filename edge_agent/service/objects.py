@@ -29,6 +29,8 @@ def path_of(sha256: str) -> str:
 class Objects:
     """The verified files of this device."""
 
+    __slots__ = ("_disk", "_kept")
+
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._kept: dict[str, int] = {}

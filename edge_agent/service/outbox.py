@@ -49,6 +49,24 @@ class Segment:
 class Outbox:
     """Messages in order of their number, kept until `receipted`, within `max_bytes` of the disk."""
 
+    __slots__ = (
+        "_appending",
+        "_clock",
+        "_disk",
+        "_doomed",
+        "_fresh",
+        "_fresh_bytes",
+        "_lock",
+        "_max_bytes",
+        "_page",
+        "_segment_bytes",
+        "_segments",
+        "_tasks",
+        "_timer",
+        "done",
+        "dropped",
+    )
+
     def __init__(self, disk: Disk, clock: Clock, tasks: Tasks, max_bytes: int = DEFAULT_BYTES) -> None:
         self._disk = disk
         self._clock = clock

@@ -24,6 +24,8 @@ CHECKSUM_BYTES = 8
 class PartFile:
     """What there is of one object."""
 
+    __slots__ = ("_disk", "_next_row", "_record", "_ref", "_row_bytes", "path")
+
     def __init__(self, disk: Disk, ref: ObjectRef) -> None:
         self._disk = disk
         self._ref = ref

@@ -68,6 +68,29 @@ MISSED = "the times in which it might have begun are over"
 class Reconciler:
     """Owns the record and the running execution of each slot."""
 
+    __slots__ = (
+        "_draining",
+        "_inference",
+        "_installation",
+        "_journal",
+        "_lasting",
+        "_mailbox",
+        "_objects",
+        "_ports",
+        "_refused",
+        "_retry",
+        "_steps",
+        "_tasks",
+        "_timers",
+        "_trusting",
+        "_unheard",
+        "_unwritten",
+        "durable_boot",
+        "on_changed",
+        "on_unknown_director",
+        "record",
+    )
+
     def __init__(
         self, ports: Ports, objects: Objects, installation: Installation, inference: Inference, tasks: Tasks
     ) -> None:

@@ -25,6 +25,8 @@ MAX_FINISHED = 16
 class Reports:
     """What the hub is to know of the device, until it has taken it."""
 
+    __slots__ = ("_membership", "_ports", "_reconciler", "_told")
+
     def __init__(self, ports: Ports, reconciler: Reconciler, membership: Membership | Settled) -> None:
         self._ports = ports
         self._reconciler = reconciler

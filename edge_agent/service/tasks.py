@@ -8,6 +8,8 @@ from typing import Any
 class Tasks:
     """Starts tasks, keeps them from being forgotten, and ends them all on `stop`."""
 
+    __slots__ = ("_on_crash", "_running")
+
     def __init__(self, on_crash: Callable[[BaseException], None]) -> None:
         self._on_crash = on_crash
         self._running: set[asyncio.Task[None]] = set()
@@ -28,6 +30,8 @@ class Tasks:
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._running.discard(task)
+        if not self._running:
+            self._running = set()  # at rest, which is most of the time, without the table that a set keeps
         error = None if task.cancelled() else task.exception()
         if error is not None:
             self._on_crash(error)

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple, Protocol, assert_never
@@ -42,39 +41,46 @@ class Arrived(NamedTuple):
 
 
 class Incoming:
-    """Payloads that arrived for one object and wait to be looked at."""
+    """Payloads that arrived for one object and wait to be looked at by the one who takes them."""
+
+    __slots__ = ("_clock", "_enough", "_items", "_waiter")
 
     def __init__(self, clock: Clock) -> None:
         self._clock = clock
         self._items: list[Arrived] = []
-        self._some = asyncio.Event()
-        self._many = asyncio.Event()
+        self._enough = 1
+        """So many are waited for."""
+        self._waiter: asyncio.Future[None] | None = None
 
     def put(self, arrived: Arrived) -> None:
         """One more; a flood is dropped, since what is missing is asked for again."""
         if len(self._items) < MAX_WAITING:
             self._items.append(arrived)
-            self._some.set()
-            if len(self._items) >= BATCH:
-                self._many.set()
+            if len(self._items) >= self._enough:
+                self._wake()
 
     async def take(self, ns: int) -> list[Arrived]:
         """All there are; if there are none, those that arrive within `ns`, the first and what comes close behind it."""
-        await self._wait(self._some, ns)
+        await self._wait(1, ns)
         if self._items:
-            await self._wait(self._many, LINGER_NS)
+            await self._wait(BATCH, LINGER_NS)
         items, self._items = self._items, []
-        self._some.clear()
-        self._many.clear()
         return items
 
-    async def _wait(self, event: asyncio.Event, ns: int) -> None:
-        if not event.is_set():
-            timer = self._clock.call_later(ns, event.set)
+    async def _wait(self, count: int, ns: int) -> None:
+        if len(self._items) < count:
+            self._enough = count
+            self._waiter = asyncio.get_running_loop().create_future()
+            timer = self._clock.call_later(ns, self._wake)
             try:
-                await event.wait()
+                await self._waiter
             finally:
                 timer.cancel()
+                self._waiter = None
+
+    def _wake(self) -> None:
+        if self._waiter is not None and not self._waiter.done():
+            self._waiter.set_result(None)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,13 +105,27 @@ class Line:
 class Transfer:
     """Fetches what a receiver lacks into a sink."""
 
+    __slots__ = (
+        "_done",
+        "_line",
+        "_problem",
+        "_received",
+        "_receiver",
+        "_sink",
+        "_subscribed",
+        "_wanted",
+        "_watch",
+        "_writes",
+        "incoming",
+    )
+
     def __init__(self, line: Line, receiver: Receiver, sink: Sink, patience: Patience) -> None:
         self.incoming = Incoming(line.clock)
         self._line = line
         self._receiver = receiver
         self._sink = sink
         self._watch = Watch(patience, line.policy(), line.clock.monotonic_ns())
-        self._wanted: deque[tuple[int, bool]] = deque()
+        self._wanted: list[tuple[int, bool]] = []
         self._writes: list[Write] = []
         self._subscribed: set[int] = set()
         self._done: set[int] = set()
@@ -179,7 +199,7 @@ class Transfer:
         pulled: list[int] = []
         direct: list[int] = []
         while self._wanted and not self._line.wait_ns():
-            index, is_direct = self._wanted.popleft()
+            index, is_direct = self._wanted.pop(0)
             self._line.bucket.spend()
             (direct if is_direct else pulled).append(index)
         steps = []

@@ -70,6 +70,20 @@ Change = Callable[[Record], Record]
 class Trusting:
     """Whom this device believes, and what. `record` and `remember` belong to whoever owns the record."""
 
+    __slots__ = (
+        "_alone",
+        "_asking",
+        "_clock",
+        "_deadlines",
+        "_device",
+        "_ports",
+        "_sent_along",
+        "_told",
+        "_trust",
+        "record",
+        "remember",
+    )
+
     def __init__(self, ports: Ports, device: str, asking: Asking, deadlines: Deadlines | None = None) -> None:
         self._ports = ports
         self._trust = ports.trust
@@ -240,6 +254,8 @@ class _Attempt:
 
 class _Relay:
     """Asks the cloud for what one judgement needs. Past the deadline it says no at once, so the child ends orderly."""
+
+    __slots__ = ("_asking", "_clock", "_ends_ns", "_patience_s", "_total_s", "unanswered")
 
     def __init__(self, asking: Asking, clock: Clock, patience_s: float, total_s: float) -> None:
         self._asking = asking

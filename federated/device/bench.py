@@ -68,6 +68,8 @@ class _Kit(NamedTuple):
 class Bench:
     """Does tasks, one at a time."""
 
+    __slots__ = ("_clock", "_device", "_host", "_kit", "_offload")
+
     def __init__(self, device: str, clock: Clock, offload: Offload, host: Host) -> None:
         self._device = device
         self._clock = clock

@@ -49,6 +49,25 @@ class _Unsettled:
 class FederatedClient:
     """Feed it what arrives on `dn/{device}/fed` and `dn/{device}/want`, on the event loop; it never blocks there."""
 
+    __slots__ = (
+        "_bench",
+        "_clock",
+        "_closed",
+        "_current",
+        "_device",
+        "_host",
+        "_letting_go",
+        "_link",
+        "_outgoing",
+        "_post",
+        "_repeat",
+        "_stop",
+        "_topics",
+        "_unsettled",
+        "_work",
+        "_worker",
+    )
+
     def __init__(self, device: str, topics: Topics, link: Link, clock: Clock, offload: Offload, host: Host) -> None:
         self._device = device
         self._topics = topics

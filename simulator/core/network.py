@@ -101,7 +101,7 @@ class Network:
         self._own = quality
         self._now = quality
         self._worse: dict[str, Quality] = {}
-        self._barriers: set[str] = set()
+        self._barriers: dict[str, None] = {}
         self._waiting: list[Callable[[], None]] = []
         self._up, self._down = Line(), Line()
         self._rng = rng
@@ -134,11 +134,11 @@ class Network:
 
     def bar(self, key: str) -> None:
         """They cannot, until `admit` is called with the same key."""
-        self._barriers.add(key)
+        self._barriers[key] = None
 
     def admit(self, key: str) -> None:
         """This barrier is gone; if it was the last one, whoever waits is called."""
-        self._barriers.discard(key)
+        self._barriers.pop(key, None)
         if self.reachable:
             waiting, self._waiting = self._waiting, []
             for call in waiting:

@@ -68,6 +68,8 @@ class Rng:
 class SeededIds:
     """The `wire.ports.Ids` of a simulated run."""
 
+    __slots__ = ("_rng",)
+
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
 

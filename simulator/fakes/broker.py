@@ -22,7 +22,7 @@ from wire.identity import Broker
 from wire.ports import SECOND, Clock
 
 KEEPALIVE_NS = 20 * SECOND
-_permitted: Final = lru_cache(maxsize=1 << 17)(permitted)
+_permitted: Final = lru_cache(maxsize=1 << 14)(permitted)
 
 
 class Message(NamedTuple):

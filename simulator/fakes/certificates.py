@@ -55,6 +55,8 @@ class SeededAuthority(DeviceAuthority):
 class SeededKeys(P256Keys):
     """A device's keys."""
 
+    __slots__ = ("_rng",)
+
     def __init__(self, rng: Rng) -> None:
         self._rng = rng
 

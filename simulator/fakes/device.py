@@ -23,6 +23,8 @@ NOTHING: Final = Counts((), 0)
 class MemoryCaptures:
     """The `edge_agent.ports.Captures`, bounded by the policy's number of samples."""
 
+    __slots__ = ("_kept", "_policy", "_tallies")
+
     def __init__(self) -> None:
         self._policy = CapturePolicy()
         self._kept: OrderedDict[str, tuple[Prediction, int | None]] = OrderedDict()

@@ -12,6 +12,8 @@ T = TypeVar("T")
 class SlowOffload:
     """Work that takes its time: as long for every call, before it."""
 
+    __slots__ = ("_clock", "_takes_ns")
+
     def __init__(self, clock: Clock, takes_ns: int) -> None:
         self._clock = clock
         self._takes_ns = takes_ns

@@ -54,6 +54,8 @@ class MemoryInstaller:
     """The `edge_agent.ports.Installer`. `unfit`: digests of models that fail on this device; `manners`: how models
     behave that do not behave well."""
 
+    __slots__ = ("_clock", "_disk", "_manners", "_unfit")
+
     def __init__(
         self, disk: Disk, clock: Clock, unfit: Container[str] = (), manners: Mapping[str, Manner] = ALL_GOOD
     ) -> None:
@@ -111,6 +113,8 @@ class LightSession:
     """A model that answers after a moment of virtual time: the class whose prototype is nearest if it has prototypes,
     else always the same one; or that fails on every input."""
 
+    __slots__ = ("_clock", "_die", "_manner", "_predictions", "_prototypes")
+
     def __init__(
         self,
         clock: Clock,
@@ -147,6 +151,8 @@ class LightSession:
 class LightRuntime:
     """The `edge_agent.ports.Runtime`. `loaded` is told the digest of the bytes of everything that is loaded, `die` is
     called when a model takes the process with it."""
+
+    __slots__ = ("_clock", "_die", "_disk", "_loaded", "_manners", "_prototypes")
 
     def __init__(
         self,

@@ -65,14 +65,19 @@ def _remembering(name: str, verify: Verify) -> Verify:
     return lambda signature, message: _SIGNATURES.get((name, signature, message), lambda: verify(signature, message))
 
 
+def folder() -> Path:
+    """Where this process judges: each judgement empties and removes it."""
+    return Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}"
+
+
 class InlineTrust:
-    """Judges with python-tuf. All of them share a folder, which each judgement empties and removes."""
+    """Judges with python-tuf. All of them share a folder."""
 
     built_ns = 0
+    __slots__ = ("root",)
 
     def __init__(self, root: bytes) -> None:
         self.root = root
-        self._folder = Path(tempfile.gettempdir()) / f"fleetloop-judging-{os.getpid()}"
 
     def verifiers(self, directors: Iterable[str]) -> Mapping[str, Verify]:
         """Key id -> verification with that key."""
@@ -105,7 +110,7 @@ class InlineTrust:
             return known[ask]
 
         try:
-            return judge(question, fetch, self._folder)
+            return judge(question, fetch, folder())
         except _MissingError as missing:
             return missing.ask
 

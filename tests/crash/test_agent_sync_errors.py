@@ -34,14 +34,14 @@ class LyingDisk(MemoryDisk):
         """Only what was written since the last sync, successful or not, gets onto the disk."""
         if self._counts():
             await self._turn()
-        inode = self._inode(path)
-        content = inode.content
-        inode.content = Content(content.durable, content.size)
+        number = self._number(path)
+        content = self._files[number]
+        self._files[number] = Content(content.durable, content.size)
         self._count(path)
         data = bytearray(content.durable.ljust(content.size, b"\0"))
         for offset, written in content.writes:
             data[offset : offset + len(written)] = written
-        inode.content = Content(bytes(data), content.size)
+        self._files[number] = Content(bytes(data), content.size)
 
     async def fsync_dir(self, path: str) -> None:
         """Names have no such cache."""

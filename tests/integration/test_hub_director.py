@@ -40,6 +40,20 @@ class TestDirector:
 
         hub(tmp_path, scenario)
 
+    def test_a_wave_larger_than_a_portion_is_assigned_whole(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """Its documents are made by portions; nobody of the wave is left out."""
+        monkeypatch.setattr(director, "AT_ONCE", 2)
+
+        async def scenario(world: World) -> None:
+            names = await fleet(world, 5)
+            await roll_out(world, waves=(Wave(percent=100),))
+            await world.tick()
+            assert [(await world.desired(name)).sequence for name in names] == [1] * 5
+
+        hub(tmp_path, scenario)
+
     def test_a_running_hub_notices_that_it_was_restored(self, tmp_path: Path) -> None:
         """Devices say how far they were only after the hub is up."""
 

@@ -9,6 +9,8 @@ from wire.transfer.chunks import CHUNK_BYTES
 class Bucket:
     """Tokens are bytes; they fill at `rate` bytes per second, up to one second's worth, at least to one chunk."""
 
+    __slots__ = ("_filled_ns", "_tokens")
+
     def __init__(self, now_ns: int) -> None:
         self._tokens = math.inf
         self._filled_ns = now_ns

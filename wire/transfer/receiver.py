@@ -72,6 +72,22 @@ Output = Request | Write | Sync | Rejected | Complete
 class Receiver:
     """Collects one object. Duplicates and strays are normal and ignored."""
 
+    __slots__ = (
+        "_asked",
+        "_count",
+        "_digests",
+        "_direct",
+        "_held",
+        "_overtaken",
+        "_requests",
+        "_silences",
+        "_unasked",
+        "_unsynced",
+        "_window",
+        "_writing",
+        "ref",
+    )
+
     def __init__(self, ref: ObjectRef, have: bytes = b"", *, window: int = WINDOW, checked: bool = True) -> None:
         """Start, or resume from the bitmap `have` of a former `Sync`. `checked`: each chunk by its digest.
 
