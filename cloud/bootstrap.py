@@ -5,10 +5,8 @@ import contextlib
 import fcntl
 import functools
 import importlib.util
-import ipaddress
 import logging
 import os
-import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -53,6 +51,7 @@ from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
 from cloud.service.trust.service import Trust
 from cloud.settings import Settings, told
+from cloud.settings_check import SettingsError, check, check_replica
 from cloud.tables import api_keys
 from federated.spec import Login
 from wire.adapters.key_ring import key_files
@@ -68,10 +67,6 @@ DAY_S = 24 * 3600
 ADMIN_KEY_FILE = "admin.key"
 KEYS_FRESH_NS = SECOND
 """How long a key that another hub revokes may still be taken by this one."""
-
-
-class SettingsError(Exception):
-    """The settings do not go together."""
 
 
 @dataclass(frozen=True)
@@ -150,34 +145,6 @@ def _locked(path: Path) -> BinaryIO:
         file.close()
         raise SettingsError(f"another hub uses {path.parent}: end it, or choose another {told('data_dir')}") from error
     return file
-
-
-def check(settings: Settings) -> None:
-    """Refuse to listen beyond this machine without TLS, and TLS files that cannot be used. Raises SettingsError."""
-    if not _is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
-        raise SettingsError(
-            f"refusing to serve the API on {settings.host} without TLS: set "
-            f"{told('tls_certificate', 'tls_key')}, or bind to 127.0.0.1"
-        )
-    if bool(settings.tls_certificate) != bool(settings.tls_key):
-        raise SettingsError(f"{told('tls_certificate', 'tls_key')} go together: set both or neither")
-    if settings.tls_certificate:
-        try:
-            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(settings.tls_certificate, settings.tls_key)
-        except OSError as error:  # an SSLError is one
-            files = f"{told('tls_certificate', 'tls_key')}: {settings.tls_certificate}, {settings.tls_key}"
-            raise SettingsError(
-                f"{files}: {error.strerror or error}; PEM files that belong together are needed"
-            ) from error
-
-
-def check_replica(settings: Settings) -> None:
-    """Several hubs need a database and a broker that several can use. Raises SettingsError."""
-    if settings.replica and not (settings.database_url and settings.broker == "external"):
-        raise SettingsError(
-            f"{told('replica')}: several hubs need a PostgreSQL database and an external broker: set "
-            f"{told('database_url', 'broker')}"
-        )
 
 
 async def _wire(
@@ -331,10 +298,3 @@ def _secret_file(base: _Base, name: str, prefix: str = "") -> str:
             os.fsync(file.fileno())
         temporary.replace(path)
     return path.read_text().strip()
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

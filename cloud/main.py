@@ -11,11 +11,12 @@ from collections.abc import Sequence
 import uvicorn
 
 from cloud.backup import BackupError, backup, restore
-from cloud.bootstrap import Running, SettingsError, check, started
+from cloud.bootstrap import Running, started
 from cloud.errors import StoreError
 from cloud.garbage import set_aside_what_stays
 from cloud.ports import BrokerError
 from cloud.settings import Settings, told
+from cloud.settings_check import SettingsError, check
 from wire.errors import WireError
 
 log = logging.getLogger(__name__)

@@ -1,14 +1,12 @@
-"""A hub for tests: real SQLite, real objects, real services; link, broker and jobs are fakes of a few lines."""
+"""A hub for tests: real SQLite, real objects, real services; link, broker and jobs are `tests.hub_fakes`."""
 
 import asyncio
-import contextlib
-import hashlib
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, insert
+from sqlalchemy import Connection, func, insert, select
 
 from cloud.adapters.fsspec_objects import FsspecObjects
 from cloud.adapters.inspection_child import InspectionChild
@@ -17,7 +15,6 @@ from cloud.adapters.sql_store import SqlStore
 from cloud.adapters.tuf_notary import TufNotary
 from cloud.adapters.upload_files import UploadFiles
 from cloud.core.identity import digest
-from cloud.ports import BrokerError, BrokerUser, JobError, JobKilledError, JobOrder, Roster
 from cloud.service import enrolment, ingest, registry, rollouts
 from cloud.service.artefacts import Artefacts
 from cloud.service.effects import NOTHING, Effects
@@ -30,212 +27,25 @@ from cloud.service.outbox import Outbox
 from cloud.service.rollouts import Means
 from cloud.service.trust import deliveries
 from cloud.service.trust.service import Trust
-from cloud.tables import api_keys
-from optimize.spec import About, CandidateReport, Companions, FileReport, Metrics, ParameterReport, Result
+from cloud.tables import api_keys, desired, jobs
 from simulator.publisher import SimulatedPublisher
+from tests.fresh_database import lay_out
+from tests.hub_fakes import FakeClock, FakeControl, FakeLauncher, FakeLink
+from tests.job_output import optimizer_output
 from wire.adapters.keys import load_or_create, verifiers
 from wire.adapters.system import SystemIds, ThreadOffload
 from wire.assignment import Assignment
 from wire.codec import decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, unseal
-from wire.identity import Broker, EnrolReply, EnrolRequest
+from wire.identity import EnrolReply, EnrolRequest
 from wire.messages import Capabilities, GoldenResult, Installed, Outcome, Phase, Reported, SlotReport, Status
-from wire.ports import Inbound, LinkError, Timer
+from wire.ports import Inbound
 from wire.release import Release
 from wire.topics import Topics
 
 ROOT = Topics()
 MODEL = "watch"
 KEYS = ("director", "online", "publisher", "root 1", "root 2", "root 3")
-
-
-class FakeClock:
-    """Time stands still until it is moved."""
-
-    def __init__(self) -> None:
-        self.ns = 1_000_000_000
-        self.alarms: list[Callable[[], None]] = []
-        """Calls that were put off; a test makes them."""
-
-    def call_later(self, ns: int, call: Callable[[], None]) -> Timer:
-        """Put it off until a test makes it."""
-        self.alarms.append(call)
-        return asyncio.get_running_loop().call_later(3600, lambda: None)
-
-    async def sleep(self, ns: int) -> None:
-        """For ever."""
-        await asyncio.Event().wait()
-
-    def now_ns(self) -> int:
-        """The present."""
-        return self.ns
-
-    monotonic_ns = elapsed_ns = now_ns
-
-
-class FakeLink:
-    """A broker's retained store in a dict; can be down."""
-
-    def __init__(self) -> None:
-        self.connected = True
-        self.retained: dict[str, bytes] = {}
-        self.sent: list[tuple[str, bytes]] = []
-        self.publishes_left: int | None = None
-        self.on_message = lambda message: None
-        self.on_up = lambda: None
-        self.on_down = lambda reason: None
-
-    async def start(self) -> None:
-        """Nothing to connect."""
-
-    async def stop(self) -> None:
-        """Nothing to disconnect."""
-
-    async def subscribe(self, *filters: str) -> None:
-        """Everything arrives anyway."""
-
-    async def unsubscribe(self, *filters: str) -> None:
-        """Nothing to forget."""
-
-    async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Note it, or fail when the link is (or goes) down."""
-        self._publish(topic, payload, retain)
-
-    def send(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
-        """Note it, unless the link is (or goes) down."""
-        with contextlib.suppress(LinkError):
-            self._publish(topic, payload, retain)
-
-    def _publish(self, topic: str, payload: bytes, retain: bool) -> None:
-        if self.publishes_left is not None:
-            self.publishes_left -= 1
-            self.connected = self.publishes_left >= 0
-        if not self.connected:
-            raise LinkError("down")
-        self.sent.append((topic, payload))
-        if retain and payload:
-            self.retained[topic] = payload
-        elif retain:
-            self.retained.pop(topic, None)
-
-
-class FakeControl:
-    """Remembers the users it was told."""
-
-    endpoint = Broker(host="127.0.0.1", port=1)
-    enrolment: Broker | None = None
-    credential: Literal["password", "certificate"] = "password"
-
-    def __init__(self) -> None:
-        self.roster = Roster()
-        self.failures = 0
-        """How many times it cannot be told."""
-
-    @property
-    def users(self) -> Mapping[str, BrokerUser]:
-        """The newest."""
-        return self.roster.users
-
-    async def admit(self, roster: Roster) -> None:
-        """In force at once, unless it fails."""
-        if self.failures:
-            self.failures -= 1
-            raise BrokerError("the broker does not answer")
-        self.roster = roster
-
-
-class FakeLauncher:
-    """Jobs that leave prepared files at once, or fail, or never end."""
-
-    def __init__(self) -> None:
-        self.files: dict[str, dict[str, bytes]] = {}
-        """Module -> what its jobs leave behind."""
-        self.orders: list[JobOrder] = []
-        self.lines: list[bytes] = []
-        self.failure = ""
-        self.kills = 0
-        """How many of its processes somebody kills."""
-        self.hangs = False
-
-    def directory(self, job: str) -> str:
-        """Some path."""
-        return f"/jobs/{job}"
-
-    async def run(self, order: JobOrder) -> AsyncGenerator[bytes, None]:
-        """Say the prepared lines and end as told."""
-        self.orders.append(order)
-        for line in self.lines:
-            yield line
-        if self.hangs:
-            await asyncio.Event().wait()
-        if self.kills:
-            self.kills -= 1
-            raise JobKilledError("job ended with code -9")
-        if self.failure:
-            raise JobError(self.failure)
-
-    async def output(self, job: str, name: str) -> bytes:
-        """A prepared file."""
-        module = next(order.module for order in self.orders if order.job == job)
-        if name not in self.files.get(module, {}):
-            raise JobError(f"the job left no readable {name}")
-        return self.files[module][name]
-
-
-def optimizer_output() -> dict[str, bytes]:
-    """Files and result.json of a finished training job."""
-    files = {
-        "fp32.onnx": b"parent" * 100,
-        "int8.onnx": b"int8" * 40,
-        "golden.safetensors": b"golden",
-        "parameters.safetensors": b"parameters",
-        "train_step.onnx": b"train step",
-        "eval.onnx": b"eval",
-    }
-
-    def report(name: str) -> FileReport:
-        return FileReport(file=name, sha256=hashlib.sha256(files[name]).hexdigest(), bytes=len(files[name]))
-
-    def candidate(name: str, accepted: bool, *reasons: str) -> CandidateReport:
-        metrics = Metrics(
-            accuracy=0.9, agreement=1.0, p50_ms=0.1, p95_ms=0.2, latency_ratio=1.0, rss_mb=60.0, golden_worst=0.0
-        )
-        return CandidateReport(
-            name=name,
-            precision=name,
-            model=report(f"{name}.onnx"),
-            opset=20,
-            operators=("Conv", "Gemm"),
-            golden_logits=f"logits/{name}",
-            golden_tolerance=0.05,
-            metrics=metrics,
-            accepted=accepted,
-            reasons=reasons,
-        )
-
-    result = Result(
-        kind="train",
-        workload="watch",
-        seed=0,
-        input_shape=(6, 128),
-        about=About(title="Toy", intended_use="Tests", licence="Apache-2.0"),
-        classes=("a", "b"),
-        parent="fp32",
-        chosen="int8",
-        candidates=(candidate("fp32", False, "bytes: not smaller"), candidate("int8", True)),
-        companions=Companions(
-            golden=report("golden.safetensors"),
-            parameters=report("parameters.safetensors"),
-            train_step=report("train_step.onnx"),
-            eval=report("eval.onnx"),
-        ),
-        batch=16,
-        parameters=(ParameterReport(name="w", shape=(2, 3)),),
-        data_sha256="d" * 64,
-        software={"torch": "2"},
-        wall_s=1.0,
-    )
-    return files | {"result.json": encode(result)}
 
 
 class World:
@@ -264,6 +74,8 @@ class World:
         self.seqs: dict[str, int] = {}
 
     async def __aenter__(self) -> "World":
+        if isinstance(self.store, SqlStore):
+            await lay_out(self.directory / "hub.sqlite")
         await self.store.open()
         if self.rooted:
             await self.store.write(self.found)
@@ -328,10 +140,6 @@ class World:
 
     async def desired(self, device: str) -> Assignment:
         """What the hub wants of a device, verified as the device would."""
-        from sqlalchemy import select
-
-        from cloud.tables import desired
-
         envelope = await self.store.read(
             lambda conn: conn.execute(select(desired.c.envelope).where(desired.c.device == device)).scalar_one()
         )
@@ -379,10 +187,6 @@ CAPABILITIES = Capabilities(
 
 async def run_until_idle(world: World, runner: Jobs) -> None:
     """Run queued jobs until none is queued or running."""
-    from sqlalchemy import func, select
-
-    from cloud.tables import jobs
-
     open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running")))
     tasks = [asyncio.create_task(runner.run()), asyncio.create_task(world.outbox.run())]
     async with asyncio.timeout(20):

@@ -19,14 +19,13 @@ from cloud.service import history
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.service.rollouts import outcomes
 from cloud.service.rollouts.plans import rollout_row
-from cloud.service.senders import heard
+from cloud.service.senders import Sender, heard, store_refusals
 from cloud.tables import devices, members, slots
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
 from wire.messages import Outcome, Receipt, Reported, SlotReport
 from wire.topics import Topics
 
-MAX_REASON = 500
 MAX_AGENT = 64
 MAX_SCHEMA = 2**31 - 1
 
@@ -35,7 +34,6 @@ Ended = tuple[str, str]
 
 _REPORT = ("reported", "reported_seq", "reported_sequence", "agent", "speaks", "reported_ns", "seen_ns")
 _TAKE = updating(devices, ("name",), _REPORT, online=true(), gone_ns=null())
-_REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 _SLOT_KEYS = ("device", "slot")
 _ENTER_SLOT = entering(slots, _SLOT_KEYS, [one.name for one in slots.c if one.name not in _SLOT_KEYS])
 _DROP_SLOTS = delete(slots).where(
@@ -46,22 +44,14 @@ _ASKED_FOR = select(members).where(among(members.c.execution, "names"))
 
 
 @dataclass(slots=True)
-class _Sender:
+class _Sender(Sender):
     """A device of this batch, and what its reports have changed so far."""
 
-    row: Row[Any]
     mark: int
     newest: Reported | None = None
     payload: bytes = b""
     receipt: bool = False
-    refusals: int = 0
-    reason: str = ""
     ended: dict[str, SlotReport] = field(default_factory=dict)
-
-    def refuse(self, reason: str) -> None:
-        """Note why a report was not taken."""
-        self.refusals += 1
-        self.reason = f"reported: {reason}"[:MAX_REASON].replace("\0", "?")
 
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
@@ -98,7 +88,7 @@ def _read(sender: _Sender, payload: bytes) -> Reported | None:
         reported = decode(payload, Reported)
         check_reported(reported)
     except WireError as error:
-        sender.refuse(str(error))
+        sender.refuse("reported", error)
         return None
     return reported
 
@@ -114,14 +104,14 @@ def _members(conn: Connection, reports: Iterable[Reported]) -> _Known:
 def _one(sender: _Sender, payload: bytes, reported: Reported, known: _Known) -> None:
     """All of the report, or (with the reason noted) nothing of it."""
     if reported.seq < sender.mark:
-        sender.refuse(f"stale report: sequence {reported.seq}, but {sender.mark} was taken already")
+        sender.refuse("reported", f"stale report: sequence {reported.seq}, but {sender.mark} was taken already")
     if reported.seq <= sender.mark:
         sender.receipt = True
         return
     try:
         ended = {one.execution: one for one in (*reported.finished, *reported.slots) if _tells(sender, one, known)}
     except MalformedError as error:
-        sender.refuse(str(error))
+        sender.refuse("reported", error)
         return
     sender.ended |= ended
     sender.mark, sender.newest, sender.payload, sender.receipt = reported.seq, reported, payload, True
@@ -223,13 +213,7 @@ def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int
         if sender.newest is not None
     ]
     _TAKE.run(conn, taken)
-    refused = [
-        {"name": name, "last_refusal": sender.reason, "refusal_count": sender.row.refusal_count + sender.refusals}
-        | {"last_refusal_ns": now_ns}
-        for name, sender in senders.items()
-        if sender.refusals
-    ]
-    _REFUSE.run(conn, refused)
+    store_refusals(conn, senders.values(), now_ns)
 
 
 def _back(conn: Connection, sender: _Sender, now_ns: int) -> None:

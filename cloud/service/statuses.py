@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, select
 
 from cloud.core import presence
 from cloud.core.clones import Session, Turns, are_clones, on_session
@@ -18,13 +18,12 @@ from cloud.core.presence import Presence
 from cloud.many import among, updating
 from cloud.service import audit, history
 from cloud.service.effects import NOTHING, Effects, Wake, wake
+from cloud.service.senders import Sender, store_refusals
 from cloud.tables import ENROLLED, devices
 from wire.codec import decode
 from wire.errors import WireError
 from wire.messages import Status
 from wire.topics import Topics
-
-MAX_REASON = 500
 
 _COLUMNS = (
     devices.c.name,
@@ -39,20 +38,16 @@ _COLUMNS = (
 _KNOWN = select(*_COLUMNS).where(among(devices.c.name, "names"), ENROLLED)
 _PRESENCE = updating(devices, ("name",), ("online", "boot", "seen_ns", "gone_ns"))
 _TURNS = updating(devices, ("name",), ("sessions", "clone_suspected_ns"))
-_REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 
 
 @dataclass(slots=True)
-class _Sender:
+class _Sender(Sender):
     """A device of this batch, and what its statuses have changed so far."""
 
-    row: Row[Any]
     presence: Presence
     turns: Turns
     gone_ns: int | None
     suspected_ns: int | None
-    refusals: int = 0
-    reason: str = ""
 
     @property
     def moved(self) -> bool:
@@ -82,8 +77,7 @@ def _one(conn: Connection, sender: _Sender, payload: bytes, now_ns: int) -> None
         status = decode(payload, Status)
         check_status(status)
     except WireError as error:
-        sender.refusals += 1
-        sender.reason = f"status: {error}"[:MAX_REASON].replace("\0", "?")
+        sender.refuse("status", error)
         return
     if status.online:
         _notice_session(conn, sender, Session(status.session, status.boot), now_ns)
@@ -120,11 +114,6 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
         for name, one in senders.items()
         if one.turns != msgspec.convert(one.row.sessions or {}, Turns)
     ]
-    refused = [
-        {"name": name, "last_refusal": one.reason, "refusal_count": one.row.refusal_count + one.refusals}
-        | {"last_refusal_ns": now_ns}
-        for name, one in senders.items()
-        if one.refusals
-    ]
-    for statement, rows in ((_PRESENCE, here), (_TURNS, turned), (_REFUSE, refused)):
-        statement.run(conn, rows)
+    _PRESENCE.run(conn, here)
+    _TURNS.run(conn, turned)
+    store_refusals(conn, senders.values(), now_ns)

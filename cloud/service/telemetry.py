@@ -11,13 +11,13 @@ from dataclasses import dataclass, field
 from typing import Annotated, Any
 
 import msgspec
-from sqlalchemy import Connection, Row, null, select, true
+from sqlalchemy import Connection, null, select, true
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
 from cloud.many import entering, updating
 from cloud.service import history
 from cloud.service.effects import Effects, Publish
-from cloud.service.senders import heard
+from cloud.service.senders import Sender, heard, store_refusals
 from cloud.tables import devices, stats, telemetry_points, versions
 from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.errors import WireError
@@ -25,7 +25,6 @@ from wire.messages import ModelStats, Receipt, Telemetry
 from wire.release import Release
 from wire.topics import Topics
 
-MAX_REASON = 500
 Which = tuple[str, int, str]
 """A variant: model, version and name."""
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
@@ -36,7 +35,6 @@ _ENTER_COUNTERS = entering(stats, ("device", "model", "version", "variant"), _CO
 _MARK = ("telemetry_seq", "telemetry_ns", "seen_ns")
 _TAKE = updating(devices, ("name",), ("telemetry", *_MARK), gone_ns=null(), online=true())
 _PASS = updating(devices, ("name",), _MARK, gone_ns=null(), online=true())
-_REFUSE = updating(devices, ("name",), ("last_refusal", "refusal_count", "last_refusal_ns"))
 
 
 class _Number(msgspec.Struct, frozen=True):
@@ -47,15 +45,12 @@ class _Number(msgspec.Struct, frozen=True):
 
 
 @dataclass(slots=True)
-class _Sender:
+class _Sender(Sender):
     """A device of this batch, and what its messages have changed so far."""
 
-    row: Row[Any]
     mark: int
     newest: bytes | None = None
     receipt: bool = False
-    refusals: int = 0
-    reason: str = ""
     early: list[bytes] = field(default_factory=list)
     points: list[dict[str, Any]] = field(default_factory=list)
     counters: dict[Which, ModelStats] = field(default_factory=dict)
@@ -100,8 +95,7 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
         telemetry = decode(payload, Telemetry)
         check_telemetry(telemetry)
     except WireError as error:
-        sender.refusals += 1
-        sender.reason = f"telemetry: {error}"[:MAX_REASON].replace("\0", "?")
+        sender.refuse("telemetry", error)
         _passes(sender, payload)
         return
     if not _is_next(sender, telemetry.seq, telemetry.after):
@@ -154,13 +148,7 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
     ]
     _TAKE.run(conn, [one for one in marks if one["telemetry"] is not None])
     _PASS.run(conn, [one for one in marks if one["telemetry"] is None])  # all were refused
-    refused = [
-        {"name": name, "last_refusal": sender.reason, "refusal_count": sender.row.refusal_count + sender.refusals}
-        | {"last_refusal_ns": now_ns}
-        for name, sender in senders.items()
-        if sender.refusals
-    ]
-    _REFUSE.run(conn, refused)
+    store_refusals(conn, senders.values(), now_ns)
 
 
 def _store_counters(conn: Connection, senders: dict[str, _Sender]) -> None:

@@ -38,8 +38,11 @@ class Connection(Protocol):
     """The broker's view of a connected client."""
 
     client: str
-    credentials: Credentials
     will: Will | None
+
+    @property
+    def credentials(self) -> Credentials:
+        """What it logs in with."""
 
     def deliver(self, message: Message) -> None:
         """Send it to the client."""

@@ -11,7 +11,7 @@ from simulator.core.loop import current_process
 from simulator.core.network import Network, Passage, Quality
 from simulator.core.rng import Rng
 from simulator.fakes.broker import MemoryBroker, Message
-from wire.adapters.mqtt_link import Credentials, Will
+from wire.adapters.mqtt_login import Credentials, Login, Will
 from wire.ports import MILLISECOND, SECOND, Clock, Inbound, LinkError, LoginRefusedError
 
 ACK_TIMEOUT_NS = 30 * SECOND
@@ -38,7 +38,6 @@ class MemoryLink:
         self.on_up: Callable[[], None] = lambda: None
         self.on_down: Callable[[str], None] = lambda reason: None
         self.client = credentials.client_id or credentials.username
-        self.credentials = credentials
         self.will = will
         self._broker = broker
         self._clock = clock
@@ -48,7 +47,7 @@ class MemoryLink:
         self._publishing: dict[asyncio.Future[None], None] = {}
         self._wanted = False
         self._refusal = ""
-        self._changed: asyncio.Future[None] | None = None
+        self._login = Login(credentials)
         self._connected = False
         self._connection = 0
         self._pause_ns = FIRST_RETRY_NS
@@ -59,6 +58,11 @@ class MemoryLink:
     def connected(self) -> bool:
         """Is the connection up?"""
         return self._connected
+
+    @property
+    def credentials(self) -> Credentials:
+        """What it shows the broker."""
+        return self._login.credentials
 
     @property
     def trouble(self) -> str:
@@ -86,20 +90,7 @@ class MemoryLink:
 
     async def change(self, credentials: Credentials) -> None:
         """Log in anew, as the same client. Raises LoginRefusedError, LinkError: it goes on with what it had before."""
-        before, self.credentials = self.credentials, credentials
-        self._changed = asyncio.get_running_loop().create_future()
-        self._log_in_anew()
-        try:
-            async with asyncio.timeout(CHANGE_TIMEOUT_S):
-                await self._changed
-        except (TimeoutError, LinkError) as error:
-            self.credentials = before
-            self._log_in_anew()
-            if isinstance(error, LinkError):
-                raise
-            raise LinkError("the broker did not answer in time") from error
-        finally:
-            self._changed = None
+        await self._login.change(credentials, self._log_in_anew, CHANGE_TIMEOUT_S)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Return once the broker has acknowledged. Raises LinkError."""
@@ -180,8 +171,7 @@ class MemoryLink:
         self._connection += 1
         self._connected = True
         self._refusal = self._broker.process.run(self._broker.attach, self)
-        if self._changed is not None:
-            _settle(self._changed, LoginRefusedError(self._refusal) if self._refusal else None)
+        self._login.answered(LoginRefusedError(self._refusal) if self._refusal else None)
         if self._refusal:
             self._connected = False
             self._retry()

@@ -1,67 +1,25 @@
-"""The agent's services over light ports: what a device does with good and bad desired documents, and what it says."""
+"""The agent's services over light ports: from a desired document to a model that answers, and what is said of it."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
 from dataclasses import replace
 
 import msgspec
 import numpy as np
 import pytest
 
-from edge_agent.core.pointer import MAX_SHORT_STARTS
 from edge_agent.errors import ModelError, NoModelError
-from edge_agent.service.reconciler import LASTING_NS
 from federated.device.ports import HostError
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
-from simulator.fakes.runtime import LightRuntime, MemoryInstaller
+from simulator.fakes.runtime import LightRuntime
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import (
-    DEVICE,
-    DIRECTOR,
-    SLOT,
-    TOPICS,
-    Air,
-    AirLink,
-    Gear,
-    assign,
-    committed,
-    device,
-    ship,
-    wanted,
-)
-from tests.trust_world import STRANGER
+from tests.agent_scenes import ONE, TWO, air_with, failed, gear, run
+from tests.agent_world import DEVICE, SLOT, TOPICS, Air, AirLink, Gear, assign, committed, device, ship, wanted
 from wire.adapters.system import SystemClock
-from wire.dsse import ASSIGNMENT_TYPE, seal
-from wire.messages import Outcome, Phase, SlotReport, Telemetry
+from wire.messages import Outcome, Phase, Telemetry
 from wire.ports import SECOND
 from wire.release import object_ref
-
-ONE, TWO = ship(1), ship(2)
-
-
-def gear(air: Air, disk: MemoryDisk | None = None) -> Gear:
-    """Light ports and the real clock."""
-    return Gear(disk or MemoryDisk(), SystemClock(), AirLink(air))
-
-
-def failed(slot: SlotReport) -> bool:
-    """Has the execution failed?"""
-    return slot.phase is Phase.FAILED
-
-
-def air_with(*shipped: object) -> Air:
-    """An air that holds these releases."""
-    air = Air()
-    for one in shipped or (ONE, TWO):
-        air.hold(one)  # type: ignore[arg-type]
-    return air
-
-
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run one scenario."""
-    asyncio.run(asyncio.wait_for(scenario(), 20))  # type: ignore[arg-type]
 
 
 def test_a_release_is_installed_proven_and_committed_and_can_be_rolled_back() -> None:
@@ -109,117 +67,6 @@ def test_no_prediction_is_dropped_while_models_are_swapped() -> None:
             playing.cancel()
             await asyncio.gather(playing, return_exceptions=True)
             assert set(answered) == {1, 2}
-
-    run(scenario)
-
-
-BAD_DESIRED = {
-    "another signer": (assign(5, wanted(TWO), key=STRANGER), "no trusted key"),
-    "another device": (assign(5, wanted(TWO), device="p02-left"), "meant for device 'p02-left'"),
-    "an older sequence": (assign(1, wanted(TWO)), "sequence 1 is older than 2"),
-    "not an envelope": (b"{}", "missing required field"),
-    "truncated": (assign(5, wanted(TWO))[:-20], "truncated"),
-    "too large": (b" " * 20_000, "20000 bytes, at most"),
-    "an unknown field": (
-        seal(b'{"device":"p01-left","sequence":5,"issued_ns":1,"surprise":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()),
-        "surprise",
-    ),
-    "a slot named twice": (assign(5, wanted(TWO), wanted(TWO)), "names a slot twice"),
-    "a sequence that no database holds": (
-        seal(
-            b'{"device":"p01-left","sequence":9223372036854775808,"issued_ns":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()
-        ),
-        "Expected `int` <= 9223372036854775807",
-    ),
-    "another schema": (
-        seal(b'{"schema":9,"device":"p01-left","sequence":5,"issued_ns":1}', ASSIGNMENT_TYPE, DIRECTOR.signers()),
-        "schema 9",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD_DESIRED)
-def test_bad_desired_documents_are_refused_with_their_reason_and_change_nothing(case: str) -> None:
-    """The model, the record and the floor stay; the report says why."""
-    document, reason = BAD_DESIRED[case]
-
-    async def scenario() -> None:
-        air = air_with()
-        async with device(gear(air)) as unit:
-            air.desire(assign(2, wanted(ONE, "e1")))
-            await air.slot(committed(1))
-            before = unit.reconciler.record
-            air.desire(document)
-            report = await air.report(lambda one: bool(one.refused))
-            assert reason in report.refused
-            assert report.sequence == 2
-            assert unit.reconciler.record == before
-            air.desire(assign(6, wanted(TWO, "e2")))
-            assert (await air.report(lambda one: committed(2)(one.slots[0]))).refused == ""
-
-    run(scenario)
-
-
-BAD_RELEASES = {
-    "another version": (lambda: ship(3), {"version": 2}, "does not list watch/2.json"),
-    "below the floor": (lambda: ship(2, counter=1), {"min_counter": 2}, "counter 1 is below the floor 2"),
-    "another file": (lambda: TWO, {"sha256": "ab" * 32}, "is another file"),
-    "no such variant": (lambda: TWO, {"variant": "int9"}, "no variant 'int9'"),
-    "needs a newer opset": (
-        lambda: ship(
-            2,
-            variants=(
-                msgspec.structs.replace(
-                    TWO.release.variants[0],
-                    needs=msgspec.structs.replace(TWO.release.variants[0].needs, opset=99),
-                ),
-            ),
-        ),
-        {},
-        "opset 99",
-    ),
-}
-
-
-@pytest.mark.parametrize("case", BAD_RELEASES)
-def test_bad_releases_are_rejected_with_their_reason_and_the_model_stays(case: str) -> None:
-    """Director and publisher must agree, and the device must be able."""
-    make, changes, reason = BAD_RELEASES[case]
-
-    async def scenario() -> None:
-        shipped = make()
-        air = air_with(ONE, shipped)
-        async with device(gear(air)) as unit:
-            air.desire(assign(1, wanted(ONE, "e1")))
-            await air.slot(committed(1))
-            air.desire(assign(2, wanted(shipped, "e2", **changes)))
-            report = await air.slot(failed)
-            assert report.outcome is Outcome.REJECTED
-            assert reason in report.reason
-            assert report.current is not None
-            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
-
-    run(scenario)
-
-
-def test_a_model_that_fails_its_golden_vectors_is_rejected_and_reports_what_was_seen() -> None:
-    """The canary's verdict travels."""
-
-    async def scenario() -> None:
-        air = air_with()
-        disk = MemoryDisk()
-        unfit = {TWO.release.variants[0].file.sha256}
-        with_bad = replace(gear(air, disk), installer=MemoryInstaller(disk, SystemClock(), unfit))
-        async with device(with_bad) as unit:
-            air.desire(assign(1, wanted(ONE, "e1")))
-            await air.slot(committed(1))
-            air.desire(assign(2, wanted(TWO, "e2")))
-            report = await air.slot(failed)
-            assert report.outcome is Outcome.REJECTED
-            assert "golden inputs" in report.reason
-            assert report.golden is not None
-            assert report.golden.matched < report.golden.total
-            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
 
     run(scenario)
 
@@ -359,89 +206,6 @@ def test_no_room_is_said_and_changes_nothing() -> None:
     run(scenario)
 
 
-def test_a_restart_serves_the_committed_model_before_any_message_and_reports_it_again() -> None:
-    """The second start has no air at all at first."""
-
-    async def scenario() -> None:
-        air, disk = air_with(), MemoryDisk()
-        async with device(gear(air, disk)):
-            air.desire(assign(1, wanted(ONE, "e1")))
-            await air.slot(committed(1))
-        quiet = Air()
-        async with device(gear(quiet, disk)) as unit:
-            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
-            again = await quiet.report(lambda one: True)
-            assert (again.slots[0].execution, again.slots[0].outcome) == ("e1", Outcome.SUCCEEDED)
-            assert again.seq >> 32 == 2, "boots are counted"
-
-    run(scenario)
-
-
-def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
-    """The report says what is wrong, under no number of a start that is not written down; with room it is completed."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
-
-    async def scenario() -> None:
-        air, disk = air_with(), MemoryDisk()
-        async with device(Gear(disk, clock, AirLink(air))):
-            air.desire(assign(1, wanted(ONE, "e1")))
-            await clock.sleep(10 * SECOND)
-        disk._capacity_bytes = 0
-        async with device(Gear(disk, clock, AirLink(air))) as unit:
-            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
-            await clock.sleep(SECOND)
-            assert "the state cannot be written" in air.reports[-1].refused
-            assert air.reports[-1].seq >> 32 == 1
-            disk._capacity_bytes = 1 << 30
-            air.desire(assign(2, wanted(TWO, "e2")))
-            await clock.sleep(30 * SECOND)
-            assert committed(2)(air.reports[-1].slots[0])
-            assert air.reports[-1].seq >> 32 == 2
-            assert air.reports[-1].refused == ""
-
-    loop.run(scenario())
-
-
-def test_a_full_disk_and_a_model_under_suspicion_leave_the_one_before_it() -> None:
-    """The last starts did not last, and this one cannot be written down: what served well before serves meanwhile."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
-
-    async def scenario() -> None:
-        air, disk = air_with(), MemoryDisk()
-        async with device(Gear(disk, clock, AirLink(air))):
-            for sequence, version in enumerate((ONE, TWO), 1):
-                air.desire(assign(sequence, wanted(version, f"e{sequence}")))
-                await clock.sleep(2 * LASTING_NS)
-        for _ in range(MAX_SHORT_STARTS):
-            async with device(Gear(disk, clock, AirLink(air))) as unit:
-                assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 2
-        disk._capacity_bytes = 0
-        async with device(Gear(disk, clock, AirLink(air))) as unit:
-            assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
-
-    loop.run(scenario())
-
-
-def test_damage_on_the_disk_is_found_at_the_start_and_healed() -> None:
-    """The current model rots: the device goes on with the one before, and fetches what it should run again."""
-
-    async def scenario() -> None:
-        air, disk = air_with(), MemoryDisk()
-        async with device(gear(air, disk)):
-            air.desire(assign(1, wanted(ONE, "e1")))
-            await air.slot(committed(1))
-            air.desire(assign(2, wanted(TWO, "e2")))
-            await air.slot(committed(2))
-        await disk.pwrite(f"objects/{TWO.release.variants[0].file.sha256}", 9, b"rot")
-        async with device(gear(air, disk)) as unit:
-            assert (await unit.inference.predict(np.zeros(4, np.float32))).version in (1, 2)
-            await air.slot(committed(2))
-
-    run(scenario)
-
-
 def test_reports_are_repeated_until_the_hub_has_them() -> None:
     """No receipt: the same state comes again with a higher number, ever more seldom; with a receipt it rests."""
     loop = VirtualLoop(Rng(1))
@@ -545,9 +309,3 @@ def test_garbage_goes_and_what_is_needed_stays() -> None:
                 assert {variant.file.sha256, shipped.ref.sha256, companions.train_step.sha256} <= names
 
     run(scenario)
-
-
-@pytest.fixture(autouse=True)
-def _quick_canary(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The light canary takes no time here."""
-    monkeypatch.setattr("simulator.fakes.runtime.CANARY_NS", 0)

@@ -16,9 +16,9 @@ import psutil
 import pytest
 
 from cloud.adapters.certificates import ensure
-from cloud.bootstrap import SettingsError, check
 from cloud.core.identity import digest
 from cloud.settings import Settings
+from cloud.settings_check import SettingsError, check
 from simulator.fakes.tuf_repository import new_key
 from tests.clients import free_port
 from tests.hub_process import PATIENCE_S, HubProcess, keys_command

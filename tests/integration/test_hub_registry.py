@@ -12,6 +12,7 @@ from cloud.service.registry import refuse
 from cloud.tables import jobs, signing_requests, versions
 from tests.hub_steps import hub, job_runner, job_state, request_id, train_order
 from tests.hub_world import MODEL, World, as_json, run_until_idle
+from tests.job_output import optimizer_output
 
 
 class TestRegistry:
@@ -123,8 +124,6 @@ class TestJobs:
 
         async def scenario(world: World) -> None:
             await train_order(world)
-            from tests.hub_world import optimizer_output
-
             world.launcher.files = {"optimize.job": optimizer_output() | {"int8.onnx": b"something else"}}
             await run_until_idle(world, job_runner(world))
             row = await world.store.read(lambda conn: conn.execute(select(jobs)).one())

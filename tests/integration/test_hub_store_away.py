@@ -17,17 +17,19 @@ from cloud.api.context import Context
 from cloud.api.door import PageDoor
 from cloud.api.limits import Limits
 from cloud.api.problems import TO_THE_LOG
-from cloud.bootstrap import SettingsError, started
+from cloud.bootstrap import started
 from cloud.errors import StoreError
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs, add
 from cloud.service.keys import KnownKeys
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.settings import Settings
+from cloud.settings_check import SettingsError
 from cloud.tables import jobs, models
 from cloud.web.gate import DoorError
+from tests.hub_fakes import FakeClock
 from tests.hub_steps import counters, fleet, hub, telemetry
-from tests.hub_world import ROOT, FakeClock, World, inbound, run_until_idle
+from tests.hub_world import ROOT, World, inbound, run_until_idle
 
 T = TypeVar("T")
 

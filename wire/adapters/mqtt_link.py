@@ -11,7 +11,7 @@ import random
 from collections.abc import Callable
 
 from wire.adapters.bell import Bell
-from wire.adapters.mqtt_login import Credentials, Will
+from wire.adapters.mqtt_login import Credentials, Login, Will
 from wire.adapters.paho_connection import CONNECT_TIMEOUT_S, PahoConnection, acknowledge
 from wire.identity import Broker
 from wire.ports import Inbound, LinkError, LoginRefusedError
@@ -43,13 +43,12 @@ class MqttLink:
         self.on_up: Callable[[], None] = _nothing
         self.on_down: Callable[[str], None] = _nothing
         self._address = f"{broker.host}:{broker.port}"
-        self._credentials = credentials
+        self._login = Login(credentials)
         self._filters: dict[str, None] = {}
         self._connected = False
         self._refused = False
         self._trouble = ""
         """Said once: the same again while trying goes to the debug log."""
-        self._changed: asyncio.Future[None] | None = None
         self._hurry = Bell()
         self._runner: asyncio.Task[None] | None = None
         client_id = credentials.client_id or credentials.username
@@ -97,20 +96,7 @@ class MqttLink:
             LoginRefusedError: the broker says no. LinkError: it could not be asked. Either way the link goes on with
                 the credentials of before.
         """
-        before, self._credentials = self._credentials, credentials
-        self._changed = asyncio.get_running_loop().create_future()
-        self._log_in_anew()
-        try:
-            async with asyncio.timeout(CHANGE_TIMEOUT_S):
-                await self._changed
-        except (TimeoutError, LinkError) as error:
-            self._credentials = before
-            self._log_in_anew()
-            if isinstance(error, LinkError):
-                raise
-            raise LinkError("the broker did not answer in time") from error
-        finally:
-            self._changed = None
+        await self._login.change(credentials, self._log_in_anew, CHANGE_TIMEOUT_S)
 
     async def publish(self, topic: str, payload: bytes, *, retain: bool = False) -> None:
         """Publish with QoS 1 and wait for the broker's acknowledgement.
@@ -162,22 +148,21 @@ class MqttLink:
 
     async def _connect_once(self) -> str:
         """Empty when the broker has accepted us, else why not; tells who waits for a change of credentials."""
-        credentials, changed = self._credentials, self._changed
+        credentials = self._login.credentials
         failure: LinkError | None = None
         try:
             await self._connection.open(credentials)
         except LinkError as error:
             failure = error
         self._refused = isinstance(failure, LoginRefusedError)
-        if credentials is not self._credentials:
+        if credentials is not self._login.credentials:
             return ANEW
-        if changed is not None and not changed.done():
-            changed.set_exception(failure) if failure else changed.set_result(None)
+        self._login.answered(failure)
         return str(failure or "")
 
     async def _serve(self) -> str:
         """Run the established connection until it ends; returns why it ended."""
-        credentials = self._credentials
+        credentials = self._login.credentials
         self._accepted()
         reason = "connection lost"
         try:
@@ -186,7 +171,7 @@ class MqttLink:
             await self._connection.last()
         except LinkError as error:
             reason = str(error)
-        if credentials is self._credentials:
+        if credentials is self._login.credentials:
             return reason
         await self._connection.say_goodbye()
         return ANEW

@@ -1,0 +1,37 @@
+"""What each device shall run, and what keeps it from being assigned anything."""
+
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String, Table
+
+from cloud.tables.base import metadata
+
+desired = Table(  # what each device shall run: the exact signed document of its newest sequence
+    "desired",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("sequence", BigInteger, nullable=False),
+    Column("assignment", LargeBinary, nullable=False),  # wire.assignment.Assignment
+    Column("envelope", LargeBinary, nullable=False),  # DSSE over it
+    Column("signer", String(16), nullable=False, default=""),  # wire.dsse.keyid of the director key behind it
+    Column("issued_ns", BigInteger, nullable=False),
+)
+
+pins = Table(  # slots that stay at one version: rollouts of another one do not take them
+    "pins",
+    metadata,
+    Column("device", ForeignKey("devices.name"), primary_key=True),
+    Column("slot", String(63), primary_key=True),
+    Column("model", String(63), nullable=False),
+    Column("version", Integer, nullable=False),
+    Column("reason", String(500), nullable=False),
+    Column("pinned_by", String(100), nullable=False),
+    Column("created_ns", BigInteger, nullable=False),
+)
+
+fleet_halt = Table(  # a row = nobody is assigned anything
+    "fleet_halt",
+    metadata,
+    Column("id", Integer, primary_key=True, autoincrement=False),
+    Column("reason", String(500), nullable=False),
+    Column("halted_by", String(100), nullable=False),
+    Column("halted_ns", BigInteger, nullable=False),
+)
