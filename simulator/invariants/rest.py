@@ -59,6 +59,8 @@ def _disagreements(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
             continue
         if not known[device.name].online:
             yield f"{device.name} is offline"
+        if device.claim.credential == "certificate" and not device.certificate:
+            yield f"{device.name} is not let in with its certificate"
         yield from _twin(device, known[device.name], wanted.get(device.name), told[device.name])
         yield from _counters(device, counted[device.name])
 
