@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.adapters.machine import peak_rss_bytes
 from edge_agent.adapters.onnx_runtime import open_session
+from edge_agent.errors import brief
 from wire.codec import Document
 from wire.messages import GoldenResult
 from wire.onnx_file import takes_other_files
@@ -41,8 +42,7 @@ def attempt(order: CanaryOrder) -> Verdict:
     try:
         return _attempt(order)
     except Exception as error:  # the file is hostile until proven otherwise
-        lines = str(error).splitlines()
-        return Verdict(reason=f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}")
+        return Verdict(reason=brief(error))
 
 
 def _attempt(order: CanaryOrder) -> Verdict:

@@ -1,6 +1,12 @@
 """Errors of the device, split by whose fault it is: the cloud's (`RefusedError`), the environment's, the caller's."""
 
 
+def brief(error: Exception) -> str:
+    """The kind of somebody else's error and the first line of what it says, at most 300 characters of it."""
+    lines = str(error).strip().splitlines()
+    return f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}"
+
+
 class AgentError(Exception):
     """Base of every error this package raises."""
 
@@ -39,6 +45,10 @@ class DiskBusyError(DiskError):
 
 class DamagedRecordError(AgentError):
     """A record of our own cannot be read back."""
+
+
+class NewerRecordError(DamagedRecordError):
+    """It is whole, and an agent of a later version wrote it: that version has to be installed again."""
 
 
 class TransferError(AgentError):

@@ -13,6 +13,7 @@ import msgspec
 
 from edge_agent.canary import CanaryOrder
 from edge_agent.core.trust import Question
+from edge_agent.rehearsal import RehearsalOrder
 from edge_agent.unpack import UnpackOrder
 from wire.adapters.parent import end_with_parent
 from wire.codec import Document, decode, encode
@@ -38,11 +39,14 @@ class Limits(Document, frozen=True, kw_only=True):
     """Length of the longest file that it may write."""
 
 
+What = CanaryOrder | RehearsalOrder | TrustOrder | UnpackOrder
+
+
 class Order(Document, frozen=True, kw_only=True):
     """What to do, and within which limits."""
 
     limits: Limits
-    what: CanaryOrder | TrustOrder | UnpackOrder
+    what: What
 
 
 def main() -> int:
@@ -54,7 +58,7 @@ def main() -> int:
         return 2
     end_with_parent()
     limit(order.limits)
-    sys.stdout.buffer.write(encode(_carry_out(order.what)) + b"\n")
+    sys.stdout.buffer.write(encode(carry_out(order.what)) + b"\n")
     return 0
 
 
@@ -72,13 +76,17 @@ def limit(limits: Limits) -> None:
         resource.setrlimit(what, (bound, bound))
 
 
-def _carry_out(what: CanaryOrder | TrustOrder | UnpackOrder) -> object:
-    """Each command imports what it needs: a canary no TUF, a judgement no runtime."""
+def carry_out(what: What) -> object:
+    """The verdict. Each command imports what it needs: a canary no TUF, a judgement no runtime."""
     match what:
         case CanaryOrder():
             from edge_agent.canary import attempt
 
             return attempt(what)
+        case RehearsalOrder():
+            from edge_agent.rehearsal import attempt as rehearse
+
+            return rehearse(what)
         case TrustOrder():
             from edge_agent.judging import converse
 

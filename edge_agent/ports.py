@@ -17,6 +17,7 @@ from wire.assignment import CapturePolicy
 from wire.dsse import Verify
 from wire.messages import Capabilities, GoldenResult
 from wire.ports import Clock, Ids, Link
+from wire.release import Learning
 
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
@@ -163,14 +164,29 @@ class UnpackRequest:
     time_limit_s: float
 
 
+@dataclass(frozen=True, slots=True)
+class RehearsalRequest:
+    """Which graphs the child is to learn with: paths of two objects. `input` is the shape of the model's input."""
+
+    train_step: str
+    eval: str
+    learning: Learning
+    input: tuple[int, ...]
+    classes: int
+    time_limit_s: float
+
+
 class Installer(Protocol):
-    """Tries a model in a process of its own, so that a hostile file cannot take the daemon with it."""
+    """Tries files in a process of its own, so that a hostile one cannot take the daemon with it."""
 
     async def canary(self, request: CanaryRequest) -> CanaryVerdict:
         """Never raises for what the model does: a crash or time-out is a verdict with its reason."""
 
     async def unpack(self, request: UnpackRequest) -> str:
         """Write the target, whose digest nobody has checked yet. Returns why that failed; empty: it did not."""
+
+    async def rehearse(self, request: RehearsalRequest) -> str:
+        """Learn a little from made-up windows. Returns why the graphs cannot; empty: they can."""
 
 
 class Session(Protocol):

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import msgspec
 
+from edge_agent.errors import brief
 from wire.codec import Document
 
 MIB = 1024 * 1024
@@ -41,8 +42,7 @@ def attempt(order: UnpackOrder) -> Unpacked:
     try:
         _unpack(order)
     except Exception as error:  # the delta is hostile until proven otherwise
-        lines = str(error).splitlines()
-        return Unpacked(reason=f"{type(error).__name__}: {lines[0][:300] if lines else 'no reason given'}")
+        return Unpacked(reason=brief(error))
     return Unpacked()
 
 

@@ -17,6 +17,7 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
+from edge_agent.ports import Installer, RehearsalRequest
 from federated.aggregator import open_run, read_spec
 from federated.core.report import Result
 from federated.device.client import FederatedClient
@@ -154,6 +155,7 @@ class MemoryHost:
         self.remembered: dict[str, Remembered] = {}
         self.updates_accepted = 0
         self.trained: list[str] = []
+        self.installer: Installer | None = None
         self._link = link
         self._pulls: dict[str, tuple[Receiver, dict[int, bytes], asyncio.Event]] = {}
 
@@ -194,7 +196,13 @@ class MemoryHost:
                 await self._link.subscribe(*(TOPICS.blob(sha256, index) for index in output.indices))
 
     async def learning(self, model: str, version: int) -> LearningFiles | None:
-        """The toy model's graphs."""
+        """The toy model's graphs, tried first where there is an installer."""
+        if self.installer is not None:
+            shape = (-1, FEATURES)
+            asked = RehearsalRequest(self.files.train_step, self.files.eval, LEARNING, shape, CLASSES, 20.0)
+            reason = await self.installer.rehearse(asked)
+            if reason:
+                raise HostError(reason)
         return self.files if (model, version) == self.runs else None
 
     def trainer(self, files: LearningFiles) -> Trainer:

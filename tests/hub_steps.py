@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import select
 
 from cloud.core.rollout import Plan, Wave
+from cloud.core.rollout.windows import Window
 from cloud.service import registry
 from cloud.service import rollouts as rollout_service
 from cloud.service.asks import Asks
@@ -62,9 +63,15 @@ async def train_order(world: World) -> None:
     await world.change(add)
 
 
-async def roll_out(world: World, identity: str = "r1", waves: tuple[Wave, ...] = WAVES, **selector: str) -> None:
-    """Start a rollout of version 1."""
-    new = NewRollout(identity, MODEL, 1, "main", selector, None, Plan(waves))
+async def roll_out(
+    world: World,
+    identity: str = "r1",
+    waves: tuple[Wave, ...] = WAVES,
+    window: Window | None = None,
+    **selector: str,
+) -> None:
+    """Start a rollout of version 1; `window` is that for installing."""
+    new = NewRollout(identity, MODEL, 1, "main", selector, None, Plan(waves, install_window=window))
     await world.change(lambda conn, now_ns: rollout_service.create(conn, new, "test", now_ns))
 
 

@@ -1,5 +1,6 @@
 """The desired state of one device, signed by the hub's director key. It names a release; it never vouches for one."""
 
+from collections.abc import Iterable
 from typing import Annotated, Final
 
 import msgspec
@@ -10,6 +11,8 @@ from wire.release import Name, ObjectRef, Sha256
 MAX_SLOTS: Final = 16
 """Slots of one device; a report has room for as many."""
 MAX_OPENINGS: Final = 4
+WINDOWS_SCHEMA: Final = 2
+"""The first schema whose executions may have windows."""
 
 
 class Opening(Document, frozen=True, kw_only=True):
@@ -37,7 +40,7 @@ class Execution(Document, frozen=True, kw_only=True):
     total_timeout_s: Annotated[float, msgspec.Meta(gt=0)] = 600.0
     health_window_s: Annotated[float, msgspec.Meta(ge=0)] = 5.0
     windows: Windows | msgspec.UnsetType = msgspec.UNSET
-    """Left out where there are none: agents that do not know the field take every other assignment."""
+    """Left out where there are none: agents that speak schema 1 only take every other assignment."""
 
 
 class Delta(Document, frozen=True, kw_only=True):
@@ -87,6 +90,11 @@ class TransferPolicy(Document, frozen=True, kw_only=True):
     min_rate: Annotated[int, msgspec.Meta(ge=0)] = 256
     """A download slower than this, over `min_rate_window_s` while the link is up, is given up as stalled."""
     min_rate_window_s: Annotated[float, msgspec.Meta(gt=0)] = 60.0
+
+
+def schema_of(slots: Iterable[SlotAssignment]) -> int:
+    """The lowest schema that has all that these slots say."""
+    return WINDOWS_SCHEMA if any(slot.execution.windows is not msgspec.UNSET for slot in slots) else SCHEMA
 
 
 class Assignment(Document, frozen=True, kw_only=True):

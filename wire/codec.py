@@ -7,10 +7,10 @@ import msgspec
 from wire.errors import MalformedError, OversizeError
 
 SCHEMA = 1
-"""Schema written by this build. A peer announces the range it speaks; the hub writes the highest common one."""
+"""Schema of a document that says nothing that a later schema brought. One that does names the schema that did."""
 
-SPEAKS = (1, 1)
-"""Lowest and highest schema this build can read."""
+SPEAKS = (1, 2)
+"""Lowest and highest schema this build can read. An agent announces its own; the hub writes it nothing beyond."""
 
 MAX_CONTROL_BYTES = 64 * 1024
 MAX_ASSIGNMENT_BYTES = 8 * 1024

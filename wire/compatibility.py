@@ -27,6 +27,16 @@ def unmet_need(needs: RuntimeNeeds, have: Capabilities, held_bytes: int = 0) -> 
     return _engine(needs, have) or _operators(needs, have) or _machine(needs, have, held_bytes)
 
 
+def unreadable(schema: int, speaks: tuple[int, int], agent: str) -> str:
+    """Why an agent that speaks these schemas does not read a document of this one, in words; empty when it does."""
+    lowest, highest = speaks
+    if schema > highest:
+        return f"needs an agent that speaks schema {schema}, {agent} speaks up to {highest}: update it"
+    if schema < lowest:
+        return f"the document is of schema {schema}, {agent} speaks {lowest} and later"
+    return ""
+
+
 def version_tuple(version: str) -> tuple[int, ...]:
     """Leading numbers of a dotted version: "1.31.1rc2" -> (1, 31, 1). Of a number's digits the first 9 count."""
     numbers = []

@@ -11,12 +11,16 @@ from contextlib import contextmanager
 from edge_agent.adapters.child import _environment, _signal_name
 from edge_agent.canary import Verdict
 from edge_agent.installer import Order
+from edge_agent.rehearsal import RehearsalOrder, Rehearsed
 from wire.codec import decode, encode
 from wire.errors import WireError
 
 START_LIMIT_S = 60.0
 RENEWED_AFTER = 1_000
 """Models after which a child is replaced anyway, as its memory only grows."""
+
+
+Said = Verdict | Rehearsed
 
 
 class Gate:
@@ -28,7 +32,7 @@ class Gate:
         self._judged = 0
         self.starts = 0
 
-    def judge(self, order: Order) -> tuple[Verdict, int]:
+    def judge(self, order: Order) -> tuple[Said, int]:
         """The verdict as the daemon would read it, and the signal that ended the child: 0 = none, -1 = too slow."""
         child = self._living()
         assert child.stdin is not None
@@ -46,7 +50,7 @@ class Gate:
             child.wait()
             self._child = None
             return Verdict(reason=f"not done after {self._time_limit_s:g} s"), -1
-        return (_read(line), 0) if line.endswith(b"\n") else self._dead(child)
+        return (_read(line, order), 0) if line.endswith(b"\n") else self._dead(child)
 
     def close(self) -> None:
         """End the child."""
@@ -71,7 +75,7 @@ class Gate:
             self.starts += 1
         return self._child
 
-    def _dead(self, child: subprocess.Popen[bytes]) -> tuple[Verdict, int]:
+    def _dead(self, child: subprocess.Popen[bytes]) -> tuple[Said, int]:
         child.communicate()
         self._child = None
         number = -min(0, child.returncode)
@@ -79,9 +83,9 @@ class Gate:
         return Verdict(reason=f"the installer child {end}"), number
 
 
-def _read(line: bytes) -> Verdict:
+def _read(line: bytes, order: Order) -> Said:
     try:
-        return decode(line, Verdict)
+        return decode(line, Rehearsed) if isinstance(order.what, RehearsalOrder) else decode(line, Verdict)
     except WireError as error:
         return Verdict(reason=f"the installer child gave no verdict: {error}")
 

@@ -5,8 +5,7 @@ A fresh child per model costs a quarter of a second, most of it imports; this on
 
 import sys
 
-from edge_agent.canary import CanaryOrder, attempt
-from edge_agent.installer import Order, limit
+from edge_agent.installer import Order, carry_out, limit
 from wire.codec import decode, encode
 
 
@@ -18,8 +17,7 @@ def main() -> None:
         if not limited:
             limit(order.limits)
             limited = True
-        assert isinstance(order.what, CanaryOrder)
-        sys.stdout.buffer.write(encode(attempt(order.what)) + b"\n")
+        sys.stdout.buffer.write(encode(carry_out(order.what)) + b"\n")
         sys.stdout.buffer.flush()
 
 

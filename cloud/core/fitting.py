@@ -5,7 +5,8 @@ A device that has never reported is not judged here; it judges itself before it 
 
 from collections.abc import Sequence
 
-from wire.compatibility import unmet_need
+from wire.codec import SCHEMA
+from wire.compatibility import unmet_need, unreadable
 from wire.messages import Reported
 from wire.release import Release, Variant
 
@@ -18,9 +19,16 @@ def preferred(release: Release, chosen: str, pinned: str | None) -> tuple[str, .
     return (chosen, *(one.name for one in others if one.name != chosen))
 
 
-def fit(release: Release, names: Sequence[str], reported: Reported | None) -> tuple[Variant | None, str]:
-    """The variant that the device gets; or None, and what of the most preferred one it does not meet."""
-    problem = ""
+def fit(
+    release: Release, names: Sequence[str], reported: Reported | None, schema: int = SCHEMA
+) -> tuple[Variant | None, str]:
+    """The variant that the device gets; or None, and what of the most preferred one it does not meet.
+
+    `schema`: what an agent must speak to be told how the plan wants it.
+    """
+    problem = "" if reported is None else unreadable(schema, reported.speaks, f"agent {reported.agent}")
+    if problem:
+        return None, problem
     for name in names:
         variant = release.variant(name)
         assert variant is not None

@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, select
 from cloud.many import among, entering
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices, members
-from wire.assignment import Assignment, FederatedPolicy, SlotAssignment
+from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, schema_of
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.dsse import Envelope, keyid
 from wire.messages import Outcome
@@ -38,7 +38,7 @@ _ENVELOPES = (
 _SUCCEEDED = select(members.c.execution).where(
     among(members.c.execution, "names"), members.c.outcome == Outcome.SUCCEEDED
 )
-_ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns"))
+_ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns", "wanted"))
 
 
 class DirectorError(Exception):
@@ -153,6 +153,7 @@ def _decoded(payload: bytes | None) -> Assignment | None:
 def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> Assignment:
     """Above both our own last sequence and whatever the device has accepted."""
     return Assignment(
+        schema=schema_of(slots),
         device=row.name,
         sequence=max(row.sequence or 0, row.reported_sequence) + 1,
         issued_ns=now_ns,
@@ -179,4 +180,10 @@ def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
         "envelope": envelope,
         "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": document.issued_ns,
+        "wanted": _wanted(document),
     }
+
+
+def _wanted(document: Assignment) -> str:
+    """The same text for all devices that are to run the same."""
+    return encode(sorted({(one.model, one.version, one.variant) for one in document.slots})).decode()

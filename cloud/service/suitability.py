@@ -1,4 +1,5 @@
-"""Devices that cannot run a version are told apart before anything is sent to them.
+"""Devices that cannot run a version, and agents that cannot read what the plan has to say, are told apart before
+anything is sent to them.
 
 The member ends as `rejected` with the exact reason, and its rollout counts it like any rejection. Capabilities change:
 a device that has reported since is looked at again as long as its rollout runs, and waits for its turn if it fits now.
@@ -10,11 +11,14 @@ from typing import Any
 from sqlalchemy import Connection, Row, bindparam, select
 
 from cloud.core.fitting import fit, preferred
+from cloud.core.rollout.machine import grants_windows
 from cloud.core.rollout.members import Status
 from cloud.many import among
 from cloud.service.rollouts import ledger
+from cloud.service.rollouts.plans import plan_of
 from cloud.tables import devices, members, versions
-from wire.codec import MAX_RELEASE_BYTES, decode
+from wire.assignment import WINDOWS_SCHEMA
+from wire.codec import MAX_RELEASE_BYTES, SCHEMA, decode
 from wire.errors import WireError
 from wire.messages import Outcome, Reported
 from wire.release import Release, Variant
@@ -38,9 +42,10 @@ _HEARD_SINCE = (
 def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> dict[str, Variant]:
     """Device -> the variant that it gets of the rollout's version. The others of `names` are rejected."""
     release, order = _choice(conn, rollout)
+    schema = WINDOWS_SCHEMA if grants_windows(plan_of(rollout)) else SCHEMA
     found, problems = dict[str, Variant](), dict[str, str]()
-    for name, reported in _reports(conn, names).items():
-        variant, problem = fit(release, order, reported)
+    for name, reported in reports(conn, names).items():
+        variant, problem = fit(release, order, reported, schema)
         if variant is not None:
             found[name] = variant
         else:
@@ -68,7 +73,7 @@ def _choice(conn: Connection, rollout: Row[Any]) -> tuple[Release, tuple[str, ..
     return release, preferred(release, version.chosen, rollout.plan["variant"])
 
 
-def _reports(conn: Connection, names: Iterable[str]) -> dict[str, Reported | None]:
+def reports(conn: Connection, names: Iterable[str]) -> dict[str, Reported | None]:
     """What devices reported last; None = nothing yet, or nothing that this build can read."""
     rows = conn.execute(_REPORTS, {"names": sorted(names)})
     return {row.name: _read(row.reported) for row in rows}

@@ -1,4 +1,4 @@
-"""Tries models and unpacks deltas in the installer child. Whatever becomes of it is a verdict with its reason."""
+"""Models, deltas and training graphs go to the installer child. Whatever becomes of it is a verdict with its reason."""
 
 import time
 from collections.abc import Callable
@@ -7,12 +7,13 @@ from typing import TypeVar
 from edge_agent.adapters.child import COMMAND, NoVerdictError, run_child
 from edge_agent.canary import CanaryOrder, Verdict
 from edge_agent.installer import Limits, Order
-from edge_agent.ports import CanaryRequest, CanaryVerdict, UnpackRequest
+from edge_agent.ports import CanaryRequest, CanaryVerdict, RehearsalRequest, UnpackRequest
+from edge_agent.rehearsal import RehearsalOrder, Rehearsed
 from edge_agent.unpack import Unpacked, UnpackOrder, address_space_bytes
 from wire.codec import MAX_CONTROL_BYTES, decode
 from wire.errors import WireError
 
-Told = TypeVar("Told", Verdict, Unpacked)
+Told = TypeVar("Told", Verdict, Unpacked, Rehearsed)
 
 
 class ChildInstaller:
@@ -55,6 +56,21 @@ class ChildInstaller:
         except NoVerdictError as error:
             return str(error)
         return unpacked.reason
+
+    async def rehearse(self, request: RehearsalRequest) -> str:
+        """Learn a little in a fresh process."""
+        what = RehearsalOrder(
+            train_step=self._locate(request.train_step),
+            eval=self._locate(request.eval),
+            learning=request.learning,
+            input=request.input,
+            classes=request.classes,
+        )
+        order = Order(limits=Limits(cpu_s=max(1, int(request.time_limit_s))), what=what)
+        try:
+            return (await self._verdict(order, request.time_limit_s, Rehearsed)).reason
+        except NoVerdictError as error:
+            return str(error)
 
     async def _try(self, request: CanaryRequest) -> Verdict:
         what = CanaryOrder(

@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING, Any
 
 from edge_agent.adapters.code_pages import give_back
-from edge_agent.errors import ModelError
+from edge_agent.errors import ModelError, brief
 from wire.ports import Offload
 
 if TYPE_CHECKING:
@@ -44,7 +44,7 @@ class OnnxSession:
         try:
             outputs: list[Floats] = await self._offload.run(lambda: self._session.run(["logits"], {"x": x}))
         except Exception as error:  # onnxruntime's exceptions share no base of their own
-            raise ModelError(_brief(error)) from error
+            raise ModelError(brief(error)) from error
         return outputs[0]
 
 
@@ -60,7 +60,7 @@ class OnnxRuntime:
         try:
             session = await self._offload.run(lambda: _open_and_settle(self._locate(path)))
         except Exception as error:  # as above
-            raise ModelError(_brief(error)) from error
+            raise ModelError(brief(error)) from error
         return OnnxSession(session, self._offload)
 
 
@@ -68,8 +68,3 @@ def _open_and_settle(path: str) -> Any:
     session = open_session(path)
     give_back()
     return session
-
-
-def _brief(error: Exception) -> str:
-    lines = str(error).strip().splitlines()
-    return f"{type(error).__name__}: {lines[0][:300] if lines else ''}"

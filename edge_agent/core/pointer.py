@@ -13,7 +13,7 @@ import msgspec
 
 from edge_agent.core.slot import State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
-from edge_agent.errors import DamagedRecordError, RefusedError
+from edge_agent.errors import DamagedRecordError, NewerRecordError, RefusedError
 from wire.assignment import MAX_SLOTS, Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
@@ -171,18 +171,22 @@ def parse(data: bytes) -> Record:
     """Read `state.json`.
 
     Raises:
-        DamagedRecordError: it is torn, altered or of another schema; says which.
+        NewerRecordError: it is whole, and says what this agent does not know.
+        DamagedRecordError: it is torn or altered; says which.
     """
     try:
         sealed = decode(data, _Sealed, limit=MAX_RECORD_BYTES)
-        body = bytes(sealed.record)
-        if hashlib.sha256(body).hexdigest() != sealed.sha256:
-            raise DamagedRecordError("the record does not match its checksum")
-        record = decode(body, Record, limit=MAX_RECORD_BYTES)
     except WireError as error:
         raise DamagedRecordError(f"the record cannot be read: {error}") from error
+    body = bytes(sealed.record)
+    if hashlib.sha256(body).hexdigest() != sealed.sha256:
+        raise DamagedRecordError("the record does not match its checksum")
+    try:
+        record = decode(body, Record, limit=MAX_RECORD_BYTES)
+    except WireError as error:
+        raise NewerRecordError(f"the record was written by another version of the agent: {error}") from error
     if record.schema != RECORD_SCHEMA:
-        raise DamagedRecordError(f"the record has schema {record.schema}, this agent reads {RECORD_SCHEMA}")
+        raise NewerRecordError(f"the record has schema {record.schema}, this agent reads {RECORD_SCHEMA}")
     return record
 
 
@@ -190,12 +194,15 @@ def choose(copies: Iterable[bytes]) -> Record:
     """The newest good copy; a first record when there is no copy at all.
 
     Raises:
+        NewerRecordError: a later version wrote one of them. An older copy beside it knows lower floors.
         DamagedRecordError: there are copies and none can be read. Starting afresh would forget the floors.
     """
     good, problems = [], []
     for copy in copies:
         try:
             good.append(parse(copy))
+        except NewerRecordError:
+            raise
         except DamagedRecordError as error:
             problems.append(str(error))
     if good:

@@ -8,7 +8,8 @@ from edge_agent.core.trust import Heard, Listed
 from edge_agent.errors import RefusedError, UnknownDirectorError
 from wire.asks import SignedTime
 from wire.assignment import Assignment, SlotAssignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, MAX_RELEASE_BYTES, SCHEMA, decode
+from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, MAX_RELEASE_BYTES, SPEAKS, decode
+from wire.compatibility import unreadable
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Unsealed, Verify, unseal_by
 from wire.errors import UnknownSignerError, WireError
 from wire.release import Release, Variant
@@ -30,8 +31,9 @@ def read_assignment(
         RefusedError: malformed, oversize, forged, for another device, or older than what was accepted.
     """
     assignment, key = _signed(envelope, Assignment, ASSIGNMENT_TYPE, MAX_ASSIGNMENT_BYTES, director)
-    if assignment.schema != SCHEMA:
-        raise RefusedError(f"assignment: schema {assignment.schema}, this agent speaks {SCHEMA}")
+    problem = unreadable(assignment.schema, SPEAKS, "this agent")
+    if problem:
+        raise RefusedError(f"assignment: {problem}")
     if assignment.device != device:
         raise RefusedError(f"assignment: meant for device {assignment.device!r}, this is {device!r}")
     floor = heard(key).sequence
@@ -66,8 +68,9 @@ def read_release(document: bytes) -> Release:
         release = decode(document, Release, limit=MAX_RELEASE_BYTES)
     except WireError as error:
         raise RefusedError(f"release: {error}") from error
-    if release.schema != SCHEMA:
-        raise RefusedError(f"release: schema {release.schema}, this agent speaks {SCHEMA}")
+    problem = unreadable(release.schema, SPEAKS, "this agent")
+    if problem:
+        raise RefusedError(f"release: {problem}")
     return release
 
 

@@ -43,12 +43,12 @@ class Patient:
     api: str
 
     @cached_property
-    def record(self) -> Record | str:
-        """The newest good copy of the pointer record."""
+    def record(self) -> Record | Exception:
+        """The newest good copy of the pointer record, or why there is none."""
         try:
             return choose([path.read_bytes() for path in (self.root / STATE, self.root / STATE_COPY) if path.exists()])
         except (AgentError, OSError) as error:
-            return str(error)
+            return error
 
     @cached_property
     def claim(self) -> ClaimFile | str:

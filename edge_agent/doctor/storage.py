@@ -8,12 +8,14 @@ from pathlib import Path
 
 from edge_agent.core.pointer import Record, parse
 from edge_agent.doctor.patient import Finding, Patient
-from edge_agent.errors import DamagedRecordError
+from edge_agent.errors import DamagedRecordError, NewerRecordError
 from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.objects import path_of
 from edge_agent.service.part_file import SPARE_BYTES
 
 CLOSED = stat.S_IRWXG | stat.S_IRWXO
+UNREADABLE = "the floors cannot be trusted any more: enrol again with a new claim, in a new data directory"
+NEWER = "install the version of the agent again that ran here before: this one does not know what that one wrote"
 
 
 def directory(patient: Patient) -> Iterator[Finding]:
@@ -59,9 +61,8 @@ def space(patient: Patient) -> Iterator[Finding]:
 def record(patient: Patient) -> Iterator[Finding]:
     """Both copies of the pointer record."""
     found = patient.record
-    if isinstance(found, str):
-        advice = "the floors cannot be trusted any more: enrol again with a new claim, in a new data directory"
-        yield Finding("record", found, advice)
+    if isinstance(found, Exception):
+        yield Finding("record", str(found), NEWER if isinstance(found, NewerRecordError) else UNREADABLE)
         return
     for name in (STATE, STATE_COPY):
         problem = _copy_problem(patient.root / name)

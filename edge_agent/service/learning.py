@@ -1,18 +1,21 @@
 """What federated learning may use of this device: policy, captured samples, the committed release's graphs, a memory.
 
 Global arrays are needed once and stay in memory; companions are kept as objects; answers are kept until the cloud no
-longer needs them, so that a restart repeats an answer instead of training again.
+longer needs them, so that a restart repeats an answer instead of training again. Graphs are loaded here only once the
+installer child has learnt with them: one that takes its process down ends that child, and the cloud is told why this
+device does not take part.
 """
 
 import hashlib
 import struct
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Final
 
 from edge_agent.core.patience import Patience
 from edge_agent.core.pointer import Record
 from edge_agent.errors import AgentError, DiskError, FileMissingError
-from edge_agent.ports import Ports
+from edge_agent.ports import Ports, RehearsalRequest
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.durable import read_if_there, write_atomic
 from edge_agent.service.objects import Objects, path_of
@@ -23,8 +26,20 @@ from wire.release import ObjectRef
 
 FOLDER: Final = "federated"
 MAX_REMEMBERED: Final = 16
+REHEARSAL_S: Final = 60.0
+REHEARSALS: Final = 2
+"""Graphs that fail so often, for whatever reason, are not tried again before the agent is started anew."""
 PATIENCE: Final = Patience(30.0, offline_counts=True)
 _LENGTH: Final = struct.Struct("<Q")
+
+
+@dataclass(slots=True)
+class _Rehearsal:
+    """What came of trying the graphs of one release. `reason` is empty when they did their work."""
+
+    release: str
+    tries: int
+    reason: str
 
 
 class LearningHost:
@@ -39,6 +54,7 @@ class LearningHost:
         self._downloads = downloads
         self._reconciler = reconciler
         self._locate = locate
+        self._rehearsal: _Rehearsal | None = None
 
     def policy(self) -> FederatedPolicy:
         """The newest accepted assignment's policy; disabled before the first."""
@@ -52,7 +68,10 @@ class LearningHost:
             raise HostError(str(error)) from error
 
     async def learning(self, model: str, version: int) -> LearningFiles | None:
-        """The graphs of the committed release, if it is this one and can learn. Raises HostError."""
+        """The graphs of the committed release, if it is this one and can learn; the child has tried them.
+
+        Raises HostError: they cannot be had, or the child failed with them, and why.
+        """
         try:
             return await self._learning(model, version)
         except AgentError as error:
@@ -115,9 +134,23 @@ class LearningHost:
                 return None
             for ref in (step, evaluation):
                 await self._downloads.fetch(ref, PATIENCE)
-            paths = [self._locate(path_of(ref.sha256)) for ref in (step, evaluation)]
-            return LearningFiles(paths[0], paths[1], release.learning)
+            paths = [path_of(ref.sha256) for ref in (step, evaluation)]
+            shape, classes = release.input.shape, len(release.classes)
+            request = RehearsalRequest(paths[0], paths[1], release.learning, shape, classes, REHEARSAL_S)
+            await self._rehearse(current.release, request)
+            return LearningFiles(self._locate(paths[0]), self._locate(paths[1]), release.learning)
         return None
+
+    async def _rehearse(self, release: str, request: RehearsalRequest) -> None:
+        """See that the child can learn with the graphs of this release (digest). Raises HostError."""
+        seen = self._rehearsal
+        if seen is None or seen.release != release:
+            seen = self._rehearsal = _Rehearsal(release, 0, "they were not tried")
+        if seen.reason and seen.tries < REHEARSALS:
+            seen.tries += 1
+            seen.reason = await self._ports.installer.rehearse(request)
+        if seen.reason:
+            raise HostError(f"rehearsal of the graphs: {seen.reason}")
 
     async def _make_room(self) -> None:
         """Answers that nobody asked back for are bounded in number; losing one only means to train again."""

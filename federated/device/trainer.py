@@ -28,6 +28,10 @@ class TrainingError(Exception):
     """Training or evaluation cannot give a result; the message is the reason that the cloud is told."""
 
 
+class DivergedError(TrainingError):
+    """The numbers left the finite ones."""
+
+
 class CancelledError(TrainingError):
     """The task is no longer wanted."""
 
@@ -116,7 +120,8 @@ class OnnxTrainer:
 
         Raises:
             CancelledError: `cancelled()` became true.
-            TrainingError: nothing to train on, or the loss left the finite numbers.
+            DivergedError: the loss or the parameters left the finite numbers.
+            TrainingError: nothing to train on, or a graph that cannot be loaded.
         """
         if len(places) == 0:
             raise TrainingError("there are no windows to train on")
@@ -141,10 +146,10 @@ class OnnxTrainer:
                 losses.append(some)
             loss = float(np.concatenate(losses).mean())
             if not np.isfinite(loss):
-                raise TrainingError("the training loss became NaN or infinite; lower the learning rate")
+                raise DivergedError("the training loss became NaN or infinite; lower the learning rate")
         parameters = {name: state[f"in.p.{name}"] for name in self._names}
         if not all(np.isfinite(array).all() for array in parameters.values()):
-            raise TrainingError("the parameters became NaN or infinite; lower the learning rate")
+            raise DivergedError("the parameters became NaN or infinite; lower the learning rate")
         return Trained(parameters, len(places), loss)
 
     def evaluate(
@@ -158,7 +163,8 @@ class OnnxTrainer:
 
         Raises:
             CancelledError: `cancelled()` became true.
-            TrainingError: nothing to judge by, or the outputs are not finite.
+            DivergedError: the outputs are not finite.
+            TrainingError: nothing to judge by, or a graph that cannot be loaded.
         """
         if len(places) == 0:
             raise TrainingError("there are no holdout windows to evaluate on")
@@ -173,7 +179,7 @@ class OnnxTrainer:
             right += int((logits.argmax(1) == samples.y[some]).sum())
             loss += _cross_entropy_sum(logits, samples.y[some])
         if not np.isfinite(loss):
-            raise TrainingError("the model's outputs are not finite")
+            raise DivergedError("the model's outputs are not finite")
         return Evaluated(len(places), right / len(places), loss / len(places))
 
     @property

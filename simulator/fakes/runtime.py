@@ -1,4 +1,4 @@
-"""Light stand-ins for what runs models: a canary that needs no child process, and a session that needs no runtime.
+"""Light stand-ins for what runs models: an installer that needs no child process, a session that needs no runtime.
 
 A model is just bytes here. It passes its golden vectors unless its digest is one that this device cannot reproduce, and
 behaves well unless the device knows other manners of it.
@@ -12,7 +12,7 @@ from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from edge_agent.errors import DiskError, ModelError
-from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk, UnpackRequest
+from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk, RehearsalRequest, UnpackRequest
 from wire.errors import MalformedError
 from wire.messages import GoldenResult
 from wire.ports import MILLISECOND, SECOND, Clock
@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from edge_agent.ports import Floats
 
 CANARY_NS = 1_200 * MILLISECOND
+REHEARSAL_NS = 500 * MILLISECOND
 PREDICT_NS = 2 * MILLISECOND
 GOLDEN_INPUTS = 32
 UNFIT_MATCHED = 20
@@ -92,6 +93,17 @@ class MemoryInstaller:
             await self._disk.pwrite(request.target, 0, target)
         except (DiskError, MalformedError) as error:
             return str(error)
+        return ""
+
+    async def rehearse(self, request: RehearsalRequest) -> str:
+        """Read both graphs and take the time it takes; one of bad manners takes its child down."""
+        try:
+            graphs = [await self._disk.digest(path) for path in (request.train_step, request.eval)]
+        except DiskError as error:
+            return f"cannot read the graphs: {error}"
+        await self._clock.sleep(REHEARSAL_NS)
+        if any(self._manners.get(sha256, GOOD).crashes == "when tried" for sha256 in graphs):
+            return "the graph crashed the child that tried it: signal 11"
         return ""
 
 

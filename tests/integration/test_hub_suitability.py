@@ -7,22 +7,25 @@ import msgspec
 from sqlalchemy import select
 
 from cloud.core.rollout import Command, Wave
+from cloud.core.rollout.windows import Window
 from cloud.service import rollouts as rollout_service
 from cloud.tables import desired, members
-from tests.hub_steps import fleet, hub, roll_out, state, waiting
+from tests.hub_steps import fleet, hub, quiet, roll_out, state, waiting
 from tests.hub_world import CAPABILITIES, ROOT, World
-from wire.codec import encode
+from wire.assignment import Assignment
+from wire.codec import SPEAKS, decode, encode
 from wire.messages import Capabilities, Outcome, Reported
 
 EVERYBODY = (Wave(percent=100),)
 
 
-async def says(world: World, device: str, **have: Any) -> None:
+async def says(world: World, device: str, speaks: tuple[int, int] = SPEAKS, refused: str = "", **have: Any) -> None:
     """The device reports these capabilities."""
     world.clock.ns += 1
     capabilities: Capabilities = msgspec.structs.replace(CAPABILITIES, **have)
     world.seqs[device] = world.seqs.get(device, 0) + 1
-    report = Reported(seq=world.seqs[device], sequence=0, agent="test", capabilities=capabilities)
+    told: dict[str, Any] = {"seq": world.seqs[device], "sequence": 0, "speaks": speaks, "refused": refused}
+    report = Reported(agent="fleetloop 0.1", capabilities=capabilities, **told)
     await world.receive((ROOT.up(device, "reported"), encode(report)))
 
 
@@ -120,5 +123,65 @@ class TestSuitability:
             await world.tick()
             await world.change(lambda conn, now: rollout_service.control(conn, "r1", Command.ABORT, "me", now))
             assert (await ended(world))["p01"][0] == Outcome.REJECTED
+
+        hub(tmp_path, scenario)
+
+
+NIGHT = Window("0 2 * * *", "Europe/Berlin", 3600)
+
+
+async def schema_of(world: World, device: str) -> int:
+    """That of the desired document of the device."""
+    query = select(desired.c.assignment).where(desired.c.device == device)
+    return decode(await world.store.read(lambda conn: conn.execute(query).scalar_one()), Assignment).schema
+
+
+class TestWindowsAndAgents:
+    """Only an agent that says so knows windows."""
+
+    def test_an_agent_that_knows_no_windows_is_rejected_by_name_until_it_is_updated(self, tmp_path: Path) -> None:
+        """Nothing is sent to it meanwhile; what others are sent names the schema that they must speak."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 2)
+            await says(world, "p00")
+            await says(world, "p01", speaks=(1, 1))
+            await roll_out(world, waves=EVERYBODY, window=NIGHT)
+            await world.tick()
+            reason = "needs an agent that speaks schema 2, agent fleetloop 0.1 speaks up to 1: update it"
+            assert (await ended(world))["p01"] == (Outcome.REJECTED, reason)
+            assert await assigned(world) == ["p00"]
+            assert await schema_of(world, "p00") == 2
+            await world.change(lambda conn, now: rollout_service.control(conn, "r1", Command.RESUME, "me", now))
+            await says(world, "p01")
+            await world.tick()
+            assert await assigned(world) == ["p00", "p01"]
+
+        hub(tmp_path, scenario)
+
+    def test_an_agent_that_knows_no_windows_gets_every_other_assignment(self, tmp_path: Path) -> None:
+        """In the schema that it speaks."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await says(world, "p00", speaks=(1, 1))
+            await roll_out(world, waves=EVERYBODY)
+            await world.tick()
+            assert await schema_of(world, "p00") == 1
+
+        hub(tmp_path, scenario)
+
+    def test_a_device_that_had_said_nothing_and_refuses_what_it_got_ends_with_its_reason(self, tmp_path: Path) -> None:
+        """It was told before anybody knew its agent; it installs nothing, and the rollout says why."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world, waves=EVERYBODY)
+            await world.tick()
+            await says(world, "p00", speaks=(1, 1), refused="assignment: unknown field `windows`")
+            await quiet(world, 700)
+            outcome, reason = (await ended(world))["p00"]
+            assert outcome == Outcome.TIMED_OUT
+            assert reason.endswith("it refuses: assignment: unknown field `windows`")
 
         hub(tmp_path, scenario)

@@ -1,6 +1,7 @@
 """Properties of the agent's pure core: records that cannot be misread, a machine that never loses a working model."""
 
 import contextlib
+import hashlib
 
 import msgspec
 import pytest
@@ -30,7 +31,7 @@ from edge_agent.core.slot import (
 )
 from edge_agent.core.trust import Heard
 from edge_agent.core.update import decide
-from edge_agent.errors import DamagedRecordError
+from edge_agent.errors import DamagedRecordError, NewerRecordError
 from wire.assignment import Execution, Opening, SlotAssignment, Windows
 from wire.messages import GoldenResult, InstallFigures, Outcome, Phase
 from wire.release import object_ref
@@ -144,6 +145,18 @@ def test_damaged_copies_are_not_taken_for_a_first_start() -> None:
     assert choose([]) == Record()
     with pytest.raises(DamagedRecordError):
         choose([b"", b"{}"])
+
+
+def test_a_whole_record_of_a_later_agent_is_named_and_no_older_copy_stands_in_for_it() -> None:
+    """After a downgrade: the older copy knows lower floors, and nothing is damaged."""
+    older = dump(Record(boot=3))
+    body = b'{"schema":1,"boot":4,"surprise":true}'
+    later = b'{"record":%s,"sha256":"%s"}' % (body, hashlib.sha256(body).hexdigest().encode())
+    for copies in ([later, later], [later, older], [older, later]):
+        with pytest.raises(NewerRecordError, match="surprise"):
+            choose(copies)
+    with pytest.raises(NewerRecordError, match="schema 9"):
+        parse(dump(Record(schema=9)))
 
 
 def test_floors_and_sequence_never_fall() -> None:

@@ -180,9 +180,14 @@ def overdue_ns(plan: Plan, assigned_ns: int, windows: Windows | UnsetType = UNSE
     return begins_ns + int((plan.total_timeout_s + REPORT_GRACE_S) * SECOND)
 
 
+def grants_windows(plan: Plan) -> bool:
+    """Are devices told when they may begin?"""
+    return plan.window is not None or plan.install_window is not None
+
+
 def granted(plan: Plan, place: int, now_ns: int) -> Windows | UnsetType:
     """When a device that is told now may download and install. The hours of telling are those of downloading."""
-    if plan.window is None and plan.install_window is None:
+    if not grants_windows(plan):
         return UNSET
     share = place / PLACES
     return Windows(

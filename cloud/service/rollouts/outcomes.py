@@ -13,11 +13,11 @@ from cloud.core.rollout import RolloutState
 from cloud.core.rollout.members import Status
 from cloud.core.rollout.retry import next_try_ns
 from cloud.core.rollout.states import ADVANCING
-from cloud.service import restraints
+from cloud.service import restraints, suitability
 from cloud.service.rollouts import ledger
 from cloud.service.rollouts.plans import plan_of
 from cloud.tables import rollouts
-from wire.messages import Outcome, SlotReport
+from wire.messages import Outcome, Reported, SlotReport
 
 SILENT = "nothing was heard of it within its total time"
 
@@ -45,8 +45,16 @@ def settle(conn: Connection, rollout: Row[Any], ended: Iterable[ledger.Change], 
 def expire(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> None:
     """Executions of which nothing was heard in time."""
     rows = ledger.rows_of(conn, rollout, names)
-    silent = {"outcome": Outcome.TIMED_OUT, "reason": SILENT}
-    settle(conn, rollout, [(row, silent) for row in rows], now_ns)
+    told = suitability.reports(conn, [row.device for row in rows])
+    ended = [(row, {"outcome": Outcome.TIMED_OUT, "reason": _silence(told.get(row.device))}) for row in rows]
+    settle(conn, rollout, ended, now_ns)
+
+
+def _silence(reported: Reported | None) -> str:
+    """A device that refuses its assignment is silent about the execution, and not about why."""
+    if reported is None or not reported.refused:
+        return SILENT
+    return f"{SILENT}; it refuses: {reported.refused}"[: suitability.MAX_REASON]
 
 
 def figures_of(slot: SlotReport) -> dict[str, float]:
