@@ -17,18 +17,20 @@ from bench.result import Outcome, finish
 from bench.sim_bugs import BUGS
 from simulator.fuzz.campaign import Tally, endings, play
 from simulator.fuzz.cuts import explore, quiet_life
+from simulator.fuzz.progress import bar
 
+LEAST_FAULTS = 3
+"""That did harm, in every life."""
 SHORT_SEEDS, SHORT_CUT_SEEDS, SHORT_EVERY = 10, 3, 60
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What may be asked of this proof."""
 
-    seeds: Annotated[int, msgspec.Meta(description="random lives", ge=1)] = 2_000
+    seeds: Annotated[int, msgspec.Meta(description="random lives", ge=0)] = 2_000
     first: Annotated[int, msgspec.Meta(description="the first seed", ge=0)] = 1
-    cut_seeds: Annotated[int, msgspec.Meta(description="crash seeds for each cut point", ge=1)] = 20
-    bugs: Annotated[bool, msgspec.Meta(description="look for the seeded bugs, too")] = True
-    bug_seeds: Annotated[int, msgspec.Meta(description="lives that may be spent on each seeded bug", ge=1)] = 120
+    cut_seeds: Annotated[int, msgspec.Meta(description="crash seeds for each cut point", ge=0)] = 20
+    bug_seeds: Annotated[int, msgspec.Meta(description="lives that may be spent on each seeded bug", ge=0)] = 120
     workers: Annotated[int, msgspec.Meta(description="processes; 0: one for each core", ge=0)] = 0
     short: Annotated[bool, msgspec.Meta(description="a few lives and cut points, no bugs, for tests")] = False
     json: Annotated[bool, msgspec.Meta(description="print nothing but the JSON object")] = False
@@ -38,19 +40,21 @@ def run(settings: Settings) -> int:
     """1 when a promise was broken, a life had fewer than three faults, or a seeded bug stayed hidden."""
     workers = settings.workers or os.cpu_count() or 1
     lives = _lives(settings, workers)
-    cuts = _cuts(settings, workers)
-    bugs = _bugs(settings, workers) if settings.bugs and not settings.short else {}
-    whole = lives["violations"] == cuts["cut_violations"] == 0 and lives["fewest_faults"] >= 3
-    passed = whole and lives["converged"] == lives["seeds"] and all(bugs.values())
+    cuts = _cuts(settings, workers) if settings.cut_seeds else {}
+    bugs = _bugs(settings, workers) if settings.bug_seeds and not settings.short else {}
+    whole = lives["violations"] == cuts.get("cut_violations", 0) == 0 and lives["converged"] == lives["seeds"]
+    enough = not lives["seeds"] or lives["fewest_faults"] >= LEAST_FAULTS
     figures = {**lives, **cuts, "bugs": len(bugs), "bugs_found": sum(map(bool, bugs.values())), "seeds_needed": bugs}
-    return finish(Outcome(figures, passed), as_json=settings.json)
+    return finish(Outcome(figures, whole and enough and all(bugs.values())), as_json=settings.json)
 
 
 def _lives(settings: Settings, workers: int) -> dict[str, Any]:
     count = min(settings.seeds, SHORT_SEEDS) if settings.short else settings.seeds
     began, tally = time.perf_counter(), Tally()
-    for ending in endings(range(settings.first, settings.first + count), 1 if settings.short else workers):
-        tally.add(ending)
+    with bar("lives", count) as advance:
+        for ending in endings(range(settings.first, settings.first + count), 1 if settings.short else workers):
+            tally.add(ending)
+            advance()
     return {
         "seeds": tally.seeds,
         "violations": len(tally.failed),
@@ -66,7 +70,8 @@ def _lives(settings: Settings, workers: int) -> dict[str, Any]:
 def _cuts(settings: Settings, workers: int) -> dict[str, Any]:
     began = time.perf_counter()
     seeds, every = (SHORT_CUT_SEEDS, SHORT_EVERY) if settings.short else (settings.cut_seeds, 1)
-    explored = explore(quiet_life(settings.first), seeds, workers, every=every)
+    with bar("lives after a cut") as advance:
+        explored = explore(quiet_life(settings.first), seeds, workers, every=every, on_state=advance)
     return {
         "cut_points": explored.points,
         "cut_runs": explored.runs,
@@ -79,10 +84,16 @@ def _cuts(settings: Settings, workers: int) -> dict[str, Any]:
 
 def _bugs(settings: Settings, workers: int) -> dict[str, int]:
     """Bug -> lives that it took to find it; 0: it was not found."""
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        return dict(
-            zip((bug.name for bug in BUGS), pool.map(partial(_needed, settings), range(len(BUGS))), strict=True)
-        )
+    found = dict[str, int]()
+    with (
+        bar("seeded bugs", len(BUGS)) as advance,
+        ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool,
+    ):
+        needed = pool.map(partial(_needed, settings), range(len(BUGS)))
+        for bug, lives in zip(BUGS, needed, strict=True):
+            found[bug.name] = lives
+            advance()
+    return found
 
 
 def _needed(settings: Settings, bug: int) -> int:

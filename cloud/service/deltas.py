@@ -38,6 +38,9 @@ _OFFERED = (
     .where(among(slots.c.device, "names"), slots.c.slot == bindparam("slot"), among(deltas.c.target, "targets"))
     .order_by(slots.c.device, deltas.c.target)
 )
+_CHOSEN = select(versions.c.release, versions.c.chosen).where(
+    versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
+)
 
 Pair = tuple[str, str]
 """Digests of base and target."""
@@ -107,8 +110,7 @@ def _all_undecided(conn: Connection) -> tuple[Pair, ...]:
 
 
 def _target(conn: Connection, rollout: Row[Any]) -> ObjectRef | None:
-    here = (versions.c.model == rollout.model) & (versions.c.version == rollout.version)
-    row = conn.execute(select(versions.c.release, versions.c.chosen).where(here)).one()
+    row = conn.execute(_CHOSEN, {"model": rollout.model, "version": rollout.version}).one()
     variant = decode(row.release, Release, limit=MAX_RELEASE_BYTES).variant(rollout.plan["variant"] or row.chosen)
     return variant.file if variant is not None else None
 

@@ -7,14 +7,16 @@ every restart of broker or hub.
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
+import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
 from cloud.many import among, entering
 from cloud.service.effects import Effects, Publish
-from cloud.tables import desired, devices
+from cloud.tables import desired, devices, members
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, schema_of
 from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
 from wire.dsse import Envelope, keyid
+from wire.messages import Outcome
 from wire.topics import Topics
 
 Seal = Callable[[bytes], bytes]
@@ -32,6 +34,9 @@ _STANDING = (
 )
 _ENVELOPES = (
     select(desired.c.device, desired.c.envelope).where(among(desired.c.device, "names")).order_by(desired.c.device)
+)
+_SUCCEEDED = select(members.c.execution).where(
+    among(members.c.execution, "names"), members.c.outcome == Outcome.SUCCEEDED
 )
 _ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns", "wanted"))
 
@@ -136,14 +141,30 @@ def publication(topics: Topics, device: str, envelope: bytes) -> Publish:
 def _reissue(conn: Connection, names: Sequence[str], seal: Seal, now_ns: int) -> None:
     """The same wishes again, above what the devices have accepted."""
     for portion in _portions(names):
-        before = [(row, _decoded(row.assignment)) for row in _standing(conn, portion)]
-        documents = [_document(row, one.slots if one else (), now_ns) for row, one in before]
+        standing = _standing(conn, portion)
+        wishes = [one.slots if (one := _decoded(row.assignment)) else () for row in standing]
+        succeeded = _succeeded(conn, wishes)
+        documents = [
+            _document(row, tuple(_at_any_time(one) if one.execution.id in succeeded else one for one in slots), now_ns)
+            for row, slots in zip(standing, wishes, strict=True)
+        ]
         _issue(conn, documents, seal)
 
 
 def _portions(names: Sequence[str]) -> Iterator[Sequence[str]]:
     """A wave may be most of a large fleet: what is made of it lies in memory by portions only."""
     return (names[first : first + AT_ONCE] for first in range(0, len(names), AT_ONCE))
+
+
+def _succeeded(conn: Connection, wishes: Iterable[Iterable[SlotAssignment]]) -> frozenset[str]:
+    """Which of these executions have succeeded."""
+    names = {one.execution.id for slots in wishes for one in slots if one.execution.windows is not msgspec.UNSET}
+    return frozenset(conn.execute(_SUCCEEDED, {"names": sorted(names)}).scalars()) if names else frozenset()
+
+
+def _at_any_time(wish: SlotAssignment) -> SlotAssignment:
+    """What was carried out in its hours, and undone by somebody else since, is repaired at any."""
+    return msgspec.structs.replace(wish, execution=msgspec.structs.replace(wish.execution, windows=msgspec.UNSET))
 
 
 def _standing(conn: Connection, names: Iterable[str]) -> Sequence[Any]:

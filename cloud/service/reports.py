@@ -39,6 +39,7 @@ _ENTER_SLOT = entering(slots, _SLOT_KEYS, [one.name for one in slots.c if one.na
 _DROP_SLOTS = delete(slots).where(
     among(slots.c.device, "those"), slots.c.slot.not_in(bindparam("kept", expanding=True))
 )
+_AFTER_SUCCESS = (Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.UNABLE_TO_ROLL_BACK)
 _ASKED_FOR = select(members).where(among(members.c.execution, "names"))
 
 
@@ -146,17 +147,25 @@ def _enter(conn: Connection, senders: Mapping[str, _Sender], known: _Known, now_
         for execution, slot in sender.ended.items():
             member = known.members[execution, name]
             again = member.status == Status.WAITING and slot.outcome is not Outcome.SUCCEEDED
-            if member.outcome != slot.outcome and not again:  # told again while it waits for its next attempt
+            if member.outcome != _outcome(member, slot) and not again:  # told again while it waits for its next attempt
                 ended[member.rollout].append((member, _told(member, slot)))
     for rollout, changes in ended.items():
         outcomes.settle(conn, known.rollouts[rollout], changes, now_ns)
     return wake(Wake.ROLLOUTS, Wake.BLOBS) if ended else NOTHING
 
 
+def _outcome(member: Row[Any], slot: SlotReport) -> Outcome | None:
+    """A success that was told is not unsaid: where somebody else's orders undid it and the repair failed, the device
+    went back."""
+    if member.outcome in (Outcome.SUCCEEDED, Outcome.ROLLED_BACK) and slot.outcome not in _AFTER_SUCCESS:
+        return Outcome.ROLLED_BACK
+    return slot.outcome
+
+
 def _told(member: Row[Any], slot: SlotReport) -> dict[str, Any]:
     golden = slot.golden
     return {
-        "outcome": slot.outcome,
+        "outcome": _outcome(member, slot),
         "reason": slot.reason,
         "golden_matched": golden.matched if golden else 0,
         "golden_total": golden.total if golden else 0,

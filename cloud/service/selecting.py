@@ -31,12 +31,16 @@ def written(text: str) -> ColumnElement[bool]:
 
 def selected(conn: Connection, pairs: Mapping[str, str]) -> ColumnElement[bool]:
     """Devices that have all of these labels, and belong to the group that `@group` names. Raises InvalidError."""
-    rest = {name: value for name, value in pairs.items() if name != GROUP}
+    clause = labelled({name: value for name, value in pairs.items() if name != GROUP})
+    return and_(clause, of_group(conn, pairs[GROUP])) if GROUP in pairs else clause
+
+
+def labelled(pairs: Mapping[str, str]) -> ColumnElement[bool]:
+    """Devices that have all of these labels. Raises InvalidError."""
     try:
-        clause = condition(equal(rest))
+        return condition(equal(pairs))
     except SelectorError as error:
         raise InvalidError(str(error)) from error
-    return and_(clause, of_group(conn, pairs[GROUP])) if GROUP in pairs else clause
 
 
 def of_group(conn: Connection, name: str) -> ColumnElement[bool]:

@@ -8,7 +8,7 @@ a device that has reported since is looked at again as long as its rollout runs,
 from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import Connection, Row, select
+from sqlalchemy import Connection, Row, bindparam, select
 
 from cloud.core.fitting import fit, preferred
 from cloud.core.rollout.machine import grants_windows
@@ -26,6 +26,17 @@ from wire.release import Release, Variant
 MAX_REASON = 500
 
 _REPORTS = select(devices.c.name, devices.c.reported).where(among(devices.c.name, "names")).order_by(devices.c.name)
+_HEARD_SINCE = (
+    select(members.c.device)
+    .join(devices, devices.c.name == members.c.device)
+    .where(
+        members.c.rollout == bindparam("rollout"),
+        members.c.outcome == Outcome.REJECTED,
+        members.c.assigned_ns.is_(None),
+        devices.c.reported_ns > members.c.finished_ns,
+    )
+    .order_by(members.c.device)
+)
 
 
 def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> dict[str, Variant]:
@@ -47,15 +58,10 @@ def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_
 
 def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> None:
     """Rejected here, before anything was sent, and heard of since: does it fit now?"""
-    query = (
-        select(members.c.device)
-        .join(devices, devices.c.name == members.c.device)
-        .where(members.c.rollout == rollout.id, members.c.outcome == Outcome.REJECTED, members.c.assigned_ns.is_(None))
-        .where(devices.c.reported_ns > members.c.finished_ns)
-    )
-    names = conn.execute(query).scalars().all()
-    fitting = variants_for(conn, rollout, names, now_ns) if names else {}
-    rows = ledger.rows_of(conn, rollout, fitting) if fitting else ()
+    names = conn.execute(_HEARD_SINCE, {"rollout": rollout.id}).scalars().all()
+    if not names:
+        return
+    rows = ledger.rows_of(conn, rollout, variants_for(conn, rollout, names, now_ns))
     waiting = {"outcome": None, "status": Status.WAITING, "reason": "", "finished_ns": None, "acknowledged": False}
     ledger.change(conn, rollout, [(row, waiting) for row in rows], now_ns)
 

@@ -5,19 +5,17 @@ With `--only`, the life of one seed with some of its steps: what the report of a
 
 import contextlib
 import os
-import sys
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
-from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from simulator.alarm import quiet_programs
 from simulator.fuzz.campaign import Tally, Violation, described, endings, explain
 from simulator.fuzz.draw import Life, draw
 from simulator.fuzz.play import Ending, Playing
+from simulator.fuzz.progress import bar
 from wire.errors import MalformedError
 
 EXIT_FAILED = 1
@@ -41,13 +39,10 @@ def fuzz(order: Order) -> int:
     if order.only:
         return _replay(order)
     began, tally = time.perf_counter(), Tally()
-    with Progress(
-        TextColumn("lives"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(), console=Console(file=sys.stderr)
-    ) as bars:
-        task = bars.add_task("lives", total=order.seeds)
+    with bar("lives", order.seeds) as advance:
         for ending in endings(range(order.first, order.first + order.seeds), order.workers or os.cpu_count() or 1):
             tally.add(ending)
-            bars.advance(task)
+            advance()
     tally.failed.sort(key=lambda ending: ending.seed)
     shown = [explain(one.seed, one.problem, contextlib.nullcontext) for one in tally.failed[:MOST_EXPLAINED]]
     print(_as_json(tally, shown) if order.json else _as_text(tally, shown, time.perf_counter() - began))

@@ -43,6 +43,7 @@ class Forks:
     """Children that play a life from a power cut on, a few at a time."""
 
     workers: int
+    on_state: Callable[[], None] = lambda: None
     explored: Explored = field(default_factory=Explored)
     _running: dict[int, tuple[int, str]] = field(default_factory=dict)
 
@@ -57,6 +58,7 @@ class Forks:
             self.workers, self._running = writer, {}
             return True
         os.close(writer)
+        self.on_state()
         self._running[pid] = (reader, what)
         return False
 
@@ -150,9 +152,14 @@ class CutPlaying(Playing):
         return not self._disk.child
 
 
-def explore(life: Life, seeds: int, workers: int, *, every: int = 1) -> Explored:
-    """Play `life`, of one device, with the power failing at every operation (or only at some), `seeds` times each."""
-    forks = Forks(workers)
+def explore(
+    life: Life, seeds: int, workers: int, *, every: int = 1, on_state: Callable[[], None] = lambda: None
+) -> Explored:
+    """Play `life`, of one device, with the power failing at every operation (or only at some), `seeds` times each.
+
+    `on_state` is called whenever one of the different lives begins.
+    """
+    forks = Forks(workers, on_state)
     disk = CutDisk(seeds, every, forks)
     try:
         with quiet_programs():

@@ -37,6 +37,7 @@ FEWEST, USUALLY_MOST, MOST = 2, 4, 6
 """Devices of a fleet."""
 NEWBORN = 0.2
 """Share of the lives that begin with enrolment."""
+CERTIFICATE_LIVES_S = (40, 120)
 FIRST_ACT_S, SECOND_ACT_S = 25, 30
 """Within so many seconds of an act its faults begin and its operator acts."""
 EARLY_S = 12
@@ -72,6 +73,8 @@ class Life:
     """(act, fault)"""
     newborn: bool
     """Nobody has enrolled when it begins: it has a first act. The others begin with a fleet that stands."""
+    certificate_life_s: int = 0
+    """Of devices that log in with certificates; 0: with passwords."""
 
     @property
     def steps(self) -> int:
@@ -100,7 +103,13 @@ def draw(seed: int) -> Life:
         actions=_actions(rng, names),
         faults=_faults(rng, names, acts=(0, 1) if newborn else (1,)),
         newborn=newborn,
+        certificate_life_s=_certificate_life_s(rng.child("certificates")) if newborn else 0,
     )
+
+
+def _certificate_life_s(rng: Rng) -> int:
+    """Half of the newborn fleets have certificates, so short that they are renewed in the midst of trouble."""
+    return rng.between(*CERTIFICATE_LIVES_S) if rng.chance(0.5) else 0
 
 
 def _end_ns(fault: AnyFault) -> int:

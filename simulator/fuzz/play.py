@@ -64,12 +64,12 @@ class Playing:
     def __init__(self, life: Life, steps: Iterable[int] | None = None) -> None:
         chosen = frozenset(range(life.steps) if steps is None else steps)
         self.world = World(life.seed)
+        self._life = life
         self._signed = Signed()
         self._standing = None if life.newborn else standing(life.devices, life.model_bytes)
         self.fleet = self._fleet()
         self.watches: list[DeviceWatch] = []
         self.applications: list[Application] = []
-        self._life = life
         self._faults = [one for number, one in enumerate(life.faults) if number in chosen]
         self._actions = [one for number, one in enumerate(life.actions, len(life.faults)) if number in chosen]
         self._injector = Injector(self.fleet)
@@ -125,7 +125,7 @@ class Playing:
     def _fleet(self) -> Fleet:
         """A new one, or a copy of one that stands."""
         if self._standing is None:
-            return Fleet(self.world, INTERVALS)
+            return Fleet(self.world, INTERVALS, certificate_life_ns=self._life.certificate_life_s * SECOND)
         self._signed.add(self._standing.release)
         return Fleet(self.world, INTERVALS, self._standing.estate)
 

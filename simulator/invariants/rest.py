@@ -24,6 +24,8 @@ from wire.assignment import Assignment
 from wire.codec import decode
 from wire.messages import Outcome
 
+_FAILED = (Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.REJECTED)
+
 
 def outstanding(fleet: Fleet) -> list[str]:
     """What has not come to rest yet; empty: everything has."""
@@ -57,6 +59,8 @@ def _disagreements(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
             continue
         if not known[device.name].online:
             yield f"{device.name} is offline"
+        if device.claim.credential == "certificate" and not device.certificate:
+            yield f"{device.name} is not let in with its certificate"
         yield from _twin(device, known[device.name], wanted.get(device.name), told[device.name])
         yield from _counters(device, counted[device.name])
 
@@ -115,11 +119,16 @@ def _holes(device: Device, seqs: list[int]) -> Iterator[str]:
 
 
 def _untrue_outcomes(conn: Connection, fleet: Mapping[str, Device]) -> Iterator[str]:
-    """The newest execution of a slot: did it end on the device as the hub says?"""
+    """The newest execution of a slot: did it end on the device as the hub says?
+
+    What the device failed to do a second time, after a thief's orders had undone it, the hub calls rolled back.
+    """
     query = select(members, rollouts.c.slot, rollouts.c.version).join(rollouts, rollouts.c.id == members.c.rollout)
     for row in conn.execute(query.where(members.c.execution != "", members.c.status == Status.ENDED)):
         state = fleet[row.device].record().slot(row.slot)
         if state.desired is None or state.desired.execution.id != row.execution or row.outcome == Outcome.CANCELLED:
             continue
-        if state.outcome != row.outcome:
+        runs = state.current and state.current.installed.version
+        undone = row.outcome == Outcome.ROLLED_BACK and runs != row.version and state.outcome in _FAILED
+        if state.outcome != row.outcome and not undone:
             yield f"{row.device} ended {row.rollout} {state.outcome}, the hub says {row.outcome}"

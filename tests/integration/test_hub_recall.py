@@ -81,6 +81,26 @@ def test_what_waits_for_its_window_is_taken_back(tmp_path: Path, command: Comman
     hub(tmp_path, scenario)
 
 
+def test_who_was_held_meanwhile_is_not_asked_again(tmp_path: Path) -> None:
+    """Told, then held, then taken back by the halt of the fleet: it steps out, and joins when it is released. (Seed
+    500099.)"""
+
+    async def scenario(world: World) -> None:
+        await second_version_waits(world, 2)
+        await world.change(lambda conn, now_ns: holds.halt(conn, "wait", "me", now_ns))
+        await world.change(lambda conn, now_ns: holds.hold(conn, "p00", "in use", "me", now_ns))
+        await world.tick()
+        await world.change(lambda conn, now_ns: holds.resume(conn, "me", now_ns))
+        await world.tick()
+        assert [(await world.desired(name)).slots[0].version for name in ("p00", "p01")] == [1, 2]
+        assert set(await outcomes(world, "r2")) == {"p01"}
+        await world.change(lambda conn, now_ns: holds.release(conn, "p00", "me", now_ns))
+        await world.tick()
+        assert (await world.desired("p00")).slots[0].version == 2
+
+    hub(tmp_path, scenario)
+
+
 def test_a_success_that_was_taken_back_counts_for_nothing(tmp_path: Path) -> None:
     """A device installed on its own, out of reach, what had been halted: it goes back, and is asked again later."""
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from cloud.core.rollout import Wave
 from cloud.service import director
 from cloud.service.inbox import Inbox
-from cloud.tables import devices, slots, stats
+from cloud.tables import devices, members, slots, stats
 from tests.hub_steps import (
     counters,
     fleet,
@@ -23,7 +23,7 @@ from tests.hub_steps import (
 )
 from tests.hub_world import MODEL, ROOT, World, as_json, inbound
 from wire.codec import decode, encode
-from wire.messages import GoldenResult, Receipt
+from wire.messages import GoldenResult, Outcome, Receipt
 
 
 class TestReports:
@@ -41,6 +41,20 @@ class TestReports:
                 assert effects.publishes[0].topic == ROOT.dn("p00", "receipt")
                 assert decode(effects.publishes[0].payload, Receipt) == Receipt(channel="reported", seq=5)
             assert await refusal(world, "p00") == ""
+
+        hub(tmp_path, scenario)
+
+    def test_a_success_that_was_told_is_not_unsaid(self, tmp_path: Path) -> None:
+        """A thief's orders undid it, and the hub's own could not be carried out again: the device went back."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            for outcome in (Outcome.SUCCEEDED, Outcome.TIMED_OUT, Outcome.TIMED_OUT, Outcome.CANCELLED):
+                await world.report("p00", outcome)
+            ended = await world.store.read(lambda conn: conn.scalar(select(members.c.outcome)))
+            assert ended == Outcome.ROLLED_BACK
 
         hub(tmp_path, scenario)
 

@@ -9,10 +9,12 @@ import pytest
 
 from bench import sim_fuzz
 from bench.sim_bugs import BUGS
-from cloud.core.rollout import Plan
+from cloud.core.rollout import Plan, Wave
+from cloud.core.rollout.windows import Window
 from simulator.core.clock import EPOCH_NS
 from simulator.fakes.runtime import Manner
 from simulator.faults.fault import Among
+from simulator.faults.forgery import ForgedDesired
 from simulator.faults.kinds import BrokerKill, Partition
 from simulator.fleet import Fleet
 from simulator.fuzz.campaign import Tally, endings, explain, play
@@ -25,15 +27,17 @@ from simulator.world import World
 from wire.ports import SECOND
 
 BUG = {bug.name: bug for bug in BUGS}
+LIVES = 20
+"""What fits into a run of the suite; `fleetloop bench sim-fuzz` plays thousands."""
 
 
 def test_random_lives_keep_every_promise() -> None:
     """Each with at least three faults that did harm."""
     tally = Tally()
-    for ending in endings((6, 8), workers=1):
+    for ending in endings(range(6, 6 + LIVES), workers=1):
         tally.add(ending)
     assert not tally.failed
-    assert (tally.seeds, tally.converged) == (2, 2)
+    assert (tally.seeds, tally.converged) == (LIVES, LIVES)
     assert tally.fewest is not None
     assert tally.fewest >= 3
 
@@ -46,6 +50,19 @@ def test_a_broker_killed_during_a_partition_leaves_living_connections_alone() ->
     )
     life = dataclasses.replace(quiet_life(3), devices=2, faults=faults)
     assert not Playing(life).play().problem
+
+
+def test_what_a_thief_has_undone_is_done_again_though_its_hours_are_over() -> None:
+    """Seed 138: the hub gave the order again with hours that were past, and the device's success became a time-out."""
+    minutes = Window("*/2 * * * *", "UTC", duration_s=60.0)
+    plan = Plan(waves=(Wave(percent=100),), health_window_s=2.0, window=minutes)
+    faults = ((1, ForgedDesired(at="25s", version=1)),)
+    life = dataclasses.replace(quiet_life(3), devices=2, plan=plan, faults=faults, newborn=False)
+    playing = Playing(life)
+    ending = playing.play()
+    assert (ending.problem, ending.fired["forged_desired"]) == ("", 2)
+    running = [device.current(SLOT) for device in playing.fleet.devices]
+    assert [one.installed.version for one in running if one] == [2, 2]
 
 
 def test_a_life_that_ends_with_an_error_nobody_foresaw_has_a_problem() -> None:

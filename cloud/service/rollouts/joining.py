@@ -5,9 +5,10 @@ stay left alone. The fleet is looked through in turn, some devices in each tick,
 """
 
 from collections.abc import Mapping
+from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, insert, select, update
 
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.core.rollout.waves import late_joiner, partition, place
@@ -19,6 +20,25 @@ from cloud.tables import ENROLLED, devices, members, rollout_bystanders, rollout
 
 LOOKED_AT_ONCE = 1_000
 MAX_GROUP = 255
+SELECTORS = 64
+"""Of so many selectors the statement that looks for late joiners is kept."""
+
+_LAST_OF_TURN = (
+    select(devices.c.name)
+    .where(devices.c.name > bindparam("after"))
+    .order_by(devices.c.name)
+    .offset(LOOKED_AT_ONCE - 1)
+    .limit(1)
+)
+_ASIDE = select(rollout_bystanders.c.device).where(
+    rollout_bystanders.c.rollout == bindparam("rollout"), rollout_bystanders.c.device == devices.c.name
+)
+_HELD = (
+    select(members.c.device)
+    .join(rollouts, rollouts.c.id == members.c.rollout)
+    .where(members.c.device == devices.c.name, rollouts.c.slot == bindparam("slot"))
+    .where(rollouts.c.state.in_(sorted(ACTIVE)))
+)
 
 Labels = Mapping[str, Mapping[str, str]]
 """Devices and their labels."""
@@ -60,8 +80,8 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     """Devices that match the selector now and belong to nobody."""
     if rollout.reverts is not None:
         return
-    turn, plan, joined = _turn(conn, rollout), plan_of(rollout), []
-    for row in conn.execute(_strangers(conn, rollout).where(turn)).all():
+    plan, joined = plan_of(rollout), []
+    for row in _strangers(conn, rollout, _last_of_turn(conn, rollout)):
         wave = late_joiner(rollout.id, plan, rollout.wave, row.name, row.labels)
         if wave is None:
             conn.execute(insert(rollout_bystanders).values(rollout=rollout.id, device=row.name))
@@ -70,28 +90,38 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     ledger.enter(conn, rollout, joined)
 
 
-def _turn(conn: Connection, rollout: Row[Any]) -> ColumnElement[bool]:
-    """The next devices, by name; after the last one the first again."""
-    after = devices.c.name > rollout.joined_to
-    last = conn.scalar(select(devices.c.name).where(after).order_by(devices.c.name).offset(LOOKED_AT_ONCE - 1).limit(1))
-    if (last or "") != rollout.joined_to:
-        conn.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(joined_to=last or ""))
-    return after if last is None else and_(after, devices.c.name <= last)
+def _last_of_turn(conn: Connection, rollout: Row[Any]) -> str:
+    """The next devices, by name, end with this one; empty: with the last, after which the first is next."""
+    last = conn.scalar(_LAST_OF_TURN, {"after": rollout.joined_to}) or ""
+    if last != rollout.joined_to:
+        conn.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(joined_to=last))
+    return last
 
 
-def _strangers(conn: Connection, rollout: Row[Any]) -> Select[Any]:
-    """Whom no active rollout of the slot has, this one included."""
-    aside = select(rollout_bystanders.c.device).where(
-        rollout_bystanders.c.rollout == rollout.id, rollout_bystanders.c.device == devices.c.name
-    )
-    held = (
-        select(members.c.device)
-        .join(rollouts, rollouts.c.id == members.c.rollout)
-        .where(members.c.device == devices.c.name, rollouts.c.slot == rollout.slot)
-        .where(rollouts.c.state.in_(sorted(ACTIVE)))
-    )
-    free = and_(~aside.exists(), ~held.exists())
-    return select(devices.c.name, devices.c.labels).where(_eligible(conn, rollout), free).order_by(devices.c.name)
+def _strangers(conn: Connection, rollout: Row[Any], last: str) -> list[Row[Any]]:
+    """Whose turn it is and whom no active rollout of the slot has, this one included."""
+    pairs = rollout.selector
+    if selecting.GROUP in pairs:
+        query = _strangers_among(selecting.selected(conn, pairs), bounded=bool(last))
+    else:
+        query = _strangers_labelled(tuple(sorted(pairs.items())), bounded=bool(last))
+    which = {"model": rollout.model, "version": rollout.version, "slot": rollout.slot}
+    return list(conn.execute(query, {"rollout": rollout.id, "after": rollout.joined_to, **which, "last": last}).all())
+
+
+@lru_cache(SELECTORS)
+def _strangers_labelled(pairs: tuple[tuple[str, str], ...], *, bounded: bool) -> Select[Any]:
+    return _strangers_among(selecting.labelled(dict(pairs)), bounded=bounded)
+
+
+def _strangers_among(meant: ColumnElement[bool], *, bounded: bool) -> Select[Any]:
+    """`bounded`: others come after the last one."""
+    free = restraints.free(bindparam("slot"), bindparam("model"), bindparam("version"))
+    turn = devices.c.name > bindparam("after")
+    if bounded:
+        turn &= devices.c.name <= bindparam("last")
+    here = and_(ENROLLED, meant, free, ~_ASIDE.exists(), ~_HELD.exists(), turn)
+    return select(devices.c.name, devices.c.labels).where(here).order_by(devices.c.name)
 
 
 def _eligible(conn: Connection, order: NewRollout | Row[Any]) -> ColumnElement[bool]:

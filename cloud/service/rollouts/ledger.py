@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from functools import cache
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, delete, insert, select
 
 from cloud.core.gates.evidence import Sample
 from cloud.core.gates.judge import rules
@@ -28,6 +28,10 @@ _OF_DEVICES = (
     .where(members.c.rollout == bindparam("rollout"), among(members.c.device, "names"))
     .order_by(members.c.device)
 )
+_WAVES = select(rollout_waves).where(rollout_waves.c.rollout == bindparam("rollout")).order_by(rollout_waves.c.wave)
+_COUNTED = (*NUMBERS, "samples", "controls")
+_COUNT = updating(rollout_waves, ("rollout", "wave"), _COUNTED)
+_COUNT_ENDED = updating(rollout_waves, ("rollout", "wave"), (*_COUNTED, "ended_ns"))
 _UNCHANGED: Mapping[str, Any] = {}
 
 
@@ -102,16 +106,16 @@ def change(conn: Connection, rollout: Row[Any], changes: Sequence[Change], now_n
 def waves_of(conn: Connection, rollout: Row[Any]) -> tuple[tuple[Counts, ...], tuple[int, ...]]:
     """The counts of every wave, and when the last execution of each ended."""
     waves = len(rollout.plan["waves"])
-    rows = conn.execute(_waves(rollout.id)).all()
+    rows = _waves(conn, rollout.id)
     if len(rows) != waves:
         recount(conn, rollout)
-        rows = conn.execute(_waves(rollout.id)).all()
+        rows = _waves(conn, rollout.id)
     return tuple(counts_in(row) for row in rows), tuple(row.ended_ns for row in rows)
 
 
 def counts_of_waves(conn: Connection, rollout: Row[Any]) -> tuple[Counts, ...]:
     """As they are stored, for readers; empty for a rollout that nobody has looked after since there are counts."""
-    return tuple(counts_in(row) for row in conn.execute(_waves(rollout.id)))
+    return tuple(counts_in(row) for row in _waves(conn, rollout.id))
 
 
 def recount(conn: Connection, rollout: Row[Any]) -> tuple[Counts, ...]:
@@ -139,19 +143,17 @@ def _changing(columns: tuple[str, ...]) -> Many:
 
 
 def _add(conn: Connection, rollout: Row[Any], added: Mapping[int, Counts], ended_ns: int | None) -> None:
-    stored = {row.wave: row for row in conn.execute(_waves(rollout.id))}
+    stored = {row.wave: row for row in _waves(conn, rollout.id)}
     if not stored:
         recount(conn, rollout)  # the members are as they shall be already
         return
-    for wave, more in added.items():
-        values = _row(rollout.id, wave, counts_in(stored[wave]) + more)
-        here = (rollout_waves.c.rollout == rollout.id) & (rollout_waves.c.wave == wave)
-        last = {} if ended_ns is None else {"ended_ns": ended_ns}
-        conn.execute(update(rollout_waves).where(here).values(**values, **last))
+    last = {} if ended_ns is None else {"ended_ns": ended_ns}
+    rows = [_row(rollout.id, wave, counts_in(stored[wave]) + more) | last for wave, more in added.items()]
+    (_COUNT if ended_ns is None else _COUNT_ENDED).run(conn, rows)
 
 
-def _waves(rollout: str) -> Any:
-    return select(rollout_waves).where(rollout_waves.c.rollout == rollout).order_by(rollout_waves.c.wave)
+def _waves(conn: Connection, rollout: str) -> Sequence[Row[Any]]:
+    return conn.execute(_WAVES, {"rollout": rollout}).all()
 
 
 def _row(rollout: str, wave: int, counts: Counts) -> dict[str, Any]:

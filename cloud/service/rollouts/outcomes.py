@@ -6,7 +6,7 @@ Executions under way in a rollout that goes no further are not repeated; they on
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from sqlalchemy import Connection, Row, select, update
+from sqlalchemy import Connection, Row, update
 
 from cloud.core.gates.catalogue import MEMORY
 from cloud.core.rollout import RolloutState
@@ -16,7 +16,7 @@ from cloud.core.rollout.states import ADVANCING
 from cloud.service import restraints, suitability
 from cloud.service.rollouts import ledger
 from cloud.service.rollouts.plans import plan_of
-from cloud.tables import devices, rollouts
+from cloud.tables import rollouts
 from wire.messages import Outcome, Reported, SlotReport
 
 SILENT = "nothing was heard of it within its total time"
@@ -26,7 +26,8 @@ def settle(conn: Connection, rollout: Row[Any], ended: Iterable[ledger.Change], 
     """Enter outcomes: members with at least {"outcome": ...}, and what else was reported."""
     plan, used, known = plan_of(rollout), rollout.retries, list(ended)
     goes_on = RolloutState(rollout.state) in ADVANCING | {RolloutState.PAUSED}
-    kept = _kept(conn, rollout, known) if goes_on and plan.retry.attempts > 1 else frozenset[str]()
+    may_repeat = goes_on and plan.retry.attempts > 1
+    kept = restraints.kept(conn, rollout, [row.device for row, _ in known]) if may_repeat else frozenset[str]()
     changes = []
     for row, values in known:
         outcome = Outcome(values["outcome"])
@@ -39,15 +40,6 @@ def settle(conn: Connection, rollout: Row[Any], ended: Iterable[ledger.Change], 
     ledger.change(conn, rollout, changes, now_ns)
     if used != rollout.retries:
         conn.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(retries=used))
-
-
-def _kept(conn: Connection, rollout: Row[Any], ended: Iterable[ledger.Change]) -> frozenset[str]:
-    """Who was held or pinned while it was under way: it is asked no more. A rollout that takes back asks everybody."""
-    if rollout.reverts is not None:
-        return frozenset()
-    free = restraints.free(rollout.slot, rollout.model, rollout.version)
-    here = devices.c.name.in_(sorted(row.device for row, _ in ended))
-    return frozenset(conn.execute(select(devices.c.name).where(here, ~free)).scalars())
 
 
 def expire(conn: Connection, rollout: Row[Any], names: Iterable[str], now_ns: int) -> None:

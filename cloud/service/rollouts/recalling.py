@@ -1,9 +1,9 @@
 """Devices that wait for a window when their rollout, or the fleet, is halted or aborted: they shall not begin later on.
 
 What is under way in a rollout goes on to its end, which is a matter of minutes. What has not begun is taken back: the
-device shall run what it runs. In a halted rollout it waits again; in an aborted one it is cancelled. Should it have
-installed it nevertheless, out of reach, that counts for nothing: it goes back. A device that another rollout has told
-something since is left to that one.
+device shall run what it runs. In a halted rollout it waits again, unless it has been held since: then it steps out; in
+an aborted one it is cancelled. Should it have installed it nevertheless, out of reach, that counts for nothing: it goes
+back. A device that another rollout has told something since is left to that one.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from sqlalchemy import Connection, Row, select
 
 from cloud.core.rollout import RolloutState
 from cloud.core.rollout.members import Status
-from cloud.service import audit, director
+from cloud.service import audit, director, restraints
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects
 from cloud.service.rollouts import ledger
@@ -44,8 +44,11 @@ def recall(conn: Connection, rollout: Row[Any], seal: Seal, ids: Ids, topics: To
     director.withdraw(conn, [name for name in names if name not in back], rollout.slot, seal, now_ns)
     cancelled = {"outcome": Outcome.CANCELLED, "status": Status.ENDED, "finished_ns": now_ns}
     waiting = {"status": Status.WAITING, "assigned_ns": None, "due_ns": now_ns}
-    then = {"execution": "", **(cancelled if rollout.state == RolloutState.ABORTED else waiting)}
-    ledger.change(conn, rollout, [(row, then) for row in rows], now_ns)
+    aborted = rollout.state == RolloutState.ABORTED
+    then = {"execution": "", **(cancelled if aborted else waiting)}
+    aside = frozenset[str]() if aborted else restraints.kept(conn, rollout, [row.device for row in rows])
+    ledger.leave(conn, rollout, [row for row in rows if row.device in aside])
+    ledger.change(conn, rollout, [(row, then) for row in rows if row.device not in aside], now_ns)
     audit.record(conn, now_ns, audit.HUB, ("rollout.recall", rollout.id), devices=names)
     return director.of_devices(conn, names, topics)
 

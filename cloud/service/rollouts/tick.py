@@ -42,6 +42,20 @@ _RUNNING = (
     .where(slots.c.slot == bindparam("slot"), slots.c.version.is_not(None), among(slots.c.device, "names"))
     .order_by(slots.c.device)
 )
+_LATE = (
+    select(members.c.device)
+    .where(members.c.rollout == bindparam("rollout"), members.c.status == Status.IN_FLIGHT)
+    .where(members.c.due_ns <= bindparam("now_ns"))
+    .order_by(members.c.due_ns)
+    .limit(machine.AT_ONCE)
+)
+_READY = (
+    select(members.c.device, members.c.place, members.c.label_group)
+    .where(members.c.rollout == bindparam("rollout"), members.c.status == Status.WAITING)
+    .where(members.c.wave <= bindparam("wave"), members.c.due_ns <= bindparam("now_ns"))
+    .order_by(members.c.wave, members.c.place, members.c.device)
+    .limit(2 * machine.AT_ONCE)
+)
 _ANY_OPEN = select(rollouts.c.id).where(UNDER_WAY).limit(1)
 
 
@@ -221,17 +235,12 @@ def _expire(conn: Connection, row: Row[Any], now_ns: int) -> None:
 
 
 def _overdue(conn: Connection, row: Row[Any], now_ns: int) -> tuple[str, ...]:
-    late = (members.c.status == Status.IN_FLIGHT) & (members.c.due_ns <= now_ns)
-    query = select(members.c.device).where(members.c.rollout == row.id, late).order_by(members.c.due_ns)
-    return tuple(conn.execute(query.limit(machine.AT_ONCE)).scalars())
+    return tuple(conn.execute(_LATE, {"rollout": row.id, "now_ns": now_ns}).scalars())
 
 
 def _candidates(conn: Connection, row: Row[Any], full: tuple[str, ...], now_ns: int) -> tuple[Candidate, ...]:
-    ready = (members.c.status == Status.WAITING) & (members.c.wave <= row.wave) & (members.c.due_ns <= now_ns)
-    query = select(members.c.device, members.c.place, members.c.label_group).where(members.c.rollout == row.id, ready)
-    if full:
-        query = query.where(members.c.label_group.not_in(full))
-    rows = conn.execute(query.order_by(members.c.wave, members.c.place, members.c.device).limit(2 * machine.AT_ONCE))
+    query = _READY.where(members.c.label_group.not_in(full)) if full else _READY
+    rows = conn.execute(query, {"rollout": row.id, "wave": row.wave, "now_ns": now_ns})
     return tuple(Candidate(one.device, one.place, one.label_group) for one in rows)
 
 
