@@ -25,7 +25,7 @@ def message(seq: int) -> bytes:
 
 @pytest.mark.parametrize("shared", [True, False])
 def test_messages_that_are_dealt_out_in_turn_are_all_taken(tmp_path: Path, shared: bool) -> None:
-    """What is early waits a little for its predecessor. A hub that is alone has nobody to wait for."""
+    """What is early is kept until its predecessor comes, whichever hub gets that."""
 
     async def scenario(world: World) -> None:
         await fleet(world, 1)
@@ -41,6 +41,6 @@ def test_messages_that_are_dealt_out_in_turn_are_all_taken(tmp_path: Path, share
             task.cancel()
         query = select(telemetry_points.c.seq).order_by(telemetry_points.c.seq)
         taken = await world.store.read(lambda conn: conn.scalars(query).all())
-        assert (taken == list(range(1, MESSAGES + 1))) is shared
+        assert taken == list(range(1, MESSAGES + 1))
 
     hub(tmp_path, scenario)
