@@ -45,6 +45,8 @@ class Costs:
 
     completed: int = 0
     delivered: int = 0
+    cpu_s: float = 0.0
+    """Processor time of this process from the first request to the last chunk."""
     asked_hub: int = 0
     operations: Counter[str] = field(default_factory=Counter)
     busy_s: defaultdict[str, float] = field(default_factory=lambda: defaultdict(float))
@@ -234,9 +236,10 @@ async def _timed(pull: Pull, pullers: Sequence[Puller], costs: Costs, gate: Gate
 
     await asyncio.gather(*(one(connecting, puller.line.connect) for puller in pullers))
     await gate()
-    began = time.perf_counter()
+    began, before_s = time.perf_counter(), time.process_time()
     await asyncio.gather(*(one(pulling, puller.run) for puller in pullers))
     seconds = time.perf_counter() - began
+    costs.cpu_s += time.process_time() - before_s
     costs.delivered += sum(puller.line.delivered for puller in pullers)
     await asyncio.gather(*(one(connecting, puller.line.link.stop) for puller in pullers))
     return seconds

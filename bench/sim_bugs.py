@@ -29,7 +29,7 @@ from edge_agent.service.delivery import Delivery
 from edge_agent.service.mailbox import Desired
 from edge_agent.service.objects import Objects
 from edge_agent.service.reconciler import Reconciler
-from simulator.faults.disks import FaultyDisk
+from simulator.memory_disk import MemoryDisk
 from wire.ports import SECOND
 
 tick = importlib.import_module("cloud.service.rollouts.tick")  # the package has a function of this name
@@ -72,11 +72,11 @@ class Bug:
 # The device.
 
 
-async def _no_fsync(self: FaultyDisk, path: str) -> None:
+async def _no_fsync(self: MemoryDisk, path: str) -> None:
     """Contents are never made durable."""
 
 
-async def _no_fsync_dir(self: FaultyDisk, path: str) -> None:
+async def _no_fsync_dir(self: MemoryDisk, path: str) -> None:
     self.on_synced(path)
 
 
@@ -180,8 +180,8 @@ def _into_the_past(rollout: str, plan: Any, open_wave: int, device: str, labels:
 
 
 BUGS = (
-    Bug("contents are not synced", ((FaultyDisk, "fsync", _no_fsync),)),
-    Bug("names are not synced", ((FaultyDisk, "fsync_dir", _no_fsync_dir),)),
+    Bug("contents are not synced", ((MemoryDisk, "fsync", _no_fsync),)),
+    Bug("names are not synced", ((MemoryDisk, "fsync_dir", _no_fsync_dir),)),
     Bug("what the broker acknowledged counts as received", ((Delivery, "_send_window", _acknowledged_is_done),)),
     Bug("a report is told once", ((Courier, "_arm", _told_once),)),
     Bug("garbage is collected before the commit", ((Objects, "collect", _without_current),)),

@@ -34,6 +34,8 @@ log = logging.getLogger(__name__)
 MAX_KB_PER_DEVICE = 40.0
 MAX_RATIO = 3.0
 BARE_AT_ONCE = 200
+INSTALLING_AT_ONCE = 1_000
+"""Those who began together end together, and then wait for the hub: few large groups wait seldom."""
 LOG_EVERY_S = 10.0
 REST_S, SHORT_REST_S = 10.0, 1.0
 """After which what a rollout needed has been given back."""
@@ -84,6 +86,7 @@ class _Proof:
             devices=settings.devices,
             model_bytes=settings.bytes,
             processes=settings.processes,
+            in_flight=INSTALLING_AT_ONCE,
             limit_s=settings.limit_s,
         )
 

@@ -230,7 +230,7 @@ def _app(base: _Base, context: Context) -> tuple[FastAPI, str]:
     app.state.context = context
     page = _page(app, base, context)
     problems.install(app)  # last, so that its bounds hold for the page, too
-    app.include_router(routes.router())
+    routes.install(app)
     return app, page
 
 

@@ -6,6 +6,7 @@ What a cut leaves is decided in `simulator.core.power`. Satisfies `edge_agent.po
 import asyncio
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 
 from edge_agent.errors import DiskError, DiskFullError, FileMissingError
 from simulator.core.memo import sha256, shared
@@ -38,6 +39,8 @@ class MemoryDisk:
     """The disk. Set `cut_at` to have the power fail at that operation from now; `on_cut` is what failing means.
 
     `turn_every`: so many operations are one turn of the loop. Each of them is a moment at which the power may fail.
+    `on_renamed` is told the path of every file that got its name by renaming, which is how records are replaced, and
+    `on_synced` every folder whose names became durable.
     """
 
     def __init__(self, capacity_bytes: int = 1 << 30, turn_every: int = 1) -> None:
@@ -45,16 +48,23 @@ class MemoryDisk:
         self.operations = 0
         self.cut_at: int | None = None
         self.on_cut: Callable[[], None] = _raise_power_cut
+        self.on_renamed: Callable[[str], None] = _nobody_cares
+        self.on_synced: Callable[[str], None] = _nobody_cares
         self._capacity_bytes = capacity_bytes
+        self._used_bytes = 0
         self._inodes: dict[int, Inode] = {}
         self._numbers = 0
         self._names: dict[str, int] = {}
         self._durable_names: dict[str, int] = {}
         self._changes: list[NameChange] = []
+        self._troubled = False
 
     async def read(self, path: str) -> bytes:
         """The whole file."""
-        await self._step()
+        if self._troubled:
+            await self._meet(path)
+        if self._counts():
+            await self._turn()
         return self._inode(path).data
 
     async def digest(self, path: str) -> str:
@@ -69,61 +79,91 @@ class MemoryDisk:
 
     async def size(self, path: str) -> int:
         """Length in bytes."""
-        await self._step()
+        if self._troubled:
+            await self._meet(path)
+        if self._counts():
+            await self._turn()
         return self._inode(path).content.size
 
     async def create(self, path: str, size: int) -> None:
         """An empty file of `size` bytes, with its space reserved."""
+        if self._troubled:
+            await self._meet(path, writes=True, grows=True)
         replaced = self._names.get(path)
         if size > self._free() + (0 if replaced is None else self._inodes[replaced].content.size):
             raise DiskFullError(f"{path}: no room for {size} bytes")
-        number = self._add(Inode(Content(b"", size)))
-        self._change(NameChange(_directory(path), path, number))
-        await self._step()
+        self._numbers += 1
+        self._inodes[self._numbers] = Inode(Content(b"", size))
+        self._change(NameChange(_directory(path), path, self._numbers))
+        if self._counts():
+            await self._turn()
 
     async def pwrite(self, path: str, offset: int, data: bytes) -> None:
         """Write at `offset`."""
+        if self._troubled:
+            await self._meet(path, writes=True, grows=True)
         inode = self._inode(path)
-        before = inode.content
-        growth = offset + len(data) - before.size
-        if growth > 0 and growth > self._free():
-            raise DiskFullError(f"{path}: no room for {len(data)} bytes")
-        writes = (*before.writes, (offset, shared(bytes(data))))
-        inode.content = Content(before.durable, before.size + max(0, growth), writes)
-        await self._step()
+        durable, size, writes = inode.content
+        growth = offset + len(data) - size
+        if growth > 0:
+            if growth > self._free():
+                raise DiskFullError(f"{path}: no room for {len(data)} bytes")
+            self._used_bytes += growth
+            size += growth
+        inode.content = Content(durable, size, (*writes, (offset, shared(bytes(data)))))
+        if self._counts():
+            await self._turn()
 
     async def fsync(self, path: str) -> None:
         """Make the content durable."""
+        if self._troubled:
+            await self._meet(path, writes=True)
         inode = self._inode(path)
-        await self._step()
-        inode.content = Content(shared(inode.data), inode.content.size)
+        if self._counts():
+            await self._turn()
+        if not inode.content.settled:
+            inode.content = Content(shared(inode.data), inode.content.size)
 
     async def rename(self, source: str, target: str) -> None:
         """Rename within one directory, replacing `target`."""
+        if self._troubled:
+            await self._meet(source, writes=True)
         if _directory(source) != _directory(target):
             raise DiskError(f"cannot rename {source} to {target}: another directory")
         self._change(NameChange(_directory(target), target, self._number(source), source))
-        await self._step()
+        if self._counts():
+            await self._turn()
+        self.on_renamed(target)
 
     async def unlink(self, path: str) -> None:
         """Remove the file."""
+        if self._troubled:
+            await self._meet(path, writes=True)
         self._number(path)
         self._change(NameChange(_directory(path), path, None))
-        await self._step()
+        if self._counts():
+            await self._turn()
 
     async def fsync_dir(self, path: str) -> None:
         """Make the names of a directory durable."""
-        await self._step()
+        if self._troubled:
+            await self._meet(path, writes=True)
+        if self._counts():
+            await self._turn()
+        elsewhere = []
         for change in self._changes:
             if change.directory == path:
                 apply(self._durable_names, change)
-        self._changes = [change for change in self._changes if change.directory != path]
-        used = {*self._names.values(), *self._durable_names.values(), *(change.file for change in self._changes)}
-        self._inodes = {number: inode for number, inode in self._inodes.items() if number in used}
+            else:
+                elsewhere.append(change)
+        self._changes = elsewhere
+        self._forget_nameless()
+        self.on_synced(path)
 
     async def list(self, path: str) -> tuple[str, ...]:
         """Names in a directory, sorted."""
-        await self._step()
+        if self._counts():
+            await self._turn()
         return tuple(sorted(name.rpartition("/")[2] for name in self._names if _directory(name) == path))
 
     async def free_bytes(self) -> int:
@@ -138,7 +178,7 @@ class MemoryDisk:
     @property
     def used_bytes(self) -> int:
         """What all files take."""
-        return self._capacity_bytes - self._free()
+        return self._used_bytes
 
     def peek(self, path: str) -> bytes | None:
         """What a read would give now, without being an operation: for checks from outside."""
@@ -154,16 +194,27 @@ class MemoryDisk:
         """Hold these files and no others, all of it durable."""
         self._inodes, self._names, self._changes, self.cut_at = {}, {}, [], None
         for path, data in files.items():
-            self._names[path] = self._add(Inode(Content(data, len(data))))
+            self._numbers += 1
+            self._inodes[self._numbers] = Inode(Content(data, len(data)))
+            self._names[path] = self._numbers
         self._durable_names = dict(self._names)
+        self._used_bytes = sum(map(len, files.values()))
 
     def crash(self, rng: Rng) -> None:
         """The power went and came back: decide what of everything that was not synced is there."""
         self.hold({path: left.data for path, left in one_outcome(self.unsettled(), rng).items()})
 
-    async def _step(self) -> None:
-        """One operation: a moment at which the power may go and, every so often, other tasks run."""
+    async def _meet(self, path: str, *, writes: bool = False, grows: bool = False) -> None:
+        """What happens before an operation while the disk is `_troubled`. What fails here changes nothing."""
+
+    def _counts(self) -> bool:
+        """One operation more: does the power go at it, or do others run now?"""
         self.operations += 1
+        cut_at = self.cut_at
+        return not self.operations % self.turn_every or (cut_at is not None and self.operations >= cut_at)
+
+    async def _turn(self) -> None:
+        """The power goes, or other tasks run."""
         if self.cut_at is not None and self.operations >= self.cut_at:
             self.cut_at = None
             self.on_cut()
@@ -180,18 +231,32 @@ class MemoryDisk:
     def _inode(self, path: str) -> Inode:
         return self._inodes[self._number(path)]
 
-    def _add(self, inode: Inode) -> int:
-        self._numbers += 1
-        self._inodes[self._numbers] = inode
-        return self._numbers
-
     def _change(self, change: NameChange) -> None:
+        """The file that had the name, if one had, takes no room any more; a new one does."""
+        replaced = self._names.get(change.name)
+        if replaced is not None:
+            self._used_bytes -= self._inodes[replaced].content.size
+        if change.file is not None and not change.source:
+            self._used_bytes += self._inodes[change.file].content.size
         apply(self._names, change)
         self._changes.append(change)
 
+    def _forget_nameless(self) -> None:
+        """Files without a name, now and after a power cut, are no more."""
+        used = {*self._names.values(), *self._durable_names.values()}
+        if len(used) < len(self._inodes):
+            used.update(change.file for change in self._changes if change.file is not None)
+            for number in self._inodes.keys() - used:
+                del self._inodes[number]
+
     def _free(self) -> int:
-        return self._capacity_bytes - sum([self._inodes[number].content.size for number in self._names.values()])
+        return self._capacity_bytes - self._used_bytes
 
 
+def _nobody_cares(path: str) -> None:
+    pass
+
+
+@lru_cache(maxsize=4_096)
 def _directory(path: str) -> str:
     return path.rpartition("/")[0]

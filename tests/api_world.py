@@ -60,7 +60,7 @@ def app_of(world: World, limits: Limits | None = None) -> FastAPI:
         limits or Limits(),
     )
     problems.install(app)
-    app.include_router(routes.router())
+    routes.install(app)
     return app
 
 

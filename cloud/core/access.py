@@ -4,8 +4,12 @@ Pattern levels: `{client}` is the client id, `*` one concrete level, `+` one lev
 filter that a client subscribes to must be covered as a whole, so a wildcard never reaches beyond its pattern.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Final
+
+CLIENT: Final = "{client}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,24 +38,33 @@ def under(root: str, patterns: tuple[str, ...]) -> tuple[str, ...]:
 
 def permitted(patterns: tuple[str, ...], client: str, topic: str) -> bool:
     """Does one of the patterns cover this topic or filter for this client?"""
-    return any(covers(pattern.replace("{client}", client), topic) for pattern in patterns)
+    levels = topic.split("/")
+    return any(_cover(_levels(pattern), levels, client) for pattern in patterns)
 
 
 def covers(pattern: str, topic: str) -> bool:
     """Does `pattern` cover every topic that `topic` (maybe a filter) can stand for?"""
-    wanted = pattern.split("/")
-    levels = topic.split("/")
-    for index, want in enumerate(wanted):
+    return _cover(_levels(pattern), topic.split("/"), CLIENT)
+
+
+@lru_cache(maxsize=256)
+def _levels(pattern: str) -> tuple[str, ...]:
+    return tuple(pattern.split("/"))
+
+
+def _cover(wanted: Sequence[str], levels: Sequence[str], client: str) -> bool:
+    """A pattern for everything below a topic covers the topic, too."""
+    if len(wanted) != len(levels) and wanted[-1] != "#":
+        return False
+    for want, level in zip(wanted, levels, strict=False):
         if want == "#":
             return True
-        if index >= len(levels) or not _level(want, levels[index]):
+        if want == "+":
+            if level == "#":
+                return False
+        elif want == "*":
+            if level in ("+", "#"):
+                return False
+        elif level != (client if want == CLIENT else want):
             return False
-    return len(wanted) == len(levels)
-
-
-def _level(want: str, level: str) -> bool:
-    if want == "+":
-        return level != "#"
-    if want == "*":
-        return level not in ("+", "#")
-    return want == level
+    return len(wanted) == len(levels) or len(wanted) == len(levels) + 1

@@ -33,7 +33,7 @@ _STANDING = (
 _ENVELOPES = (
     select(desired.c.device, desired.c.envelope).where(among(desired.c.device, "names")).order_by(desired.c.device)
 )
-_ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns"))
+_ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns", "wanted"))
 
 
 class DirectorError(Exception):
@@ -160,4 +160,10 @@ def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
         "envelope": envelope,
         "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": document.issued_ns,
+        "wanted": _wanted(document),
     }
+
+
+def _wanted(document: Assignment) -> str:
+    """The same text for all devices that are to run the same."""
+    return encode(sorted({(one.model, one.version, one.variant) for one in document.slots})).decode()

@@ -6,12 +6,12 @@ An object is *used* when a device is told to fetch it; what was used last is wan
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from sqlalchemy import Connection, Select, func, select
+import msgspec
+from sqlalchemy import Connection, func, select
 
 from cloud.core.rollout import ACTIVE
 from cloud.tables import deltas, desired, devices, federated_runs, members, objects, rollouts, slots, versions
-from wire.assignment import Assignment, SlotAssignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, decode
+from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.messages import Phase
 from wire.release import Release
 
@@ -19,6 +19,17 @@ INSTALLING = (
     Phase.WAITING_TO_FETCH, Phase.FETCHING_RELEASE, Phase.FETCHING, Phase.WAITING_TO_INSTALL, Phase.VERIFYING,
     Phase.TRIAL,
 )  # fmt: skip
+
+_INSTALLING = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
+_LATE = (
+    select(desired.c.wanted, func.max(desired.c.issued_ns).label("issued_ns"))
+    .join(devices, devices.c.name == desired.c.device)
+    .where(devices.c.online)
+    .where((devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(_INSTALLING))
+    .group_by(desired.c.wanted)
+    .order_by(desired.c.wanted)
+)
+"""What is named to devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
 
 
 class Needed(NamedTuple):
@@ -64,9 +75,8 @@ def objects_of(conn: Connection, device: str) -> dict[str, int]:
 
     Digest -> length.
     """
-    document = conn.execute(select(desired.c.assignment).where(desired.c.device == device)).scalar_one_or_none()
-    assigned = _slots(document) if document is not None else ()
-    needs = [_Need(slot.model, slot.version, False, slot.variant) for slot in assigned]
+    wanted = conn.execute(select(desired.c.wanted).where(desired.c.device == device)).scalar_one_or_none()
+    needs = _named(wanted) if wanted is not None else []
     running = select(federated_runs).where(federated_runs.c.state == "running")
     needs += [_Need(row.model, row.version, True, "") for row in conn.execute(running) if device in row.devices]
     named = {sha256 for need in needs for sha256 in _files(conn, need)}
@@ -86,11 +96,7 @@ def _needs(conn: Connection) -> dict[_Need, int]:
         (_Need(row.model, row.version, False, row.plan["variant"] or ""), row.used_ns)
         for row in conn.execute(running.group_by(rollouts.c.id))
     ]
-    found += [
-        (_Need(slot.model, slot.version, False, slot.variant), row.issued_ns)
-        for row in conn.execute(_late())
-        for slot in _slots(row.assignment)
-    ]
+    found += [(need, row.issued_ns) for row in conn.execute(_LATE) for need in _named(row.wanted)]
     learning = select(federated_runs).where(federated_runs.c.state == "running")
     found += [(_Need(row.model, row.version, True, ""), row.created_ns) for row in conn.execute(learning)]
     needs: dict[_Need, int] = {}
@@ -99,16 +105,10 @@ def _needs(conn: Connection) -> dict[_Need, int]:
     return needs
 
 
-def _late() -> Select[tuple[bytes, int]]:
-    """Assignments of devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
-    installing = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
-    behind = (devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(installing)
-    columns = select(desired.c.assignment, desired.c.issued_ns)
-    return columns.join(devices, devices.c.name == desired.c.device).where(devices.c.online, behind)
-
-
-def _slots(document: bytes) -> tuple[SlotAssignment, ...]:
-    return decode(document, Assignment, limit=MAX_ASSIGNMENT_BYTES).slots
+def _named(wanted: str) -> list[_Need]:
+    """The versions in what an assignment names."""
+    named = msgspec.json.decode(wanted, type=list[tuple[str, int, str]])
+    return [_Need(model, version, False, variant) for model, version, variant in named]
 
 
 def _files(conn: Connection, need: _Need) -> list[str]:

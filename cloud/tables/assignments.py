@@ -1,6 +1,6 @@
 """What each device shall run, and what keeps it from being assigned anything."""
 
-from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String, Table
+from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, String, Table, Text
 
 from cloud.tables.base import metadata
 
@@ -13,6 +13,7 @@ desired = Table(  # what each device shall run: the exact signed document of its
     Column("envelope", LargeBinary, nullable=False),  # DSSE over it
     Column("signer", String(16), nullable=False, default=""),  # wire.dsse.keyid of the director key behind it
     Column("issued_ns", BigInteger, nullable=False),
+    Column("wanted", Text, nullable=False, default="[]"),  # [[model, version, variant], ...] of the assignment's slots
 )
 
 pins = Table(  # slots that stay at one version: rollouts of another one do not take them

@@ -19,12 +19,17 @@ def parent(path: str) -> str:
 
 async def write_atomic(disk: Disk, path: str, data: bytes) -> None:
     """Replace the file at `path`: temporary file, fsync, rename, fsync of the directory."""
+    await _replace(disk, path, data)
+    await disk.fsync_dir(parent(path))
+
+
+async def _replace(disk: Disk, path: str, data: bytes) -> None:
+    """The file at `path` is the old one or the new one; which, is certain once the directory is synced."""
     temporary = f"{path}.tmp"
     await disk.create(temporary, len(data))
     await disk.pwrite(temporary, 0, data)
     await disk.fsync(temporary)
     await disk.rename(temporary, path)
-    await disk.fsync_dir(parent(path))
 
 
 async def read_if_there(disk: Disk, path: str) -> bytes | None:
@@ -59,5 +64,6 @@ class Journal:
     async def save(self, record: Record) -> None:
         """Make `record` the one that the next start finds. Raises DiskError; it or the old one holds then."""
         data = dump(record)
-        await write_atomic(self._disk, STATE, data)
-        await write_atomic(self._disk, STATE_COPY, data)
+        await _replace(self._disk, STATE, data)
+        await _replace(self._disk, STATE_COPY, data)
+        await self._disk.fsync_dir(parent(STATE))  # both lie in it, and each is whole whatever a power cut leaves

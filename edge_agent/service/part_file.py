@@ -35,10 +35,7 @@ class PartFile:
 
     async def held(self) -> bytes:
         """The bitmap that an earlier attempt left; empty when it left nothing."""
-        if not await self._reserved():
-            return b""
-        self._next_row, have = self._newest(await read_if_there(self._disk, self._record))
-        return have
+        return await self._recorded() if await self._reserved() else b""
 
     async def open(self) -> bytes:
         """Reserve the space, or find what an earlier attempt left; returns the bitmap of the chunks that are held.
@@ -49,10 +46,11 @@ class PartFile:
         free, needed = await self._disk.free_bytes(), 0 if reserved else self._ref.bytes
         if free < needed + SPARE_BYTES:
             raise DiskFullError(f"needs {needed} bytes and {SPARE_BYTES} to spare, {free} are free")
-        if not reserved:
-            await self._forget()  # of an earlier file: it would vouch for chunks that are not in this one
-            await self._disk.create(self.path, self._ref.bytes)
-        return await self.held()
+        if reserved:
+            return await self._recorded()
+        await self._forget()  # of an earlier file: it would vouch for chunks that are not in this one
+        await self._disk.create(self.path, self._ref.bytes)
+        return b""
 
     async def write(self, offset: int, data: bytes) -> None:
         """Put chunks in their place."""
@@ -94,6 +92,11 @@ class PartFile:
             await self.sync(bitmap.pack(matching, len(found)))
         else:
             await self._disk.unlink(self.path)
+
+    async def _recorded(self) -> bytes:
+        """The newest bitmap that was written down."""
+        self._next_row, have = self._newest(await read_if_there(self._disk, self._record))
+        return have
 
     async def _reserved(self) -> bool:
         """Did an earlier attempt reserve the space?"""

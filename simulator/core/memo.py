@@ -5,6 +5,7 @@ the same, and has to come to the same. The values are shared, so they must not b
 """
 
 import hashlib
+from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final, Generic, TypeVar
 
@@ -31,13 +32,13 @@ class Memo(Generic[K, V]):
         self._sample_every = sample_every
         self._most = most
         self._like = like
-        self._values: dict[K, V] = {}
+        self._values: OrderedDict[K, V] = OrderedDict()  # a dict looks for its oldest entry past all that are gone
         self._hits = 0
 
     def put(self, key: K, value: V) -> None:
         """The value is known from elsewhere."""
         if len(self._values) >= self._most:
-            del self._values[next(iter(self._values))]
+            self._values.popitem(last=False)
         self._values[key] = value
 
     def get(self, key: K, compute: Callable[[], V]) -> V:
@@ -45,29 +46,41 @@ class Memo(Generic[K, V]):
         if key not in self._values:
             self.put(key, compute())
             return self._values[key]
-        value = self._values[key] = self._values.pop(key)
+        value = self._values[key]
+        self._values.move_to_end(key)
         self._hits += 1
         if not self._hits % self._sample_every and self._like(compute()) != self._like(value):
             raise UnequalError(f"not a pure function: {compute} for {str(key)[:200]}")
         return value
 
 
-_CONTENTS: Final[dict[bytes, bytes]] = {}
+_CONTENTS: Final[OrderedDict[tuple[object, ...], bytes]] = OrderedDict()
 _DIGESTS: Final[Memo[bytes, str]] = Memo(1_024)
 MOST_CONTENTS: Final = 1_024
 SHARED_FROM_BYTES: Final = 512
 """Smaller contents are not worth the look."""
+LOOKED_AT_BYTES: Final = 32
 
 
 def shared(data: bytes) -> bytes:
     """The same bytes, of which a whole fleet keeps one copy as long as it is used now and then."""
     if len(data) < SHARED_FROM_BYTES:
         return data
-    known = _CONTENTS.pop(data, data)
-    if len(_CONTENTS) >= MOST_CONTENTS:
-        del _CONTENTS[next(iter(_CONTENTS))]
-    _CONTENTS[known] = known
-    return known
+    mark = _mark(data)
+    known = _CONTENTS.get(mark)
+    if known == data:
+        _CONTENTS.move_to_end(mark)
+        return known
+    if known is None and len(_CONTENTS) >= MOST_CONTENTS:
+        _CONTENTS.popitem(last=False)
+    _CONTENTS[mark] = data
+    return data
+
+
+def _mark(data: bytes) -> tuple[object, ...]:
+    """By which contents are told apart in most cases: to compare two is quicker than to hash one."""
+    length, middle = len(data), len(data) // 2
+    return length, data[:LOOKED_AT_BYTES], data[middle : middle + LOOKED_AT_BYTES], data[-LOOKED_AT_BYTES:]
 
 
 def sha256(data: bytes) -> str:

@@ -1,33 +1,42 @@
 """Randomness that one seed decides: independent streams by name, so that one more draw here changes nothing there.
 
-Only `getrandbits` of the standard generator is used: its output is the same in every CPython, that of `shuffle` or
-`gauss` is not promised to be.
+A stream is BLAKE2b in counter mode (RFC 7693, keyed): the same words on every machine, and a hundred thousand streams
+take little memory, where a standard generator has 2.5 KB of state.
 """
 
 import base64
 import hashlib
-import random
-from typing import TypeVar
+import struct
+from typing import Final, TypeVar
 
 T = TypeVar("T")
+
+_WORDS: Final = struct.Struct(">8Q")
+"""One block of output."""
+WORD_BYTES: Final = 8
 
 
 class Rng:
     """One stream of randomness."""
 
+    __slots__ = ("_blocks", "_key", "_words")
+
     def __init__(self, seed: int, name: str = "") -> None:
-        self._origin = f"{seed}/{name}"
-        digest = hashlib.sha256(self._origin.encode()).digest()
-        self._bits = random.Random(int.from_bytes(digest, "big")).getrandbits
+        self._key = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+        self._blocks = 0
+        self._words: list[int] = []
 
     def child(self, name: str) -> "Rng":
         """A stream of its own, the same for the same seed and name whatever was drawn here before."""
-        digest = hashlib.sha256(self._origin.encode()).digest()
-        return Rng(int.from_bytes(digest[:8], "big"), name)
+        return Rng(int.from_bytes(self._key[:8], "big"), name)
+
+    def bits(self, count: int) -> int:
+        """An integer of `count` random bits, 64 at most."""
+        return (self._words or self._more()).pop() >> (64 - count)
 
     def below(self, bound: int) -> int:
         """An integer from 0 to `bound` - 1 (`bound` at most 2**48)."""
-        return (self._bits(64) * bound) >> 64
+        return ((self._words or self._more()).pop() * bound) >> 64
 
     def between(self, low: int, high: int) -> int:
         """An integer from `low` to `high`, both included."""
@@ -35,7 +44,7 @@ class Rng:
 
     def chance(self, share: float) -> bool:
         """True in `share` (0..1) of all calls."""
-        return self._bits(53) < share * (1 << 53)
+        return self.bits(53) < share * (1 << 53)
 
     def shuffle(self, items: list[T]) -> None:
         """Put the list into random order, in place (Fisher-Yates)."""
@@ -45,7 +54,15 @@ class Rng:
 
     def bytes(self, count: int) -> bytes:
         """`count` random bytes."""
-        return self._bits(8 * count).to_bytes(count, "big")
+        words = [(self._words or self._more()).pop() for _ in range(-(-count // WORD_BYTES))]
+        return b"".join(word.to_bytes(WORD_BYTES, "big") for word in words)[:count]
+
+    def _more(self) -> list[int]:
+        """The words of the next block."""
+        block = hashlib.blake2b(self._blocks.to_bytes(WORD_BYTES, "big"), key=self._key).digest()
+        self._blocks += 1
+        self._words = list(_WORDS.unpack(block))
+        return self._words
 
 
 class SeededIds:

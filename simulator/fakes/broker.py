@@ -14,7 +14,7 @@ from cloud.core.access import Access, permitted
 from cloud.ports import BrokerUser, Roster
 from simulator.core.loop import Process
 from simulator.core.network import Line
-from simulator.core.topic_tree import Topics, TopicTree, is_exact
+from simulator.core.topic_filters import Retained, Subscribers
 from simulator.core.trace import Trace
 from simulator.fakes.certificates import shown
 from wire.adapters.mqtt_link import Credentials, Will
@@ -56,7 +56,6 @@ class _Session:
     username: str = ""
     certified: bool = False
     connection: Connection | None = None
-    filters: dict[str, None] = field(default_factory=dict)
     unacknowledged: dict[int, Message] = field(default_factory=dict)
     last_number: int = 0
     attachments: int = 0
@@ -80,9 +79,8 @@ class MemoryBroker:
         self._clock = clock
         self._trace = trace or Trace()
         self._sessions: dict[str, _Session] = {}
-        self._retained: dict[str, bytes] = {}
-        self._retained_topics = Topics()
-        self._tree: TopicTree[str] = TopicTree()
+        self._retained = Retained()
+        self._subscribers: Subscribers[str] = Subscribers()
         self._users: Mapping[str, BrokerUser] | None = None
         self._authority = ""
         self._device = Access((), ())
@@ -121,7 +119,7 @@ class MemoryBroker:
         """SIGKILL: connections break and nothing is remembered."""
         self.running = False
         sessions, self._sessions = self._sessions, {}
-        self._retained, self._retained_topics, self._tree = {}, Topics(), TopicTree()
+        self._retained, self._subscribers = Retained(), Subscribers()
         for session in sessions.values():
             if session.connection is not None:
                 session.connection.broken("the broker is gone")
@@ -197,35 +195,25 @@ class MemoryBroker:
     def _hand_out(self, client: str, topic: str, payload: bytes, *, retain: bool) -> None:
         self._note("publish", client, topic, payload)
         if retain and payload:
-            self._retained[topic] = payload
-            self._retained_topics.add(topic)
+            self._retained.put(topic, payload)
         elif retain:
-            self._retained.pop(topic, None)
-            self._retained_topics.remove(topic)
-        for receiver in self._tree.match(topic):
+            self._retained.remove(topic)
+        for receiver in self._subscribers.match(topic):
             self._queue(receiver, topic, payload, retained=False)
 
     def subscribe(self, client: str, filters: tuple[str, ...]) -> None:
         """Add subscriptions and send what is retained for them, also when they existed before."""
-        session = self._sessions[client]
         for one in filters:
             if not self._may(client, one, "receive"):
                 continue
-            session.filters[one] = None
-            self._tree.add(one, client)
-            for topic in self._retained_for(one):
-                self._queue(client, topic, self._retained[topic], retained=True)
-
-    def _retained_for(self, topic_filter: str) -> tuple[str, ...]:
-        if is_exact(topic_filter):
-            return (topic_filter,) if topic_filter in self._retained else ()
-        return self._retained_topics.under(topic_filter)
+            self._subscribers.add(one, client)
+            for topic, payload in self._retained.under(one):
+                self._queue(client, topic, payload, retained=True)
 
     def unsubscribe(self, client: str, filters: tuple[str, ...]) -> None:
         """Remove subscriptions."""
         for one in filters:
-            self._sessions[client].filters.pop(one, None)
-            self._tree.remove(one, client)
+            self._subscribers.remove(one, client)
 
     def queue_ns(self) -> int:
         """How long the next message waits for the ones before it, to whomever they go."""
@@ -236,6 +224,8 @@ class MemoryBroker:
         session = self._sessions.get(client)
         if session is not None:
             session.unacknowledged.pop(number, None)
+            if not session.unacknowledged:
+                session.unacknowledged = {}  # a dictionary keeps its table when it becomes empty
 
     def _queue(self, client: str, topic: str, payload: bytes, *, retained: bool) -> None:
         session = self._sessions[client]

@@ -105,17 +105,11 @@ class Failing(Trouble):
 
 
 class FaultyDisk(MemoryDisk):
-    """A disk that can get into trouble.
-
-    `on_renamed` is told the path of every file that got its name by renaming, which is how records are replaced, and
-    `on_synced` every folder whose names became durable.
-    """
+    """A disk that can get into trouble."""
 
     def __init__(self, capacity_bytes: int = 1 << 30, turn_every: int = 1) -> None:
         super().__init__(capacity_bytes, turn_every)
         self._troubles: dict[str, Trouble] = {}
-        self.on_renamed: Callable[[str], None] = lambda path: None
-        self.on_synced: Callable[[str], None] = lambda folder: None
 
     @property
     def fails(self) -> bool:
@@ -125,60 +119,12 @@ class FaultyDisk(MemoryDisk):
     def suffer(self, key: str, trouble: Trouble) -> None:
         """It has this trouble from now on, beside those it has."""
         self._troubles[key] = trouble
+        self._troubled = True
 
     def recover(self, key: str) -> None:
         """That trouble is over, if it is not yet."""
         self._troubles.pop(key, None)
-
-    async def read(self, path: str) -> bytes:
-        """The whole file."""
-        if self._troubles:
-            await self._meet(path)
-        return await super().read(path)
-
-    async def size(self, path: str) -> int:
-        """Length in bytes."""
-        if self._troubles:
-            await self._meet(path)
-        return await super().size(path)
-
-    async def create(self, path: str, size: int) -> None:
-        """An empty file of `size` bytes, with its space reserved."""
-        if self._troubles:
-            await self._meet(path, writes=True, grows=True)
-        await super().create(path, size)
-
-    async def pwrite(self, path: str, offset: int, data: bytes) -> None:
-        """Write at `offset`."""
-        if self._troubles:
-            await self._meet(path, writes=True, grows=True)
-        await super().pwrite(path, offset, data)
-
-    async def fsync(self, path: str) -> None:
-        """Make the content durable."""
-        if self._troubles:
-            await self._meet(path, writes=True)
-        await super().fsync(path)
-
-    async def rename(self, source: str, target: str) -> None:
-        """Rename within one directory, replacing `target`."""
-        if self._troubles:
-            await self._meet(source, writes=True)
-        await super().rename(source, target)
-        self.on_renamed(target)
-
-    async def unlink(self, path: str) -> None:
-        """Remove the file."""
-        if self._troubles:
-            await self._meet(path, writes=True)
-        await super().unlink(path)
-
-    async def fsync_dir(self, path: str) -> None:
-        """Make the names of a directory durable."""
-        if self._troubles:
-            await self._meet(path, writes=True)
-        await super().fsync_dir(path)
-        self.on_synced(path)
+        self._troubled = bool(self._troubles)
 
     async def free_bytes(self) -> int:
         """Room left."""

@@ -104,11 +104,11 @@ class CutDisk(FaultyDisk):
             self.hold(self._left)
             self._left = None
 
-    async def _step(self) -> None:
+    def _counts(self) -> bool:
         if not self.child and self.operations % self._every == 0:
             self._loop = asyncio.get_running_loop()
             self._explore()
-        await super()._step()
+        return super()._counts()
 
     def _explore(self) -> None:
         explored, elsewhere = self._forks.explored, self.elsewhere()

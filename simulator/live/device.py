@@ -26,6 +26,7 @@ from edge_agent.service.identity import Identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
+from edge_agent.service.telemetry import INTERVAL_S
 from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
@@ -53,7 +54,7 @@ class Habits(msgspec.Struct, frozen=True, kw_only=True):
     """What is the same for all devices of a run."""
 
     keepalive_s: int = 60
-    telemetry_interval_s: float = 60.0
+    telemetry_interval_s: float = INTERVAL_S
     predict_every_s: float = 0.0
     """0 = no application asks for predictions."""
 

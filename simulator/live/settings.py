@@ -4,6 +4,8 @@ from typing import Annotated, Literal
 
 import msgspec
 
+from edge_agent.service.telemetry import INTERVAL_S
+
 
 def _doc(text: str) -> msgspec.Meta:
     return msgspec.Meta(description=text)
@@ -53,7 +55,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=
     ] = 0.0
     telemetry_interval_s: Annotated[
         float, msgspec.Meta(description="seconds between two measurements at rest", ge=0.1)
-    ] = 60.0
+    ] = INTERVAL_S
     keepalive_s: Annotated[int, msgspec.Meta(description="keep-alive of the sessions", ge=5, le=3600)] = 60
     state: Annotated[str, _doc("directory for the hub's data and the claims (empty = a temporary one)")] = ""
     json: Annotated[bool, _doc("print the report as one JSON object")] = False

@@ -68,12 +68,15 @@ class Workers:
     def __init__(self, processes: Sequence[asyncio.subprocess.Process]) -> None:
         self._processes = processes
         self._newest: dict[int, Snapshot] = {}
+        self._together: Snapshot | None = None
         self._listeners = [asyncio.create_task(self._listen(process)) for process in processes]
 
     @property
     def now(self) -> Snapshot:
         """How all devices stand, as told last."""
-        return together(self._newest.values())
+        if self._together is None:  # asked for twenty times a second, told once
+            self._together = together(self._newest.values())
+        return self._together
 
     @property
     def lost(self) -> str:
@@ -106,6 +109,7 @@ class Workers:
         assert process.stdout is not None
         async for line in process.stdout:
             self._newest[process.pid] = msgspec.json.decode(line, type=Snapshot)
+            self._together = None
 
 
 @contextlib.asynccontextmanager

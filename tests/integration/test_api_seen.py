@@ -48,7 +48,7 @@ async def tag(call: Api, path: str) -> str:
 def test_no_change_of_a_tagged_resource_forgets_the_tag() -> None:
     """A new route takes If-Match, or says above why it need not."""
     app = FastAPI()
-    app.include_router(routes.router())
+    routes.install(app)
     deaf = set()
     for path, operations in app.openapi()["paths"].items():
         for method in operations.keys() & {"post", "put", "patch", "delete"}:

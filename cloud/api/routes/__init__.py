@@ -1,6 +1,6 @@
 """One router per noun, all under /api/v1."""
 
-from fastapi import APIRouter
+from fastapi import FastAPI
 
 from cloud.api.routes import (
     access,
@@ -27,24 +27,29 @@ PROBLEM = {
 }
 
 
-def router() -> APIRouter:
-    """Every route of the API."""
-    api = APIRouter(prefix=PREFIX, responses={"default": PROBLEM})
-    for noun in (
-        access,
-        audit,
-        events,
-        trust,
-        fleet,
-        claims,
-        devices,
-        device_changes,
-        groups,
-        artefacts,
-        registry,
-        versions,
-        rollouts,
-        learning,
-    ):
-        api.include_router(noun.router)
-    return api
+NOUNS = (
+    access,
+    audit,
+    events,
+    trust,
+    fleet,
+    claims,
+    devices,
+    device_changes,
+    groups,
+    artefacts,
+    registry,
+    versions,
+    rollouts,
+    learning,
+)
+
+
+def install(app: FastAPI) -> None:
+    """Give the app every route of the API.
+
+    Each router goes straight to the app: FastAPI looks through a router within a router when it is included, and again
+    at the first request, which takes a fifth of a second each time.
+    """
+    for noun in NOUNS:
+        app.include_router(noun.router, prefix=PREFIX, responses={"default": PROBLEM})
