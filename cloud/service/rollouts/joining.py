@@ -1,13 +1,14 @@
 """Who takes part in a rollout: at its start, and devices that enrol or get their labels later.
 
 Late joiners come under the same waves, rate and gates. Devices that were there at the start, beyond the last wave,
-stay left alone. The fleet is looked through in turn, some devices in each tick, however large it is.
+stay left alone. The fleet is looked through in turn, some devices in each tick, however large it is; and all of it once
+more before a rollout has succeeded.
 """
 
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, insert, select, true, update
 
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.core.rollout.waves import late_joiner, partition, place
@@ -60,7 +61,16 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     """Devices that match the selector now and belong to nobody."""
     if rollout.reverts is not None:
         return
-    turn, plan, joined = _turn(conn, rollout), plan_of(rollout), []
+    _join(conn, rollout, _turn(conn, rollout))
+
+
+def last_to_join(conn: Connection, rollout: Row[Any]) -> bool:
+    """The same of the whole fleet, before the rollout ends. Has anybody joined?"""
+    return rollout.reverts is None and _join(conn, rollout, true())
+
+
+def _join(conn: Connection, rollout: Row[Any], turn: ColumnElement[bool]) -> bool:
+    plan, joined = plan_of(rollout), []
     for row in conn.execute(_strangers(conn, rollout).where(turn)).all():
         wave = late_joiner(rollout.id, plan, rollout.wave, row.name, row.labels)
         if wave is None:
@@ -68,6 +78,7 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
         else:
             joined.append(_newcomer(rollout.id, plan, row.name, wave, row.labels))
     ledger.enter(conn, rollout, joined)
+    return bool(joined)
 
 
 def _turn(conn: Connection, rollout: Row[Any]) -> ColumnElement[bool]:
