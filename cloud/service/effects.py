@@ -31,17 +31,13 @@ class Wake(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Effects:
-    """Publishes in order, and services to wake. They add up.
-
-    `early` are messages (topic, payload) that were not taken because another one has to be taken before them.
-    """
+    """Publishes in order, and services to wake. They add up."""
 
     publishes: tuple[Publish, ...] = ()
     wakes: frozenset[Wake] = frozenset()
-    early: frozenset[tuple[str, bytes]] = frozenset()
 
     def __add__(self, other: "Effects") -> "Effects":
-        return Effects(self.publishes + other.publishes, self.wakes | other.wakes, self.early | other.early)
+        return Effects(self.publishes + other.publishes, self.wakes | other.wakes)
 
 
 NOTHING = Effects()

@@ -34,6 +34,7 @@ FRESH: Final[Mapping[str, Any]] = {
     "reported_seq": 0,
     "reported_sequence": 0,
     "telemetry_seq": 0,
+    "telemetry_ahead": 0,
     "certificate_serial": None,
     "certificate_expires_ns": None,
     "gone_ns": None,

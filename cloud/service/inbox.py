@@ -30,10 +30,6 @@ MAX_BATCH = 200
 CHANNELS = ("reported", "telemetry")
 PRESENCE = "status"
 PATIENT = "/telemetry"
-Waiting = tuple[Inbound, int]
-"""A message, and how many times more it may be tried."""
-EARLY_TRIES, EARLY_NS = 20, 50 * MILLISECOND
-"""Of a message whose predecessor is not there yet, where several hubs get the messages of one device in turn."""
 LINGER_NS = 10 * SECOND
 """How long telemetry waits for more of it. Its device sends it again after 15 s, and writes it to flash after 30."""
 HURRY_NS = SECOND
@@ -56,8 +52,8 @@ class Inbox:
         self._outbox = outbox
         self._clock = clock
         self._door = door
-        self._tries = EARLY_TRIES if shared else 0
-        self._queue: deque[Waiting] = deque()
+        self._shared = shared
+        self._queue: deque[Inbound] = deque()
         self._patient: set[str] = set()
         self._due = asyncio.Event()
         self._alarm = Alarm(clock, self._due.set)
@@ -83,10 +79,6 @@ class Inbox:
         """Does it say whether a device is there?"""
         return message.topic.endswith(f"/{PRESENCE}")
 
-    def take(self, message: Inbound) -> None:
-        """The link's callback."""
-        self._wait((message, self._tries))
-
     async def run(self) -> None:
         """Take messages for ever."""
         while True:
@@ -100,11 +92,11 @@ class Inbox:
         self._patient.clear()
         self._alarm.cancel()
 
-    def _wait(self, one: Waiting) -> None:
-        """A message has come: is there reason to take what waits at once?"""
-        self._queue.append(one)
-        topic = one[0].topic
-        patient = topic.endswith(PATIENT) and not self._tries  # another hub may have its successor
+    def take(self, message: Inbound) -> None:
+        """The link's callback: a message has come. Is there reason to take what waits at once?"""
+        self._queue.append(message)
+        topic = message.topic
+        patient = topic.endswith(PATIENT) and not self._shared  # another hub may have its successor
         if topic in self._patient or len(self._queue) >= MAX_BATCH:
             self._due.set()
             return
@@ -132,30 +124,23 @@ class Inbox:
             await store.write(lambda conn: conn.execute(gone))
         self._heard_ns = before_ns if heard_ns is None else max(heard_ns, before_ns)
 
-    async def _take(self, batch: list[Waiting]) -> None:
-        received = [Received(message.topic, message.payload) for message, _ in batch]
+    async def _take(self, batch: list[Inbound]) -> None:
+        received = [Received(message.topic, message.payload) for message in batch]
         call = functools.partial(apply, batch=received, now_ns=self._clock.now_ns(), door=self._door)
         try:
             effects = await self._committed(call)
         except Exception:
             if len(batch) == 1:
-                ((message, _),) = batch
+                (message,) = batch
                 log.exception("dropped a message on %s that the hub cannot handle", message.topic)
                 message.ack()
                 return
             for one in batch:  # one of them is our own defect: it must not hold up the others
                 await self._take([one])
             return
-        for message, tries in batch:
-            if tries and (message.topic, message.payload) in effects.early:
-                self._postpone(message, tries - 1)
-            else:
-                message.ack()
+        for message in batch:
+            message.ack()
         self._outbox.post(effects)
-
-    def _postpone(self, message: Inbound, tries: int) -> None:
-        """Another hub may have got its predecessor, and be about to take it."""
-        self._clock.call_later(EARLY_NS, lambda: self._wait((message, tries)))
 
     async def _committed(self, call: Callable[[Connection], Effects]) -> Effects:
         """However long the database is away: what is not durable is not acknowledged, and comes again if we end."""

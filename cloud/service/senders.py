@@ -20,6 +20,7 @@ _MARKS = (
     devices.c.reported_seq,
     devices.c.reported_sequence,
     devices.c.telemetry_seq,
+    devices.c.telemetry_ahead,
     devices.c.refusal_count,
     devices.c.gone_ns,
     devices.c.agent,

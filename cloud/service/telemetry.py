@@ -2,8 +2,9 @@
 reordered or killed, and `stats` follow the newest.
 
 Each device has a high-water mark: all it ever sent up to there is durable, or was dropped by the device itself. A
-message at or below the mark is a repetition; one whose predecessor is above it came too early and is sent again. Both
-change nothing. One receipt per device and batch tells the mark; should it be lost, what comes again asks for it again.
+message at or below the mark is a repetition and changes nothing. One whose predecessor is above the mark came early: a
+broker dropped that one, or another hub is about to take it. It is kept above the gap, and whoever closes the gap takes
+it. One receipt per device and batch tells the mark; should it be lost, what comes again asks for it again.
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,7 +15,7 @@ import msgspec
 from sqlalchemy import Connection, bindparam, null, select, true
 
 from cloud.core.plausible import MAX_SEQ, check_telemetry
-from cloud.many import entering, updating
+from cloud.many import among, entering, updating
 from cloud.service import history, releases
 from cloud.service.effects import Effects, Publish
 from cloud.service.senders import Sender, heard, store_refusals
@@ -24,6 +25,8 @@ from wire.errors import WireError
 from wire.messages import ModelStats, Receipt, Telemetry
 from wire.topics import Topics
 
+MAX_AHEAD = 64
+"""Messages of a device that are kept above a gap; what more there is comes again."""
 Which = tuple[str, int, str]
 """A variant: model, version and name."""
 _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us")
@@ -32,10 +35,18 @@ _COUNTERS = ("predictions", "feedback", "correct", "confidence_sum", "latency_us
 _ENTER_POINT = entering(telemetry_points, ("device", "hardware_ns", "seq"), ("at_ns", "received_ns", "content"))
 _ENTER_COUNTERS = entering(stats, ("device", "model", "version", "variant"), _COUNTERS)
 _MARK = ("telemetry_seq", "telemetry_ns", "seen_ns")
+_AHEAD = updating(devices, ("name",), ("telemetry_ahead",))
 _TAKE = updating(devices, ("name",), ("telemetry", *_MARK), gone_ns=null(), online=true())
 _PASS = updating(devices, ("name",), _MARK, gone_ns=null(), online=true())
 _RELEASE = select(versions.c.release).where(
     versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
+)
+
+_KEPT = (
+    select(telemetry_points.c.device, telemetry_points.c.seq, telemetry_points.c.content)
+    .join(devices, devices.c.name == telemetry_points.c.device)
+    .where(among(devices.c.name, "names"))
+    .where(telemetry_points.c.hardware_ns == devices.c.enrolled_ns, telemetry_points.c.seq > devices.c.telemetry_seq)
 )
 
 
@@ -53,8 +64,9 @@ class _Sender(Sender):
     mark: int
     newest: bytes | None = None
     receipt: bool = False
-    early: list[bytes] = field(default_factory=list)
-    points: list[dict[str, Any]] = field(default_factory=list)
+    ahead: dict[int, tuple[Telemetry, bytes]] = field(default_factory=dict)
+    """Kept above a gap, by number; in the database by the end of the batch, if they are not there yet."""
+    points: dict[int, dict[str, Any]] = field(default_factory=dict)
     counters: dict[Which, ModelStats] = field(default_factory=dict)
 
 
@@ -62,6 +74,7 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
     """Take messages, (device, payload) in order of arrival. Never raises on what a device sent."""
     rows = heard(conn, (device for device, _ in batch))
     senders = {name: _Sender(row, row.telemetry_seq) for name, row in rows.items()}
+    _recall(conn, senders)
     for device, payload in batch:
         if device in senders:
             _one(senders[device], payload, now_ns)
@@ -71,8 +84,7 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
         for name, sender in senders.items()
         if sender.receipt
     )
-    early = ((topics.up(name, "telemetry"), payload) for name, sender in senders.items() for payload in sender.early)
-    return Effects(tuple(receipts), early=frozenset(early))
+    return Effects(tuple(receipts))
 
 
 def counters_of(one: ModelStats) -> dict[str, Any]:
@@ -100,13 +112,13 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
         sender.refuse("telemetry", error)
         _passes(sender, payload)
         return
-    if not _is_next(sender, telemetry.seq, telemetry.after):
-        if telemetry.after > sender.mark:
-            sender.early.append(payload)
-        return
-    sender.newest = payload
-    sender.points.append(
-        {
+    if telemetry.after > sender.mark:
+        is_new = _keep(sender, telemetry, payload)
+    elif is_new := _is_next(sender, telemetry.seq, telemetry.after):
+        _count(sender, telemetry, payload)
+        _close(sender)
+    if is_new:
+        sender.points[telemetry.seq] = {
             "device": sender.row.name,
             "hardware_ns": sender.row.enrolled_ns,
             "seq": telemetry.seq,
@@ -114,8 +126,39 @@ def _one(sender: _Sender, payload: bytes, now_ns: int) -> None:
             "received_ns": now_ns,
             "content": payload,
         }
-    )
+
+
+def _keep(sender: _Sender, telemetry: Telemetry, payload: bytes) -> bool:
+    """Above the gap, if it is new and there is room."""
+    seq = telemetry.seq
+    if seq <= sender.mark or seq in sender.ahead or len(sender.ahead) >= MAX_AHEAD:
+        return False
+    sender.ahead[seq] = telemetry, payload
+    return True
+
+
+def _count(sender: _Sender, telemetry: Telemetry, payload: bytes) -> None:
+    """The newest that the device has measured, so far."""
+    sender.newest = payload
     sender.counters |= {(one.model, one.version, one.variant): one for one in telemetry.stats}
+
+
+def _close(sender: _Sender) -> None:
+    """The mark has moved: is what is kept above the gap next now?"""
+    for seq in sorted(sender.ahead):
+        telemetry, payload = sender.ahead[seq]
+        if telemetry.after > sender.mark:
+            return
+        del sender.ahead[seq]
+        if _is_next(sender, seq, telemetry.after):
+            _count(sender, telemetry, payload)
+
+
+def _recall(conn: Connection, senders: dict[str, _Sender]) -> None:
+    """What is kept above the gaps of these devices."""
+    names = sorted(name for name, one in senders.items() if one.row.telemetry_ahead > one.mark)
+    for row in conn.execute(_KEPT, {"names": names}) if names else ():
+        senders[row.device].ahead[row.seq] = decode(row.content, Telemetry), row.content
 
 
 def _is_next(sender: _Sender, seq: int, after: int) -> bool:
@@ -134,12 +177,16 @@ def _passes(sender: _Sender, payload: bytes) -> None:
         number = msgspec.json.decode(payload, type=_Number)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         return
-    _is_next(sender, number.seq, number.after)
+    if _is_next(sender, number.seq, number.after):
+        _close(sender)
 
 
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
-    _ENTER_POINT.run(conn, [point for sender in senders.values() for point in sender.points])
+    _ENTER_POINT.run(conn, [point for sender in senders.values() for point in sender.points.values()])
     _store_counters(conn, senders)
+    tops = {name: max(sender.ahead, default=0) for name, sender in senders.items()}
+    gaps = [(name, top) for name, top in tops.items() if top != senders[name].row.telemetry_ahead]
+    _AHEAD.run(conn, [{"name": name, "telemetry_ahead": top} for name, top in gaps])
     moved = {name: sender for name, sender in senders.items() if sender.mark > sender.row.telemetry_seq}
     for sender in moved.values():
         history.back(conn, sender.row, now_ns)

@@ -22,6 +22,9 @@ devices = Table(
     Column("reported_ns", BigInteger),
     Column("telemetry", LargeBinary),  # newest wire.messages.Telemetry, as received
     Column("telemetry_seq", BigInteger, nullable=False, default=0),  # high-water mark
+    Column(
+        "telemetry_ahead", BigInteger, nullable=False, default=0
+    ),  # highest above a gap; below the mark: there is none
     Column("telemetry_ns", BigInteger),
     Column("last_refusal", String(500), nullable=False, default=""),  # why the hub refused its last bad message
     Column("last_refusal_ns", BigInteger),

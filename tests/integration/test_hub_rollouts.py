@@ -138,6 +138,28 @@ class TestRollouts:
 
         hub(tmp_path, scenario)
 
+    def test_nobody_is_missed_by_a_rollout_that_ends_before_its_look_has_come_round(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        """The last look is a whole one: it succeeds with the newcomer, not without."""
+        monkeypatch.setattr(joining, "LOOKED_AT_ONCE", 1)
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 3)
+            await roll_out(world, waves=(Wave(percent=100),))
+            await world.tick()
+            for name in await waiting(world):
+                await world.report(name)
+            await world.enrol("p99", arm="left")
+            await world.tick()
+            assert await waiting(world) == ["p99"]
+            assert (await state(world))[0] == "running"
+            await world.report("p99")
+            await world.tick()
+            assert (await state(world))[0] == "succeeded"
+
+        hub(tmp_path, scenario)
+
     def test_devices_beyond_the_last_wave_stay_left_alone(self, tmp_path: Path) -> None:
         """They are no late joiners: a rollout to five of twenty reaches five."""
 

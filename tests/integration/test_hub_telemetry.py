@@ -12,6 +12,7 @@ from sqlalchemy import select
 from cloud.service import enrolment
 from cloud.service.enrolment import NewClaim
 from cloud.service.retention import roll_up
+from cloud.service.telemetry import MAX_AHEAD
 from cloud.tables import devices, telemetry_points
 from tests.hub_steps import counters, fleet, hub, refusal, telemetry
 from tests.hub_world import ROOT, World
@@ -38,6 +39,12 @@ async def mark(world: World) -> int:
     """Up to where the hub has everything."""
     query = select(devices.c.telemetry_seq).where(devices.c.name == "p00")
     return int(await world.store.read(lambda conn: conn.scalar(query)) or 0)
+
+
+async def newest(world: World) -> int:
+    """Number of the message that says how things stand."""
+    query = select(devices.c.telemetry).where(devices.c.name == "p00")
+    return decode(await world.store.read(lambda conn: conn.execute(query).scalar_one()), Telemetry).seq
 
 
 class TestTelemetry:
@@ -71,6 +78,37 @@ class TestTelemetry:
             assert (await world.receive(message(3, 2))).publishes == ()
             await world.receive(message(2, 1), message(3, 2))
             assert await points(world) == [1, 2, 3]
+
+        hub(tmp_path, scenario)
+
+    def test_what_came_early_is_taken_with_its_predecessor_and_not_sent_again(self, tmp_path: Path) -> None:
+        """One receipt for all of it; its figures count then, and not before; the next gap is another one."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(message(1), message(4, 3))
+            assert (await world.receive(message(3, 2), message(7, 6), message(7, 6))).publishes == ()
+            assert (await mark(world), await newest(world)) == (1, 1)
+            effects = await world.receive(message(2, 1))
+            assert [decode(one.payload, Receipt).seq for one in effects.publishes] == [4]
+            assert (await mark(world), await newest(world)) == (4, 4)
+            assert (await counters(world, "p00")).predictions == 4
+            await world.receive(message(7), message(6, 5))  # 5 and 6 were dropped, and this was said of 7 before
+            assert (await mark(world), await points(world)) == (7, [1, 2, 3, 4, 7])
+            await world.receive(message(8, 7))
+            assert (await mark(world), await newest(world)) == (8, 8)
+
+        hub(tmp_path, scenario)
+
+    def test_no_more_is_kept_above_a_gap_than_there_is_room_for(self, tmp_path: Path) -> None:
+        """What more there is comes again."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await world.receive(message(1), *(message(seq, seq - 1) for seq in range(3, 3 + 2 * MAX_AHEAD)))
+            assert len(await points(world)) == 1 + MAX_AHEAD
+            await world.receive(message(2, 1))
+            assert await mark(world) == 2 + MAX_AHEAD
 
         hub(tmp_path, scenario)
 
@@ -117,15 +155,17 @@ class TestTelemetry:
 
         async def scenario(world: World) -> None:
             await fleet(world, 1)
-            await world.receive(message(1), message(2, 1))
+            await world.receive(message(1), message(2, 1), message(4, 3))
             world.clock.ns += SECOND
             new = NewClaim("p00", None, None, "token-of-the-new-hardware", replaces=True)
             await world.store.write(lambda conn: enrolment.claim(conn, new, "test", world.clock.now_ns()))
             assert (await world.request("p00", new.token, "d" * 64)).ok
             await world.receive(message(1))
             assert await mark(world) == 1
-            assert await points(world) == [1, 1, 2]
-            assert await world.store.write(lambda conn: roll_up(conn, world.clock.now_ns() + 1)) == 3
+            assert await points(world) == [1, 1, 2, 4]
+            await world.receive(message(3, 1))
+            assert await mark(world) == 3, "4 was the old one's"
+            assert await world.store.write(lambda conn: roll_up(conn, world.clock.now_ns() + 1)) == 5
             assert await points(world) == []
 
         hub(tmp_path, scenario)
@@ -149,8 +189,10 @@ def test_whatever_is_lost_repeated_or_reordered_what_is_receipted_is_there_once(
                 rng.shuffle(noisy)
             for seq, after in noisy:
                 await world.receive(message(seq, after))
-            taken = await points(world)
-            assert taken == list(range(1, await mark(world) + 1))
+            taken, reached = await points(world), await mark(world)
+            assert taken[:reached] == list(range(1, reached + 1))
+            assert reached == 0 or await newest(world) == reached
+            assert reached + 1 not in taken, "it would be next"
             oldest = min(12, await mark(world) + 1)
 
     hub(tmp_path_factory.mktemp("hub"), scenario)

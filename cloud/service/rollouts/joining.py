@@ -1,7 +1,8 @@
 """Who takes part in a rollout: at its start, and devices that enrol or get their labels later.
 
 Late joiners come under the same waves, rate and gates. Devices that were there at the start, beyond the last wave,
-stay left alone. The fleet is looked through in turn, some devices in each tick, however large it is.
+stay left alone. The fleet is looked through in turn, some devices in each tick, however large it is; and all of it once
+more before a rollout has succeeded.
 """
 
 from collections.abc import Mapping
@@ -80,14 +81,24 @@ def join_late(conn: Connection, rollout: Row[Any]) -> None:
     """Devices that match the selector now and belong to nobody."""
     if rollout.reverts is not None:
         return
+    _join(conn, rollout, rollout.joined_to, _last_of_turn(conn, rollout))
+
+
+def last_to_join(conn: Connection, rollout: Row[Any]) -> bool:
+    """The same of the whole fleet, before the rollout ends. Has anybody joined?"""
+    return rollout.reverts is None and _join(conn, rollout, "", "")
+
+
+def _join(conn: Connection, rollout: Row[Any], after: str, last: str) -> bool:
     plan, joined = plan_of(rollout), []
-    for row in _strangers(conn, rollout, _last_of_turn(conn, rollout)):
+    for row in _strangers(conn, rollout, after, last):
         wave = late_joiner(rollout.id, plan, rollout.wave, row.name, row.labels)
         if wave is None:
             conn.execute(insert(rollout_bystanders).values(rollout=rollout.id, device=row.name))
         else:
             joined.append(_newcomer(rollout.id, plan, row.name, wave, row.labels))
     ledger.enter(conn, rollout, joined)
+    return bool(joined)
 
 
 def _last_of_turn(conn: Connection, rollout: Row[Any]) -> str:
@@ -98,15 +109,15 @@ def _last_of_turn(conn: Connection, rollout: Row[Any]) -> str:
     return last
 
 
-def _strangers(conn: Connection, rollout: Row[Any], last: str) -> list[Row[Any]]:
-    """Whose turn it is and whom no active rollout of the slot has, this one included."""
+def _strangers(conn: Connection, rollout: Row[Any], after: str, last: str) -> list[Row[Any]]:
+    """Whom no active rollout of the slot has, this one included; names above `after`, up to `last` unless it is empty."""
     pairs = rollout.selector
     if selecting.GROUP in pairs:
         query = _strangers_among(selecting.selected(conn, pairs), bounded=bool(last))
     else:
         query = _strangers_labelled(tuple(sorted(pairs.items())), bounded=bool(last))
     which = {"model": rollout.model, "version": rollout.version, "slot": rollout.slot}
-    return list(conn.execute(query, {"rollout": rollout.id, "after": rollout.joined_to, **which, "last": last}).all())
+    return list(conn.execute(query, {"rollout": rollout.id, "after": after, **which, "last": last}).all())
 
 
 @lru_cache(SELECTORS)

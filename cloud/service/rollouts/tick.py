@@ -16,7 +16,7 @@ from cloud.service import audit, deltas, director, restraints, suitability
 from cloud.service.director import Seal
 from cloud.service.effects import NOTHING, Effects, Wake, wake
 from cloud.service.rollouts import ledger, measuring, outcomes
-from cloud.service.rollouts.joining import join_late
+from cloud.service.rollouts.joining import join_late, last_to_join
 from cloud.service.rollouts.orders import set_state
 from cloud.service.rollouts.plans import UNDER_WAY, plan_of, rollout_row
 from cloud.service.rollouts.recalling import recall
@@ -148,6 +148,8 @@ def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, mean
             set_state(conn, row.id, RolloutState.HALTED, reason, now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.halt", row.id), reason=reason)
         case machine.Succeed():
+            if last_to_join(conn, row):
+                return NOTHING  # it goes on with them
             set_state(conn, row.id, RolloutState.SUCCEEDED, "", now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.succeed", row.id), model=row.model, version=row.version)
             return wake(Wake.BLOBS)
