@@ -110,7 +110,7 @@ def _last_of_turn(conn: Connection, rollout: Row[Any]) -> str:
 
 
 def _strangers(conn: Connection, rollout: Row[Any], after: str, last: str) -> list[Row[Any]]:
-    """Whom no active rollout of the slot has, this one included; names above `after`, up to `last` unless it is empty."""
+    """Whom no active rollout of the slot has; names above `after`, up to `last` unless it is empty."""
     pairs = rollout.selector
     if selecting.GROUP in pairs:
         query = _strangers_among(selecting.selected(conn, pairs), bounded=bool(last))
