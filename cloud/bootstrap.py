@@ -185,7 +185,7 @@ async def _wire(
             store,
             link,
             topics,
-            {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
+            {AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
             trust.looks(),
         ),
         blobs=Blobs(leadership, objects, LeadersLink(link, leadership), topics),

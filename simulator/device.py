@@ -104,6 +104,8 @@ class Device:
     link: MemoryLink | None = None
     clock: VirtualClock = field(init=False)
     process: Process = field(init=False)
+    _promised: tuple[int, tuple[tuple[str, str], ...]] = (0, ())
+    """Slots and digests that the copies of the record with this hash promise, as they were read last."""
     _booting: Timer | None = None
     _due_ns: int = 0
 
@@ -177,8 +179,11 @@ class Device:
 
     def record(self) -> Record:
         """The record as it is on the disk now."""
-        copies = [self.disk.peek(path) for path in (STATE, STATE_COPY)]
-        return choose([copy for copy in copies if copy is not None])
+        return choose(self._copies())
+
+    def _copies(self) -> list[bytes]:
+        copies = (self.disk.peek(path) for path in (STATE, STATE_COPY))
+        return [copy for copy in copies if copy is not None]
 
     @property
     def certificate(self) -> str:
@@ -199,10 +204,11 @@ class Device:
 
     def check(self) -> None:
         """Raises BrokenPromiseError unless every current model is on the disk, whole."""
-        for slot, state in self.record().slots.items():
-            if state.current is None:
-                continue
-            sha256 = state.current.installed.sha256
+        mark = hash(tuple(self._copies()))
+        if mark != self._promised[0]:
+            current = ((slot, state.current) for slot, state in self.record().slots.items())
+            self._promised = mark, tuple((slot, one.installed.sha256) for slot, one in current if one is not None)
+        for slot, sha256 in self._promised[1]:
             data = self.disk.peek(path_of(sha256))
             if data is None or digest(data) != sha256:
                 problem = "is not on the disk" if data is None else "is damaged"

@@ -273,7 +273,7 @@ class SimulatedHub:
                 self.store,
                 link,
                 self.topics,
-                {**trust.handlers(), AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
+                {AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
                 trust.looks(),
             ),
             blobs=Blobs(leadership, self._objects, LeadersLink(link, leadership), self.topics),

@@ -1,10 +1,10 @@
 """What devices ask (`wire.asks`): taken in turn, answered to the device that asked, remembered by nobody.
 
-Whether the asker may ask, and what the database alone answers, is looked up for all questions that have arrived by
-then. A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender
+Whether the asker may ask, and what the database says to it, is looked up for all questions that have arrived by then.
+A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender
 only. One that is asked again while it waits is the same question.
 
-What is asked is looked up by the kind of the question: each handler belongs to the service that knows the answer.
+Who answers is decided by the kind of the question: each handler and each look belongs to the service that knows.
 """
 
 import asyncio
@@ -42,8 +42,16 @@ Reply = MetadataPiece | TimeTold | Renewed | Refused | None
 _KNOWN = select(devices.c.name).where(among(devices.c.name, "names"), ENROLLED)
 Handler = Callable[[str, Any], Awaitable[Reply]]
 """(device, question) -> answer; None when there is nothing (more) to say."""
-Look = Callable[[Connection, Any], Reply]
-"""The answer to a question that the database alone answers, the same for everybody."""
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """How questions are answered that take no more of the database than a look."""
+
+    find: Callable[[Connection, Sequence[Any]], Sequence[Any]]
+    """What it says to each of these questions."""
+    reply: Callable[[str, Any, Any], Reply]
+    """(device, question, what was found) -> answer."""
 
 
 class Asks:
@@ -117,17 +125,16 @@ class Asks:
             return None
 
     def _look(self, questions: Sequence["_Question"], conn: Connection) -> None:
-        """Who may ask? And what the database answers, each different question once."""
+        """Who may ask? And what does the database say to it?"""
         names = sorted({question.device for question in questions})
         known = set(conn.execute(_KNOWN, {"names": names}).scalars().all())
-        replies: dict[Any, Reply] = {}
         for question in questions:
-            question.admitted, what = question.device in known, question.ask.what
-            look = self._looks.get(type(what))
-            if question.admitted and look is not None:
-                if what not in replies:
-                    replies[what] = look(conn, what)
-                question.reply = replies[what]
+            question.admitted = question.device in known
+        for kind, look in self._looks.items():
+            some = [one for one in questions if one.admitted and isinstance(one.ask.what, kind)]
+            if some:
+                for question, found in zip(some, look.find(conn, [one.ask.what for one in some]), strict=True):
+                    question.found = found
 
     def _forget(self, device: str, payload: bytes) -> None:
         """It waits no longer: it may be asked again."""
@@ -148,13 +155,17 @@ class Asks:
                 log.exception("a question of %s failed; it will ask again", question.device)
 
     async def _answer(self, question: "_Question") -> None:
-        device, ask, reply = question.device, question.ask, question.reply
-        if reply is None:
-            handler = self._handlers.get(type(ask.what))
-            reply = await handler(device, ask.what) if handler else Refused(reason="this hub does not answer that")
+        device, ask = question.device, question.ask
+        reply = await self._reply(device, ask.what, question.found)
         if reply is not None:
             answer = encode(Answer(id=ask.id, what=reply))
             await self._link.publish(self._topics.dn(device, "answer"), answer)
+
+    async def _reply(self, device: str, what: Any, found: Any) -> Reply:
+        look, handler = self._looks.get(type(what)), self._handlers.get(type(what))
+        if look is not None:
+            return look.reply(device, what, found)
+        return await handler(device, what) if handler else Refused(reason="this hub does not answer that")
 
 
 @dataclass(slots=True)
@@ -165,7 +176,7 @@ class _Question:
     payload: bytes
     ask: Ask
     admitted: bool = False
-    reply: Reply = None
+    found: Any = None
 
 
 def is_ask(topics: Topics, topic: str) -> str | None:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, null, select, true
+from sqlalchemy import Connection, Row, delete, not_, null, select, true
 
 from cloud.core.plausible import check_reported
 from cloud.core.rollout.members import Status
@@ -36,9 +36,7 @@ _REPORT = ("reported", "reported_seq", "reported_sequence", "agent", "speaks", "
 _TAKE = updating(devices, ("name",), _REPORT, online=true(), gone_ns=null())
 _SLOT_KEYS = ("device", "slot")
 _ENTER_SLOT = entering(slots, _SLOT_KEYS, [one.name for one in slots.c if one.name not in _SLOT_KEYS])
-_DROP_SLOTS = delete(slots).where(
-    among(slots.c.device, "those"), slots.c.slot.not_in(bindparam("kept", expanding=True))
-)
+_DROP_SLOTS = delete(slots).where(among(slots.c.device, "those"), not_(among(slots.c.slot, "kept")))
 _AFTER_SUCCESS = (Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.UNABLE_TO_ROLL_BACK)
 _ASKED_FOR = select(members).where(among(members.c.execution, "names"))
 

@@ -1,4 +1,8 @@
-"""The reported state: derived from the record whenever it is asked for, so a restart reports what is true."""
+"""The reported state: derived from the record whenever it is asked for, so a restart reports what is true.
+
+That the metadata was looked at again and found fresh is told along with other news; by itself only once what the hub
+knows of it is SEEN_FRESH_NS old.
+"""
 
 from dataclasses import dataclass
 
@@ -17,7 +21,10 @@ from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
 from wire.messages import Capabilities, Reported, SlotReport, TrustReport
+from wire.ports import SECOND
+from wire.trust import TIMESTAMP_LIFE_S
 
+SEEN_FRESH_NS = TIMESTAMP_LIFE_S // 2 * SECOND
 MAX_FINISHED = 16
 """Ended executions in one report; further ones are told in the next, once these are taken."""
 
@@ -25,20 +32,29 @@ MAX_FINISHED = 16
 class Reports:
     """What the hub is to know of the device, until it has taken it."""
 
-    __slots__ = ("_membership", "_ports", "_reconciler", "_told")
+    __slots__ = ("_membership", "_ports", "_reconciler", "_said", "_told")
 
     def __init__(self, ports: Ports, reconciler: Reconciler, membership: Membership | Settled) -> None:
         self._ports = ports
         self._reconciler = reconciler
         self._membership = membership
         self._told: frozenset[str] = frozenset()
+        self._said: TrustReport | None = None
 
     async def build(self, seq: int) -> bytes:
         """The payload of `up/{device}/reported`."""
         capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
         report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
         self._told = frozenset(one.execution for one in report.finished)
+        self._said = report.trust
         return encode(_with_membership(report, self._membership))
+
+    def news(self) -> bool:
+        """Of what is known of trust, is there anything that cannot wait for the next report?"""
+        now, said = _trust(self._reconciler.record.trust), self._said
+        if said is None or now.verified_ns - said.verified_ns >= SEEN_FRESH_NS:
+            return True
+        return now != msgspec.structs.replace(said, verified_ns=now.verified_ns)
 
     def pressing(self) -> bool:
         """Is there more to tell than how far an installation has come?"""

@@ -10,6 +10,9 @@ from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
+MOST_MATCHES: Final = 1 << 14
+"""Topics whose values are remembered: a fleet at rest says the same on the same ones for hours."""
+
 
 class _Mask(NamedTuple):
     """Which of the first `depth` levels are `+`; `rest`: a `#` follows."""
@@ -55,9 +58,12 @@ class Subscribers(Generic[T]):
         """Most filters have one value: a dictionary each would be most of a fleet's subscriptions."""
         self._masks: dict[_Mask, int] = {}
         """Of the filters that are not exact: how many there are of each mask."""
+        self._matches: dict[str, tuple[T, ...]] = {}
+        """What was found for a topic, until a filter comes or goes."""
 
     def add(self, topic_filter: str, value: T) -> None:
         """File `value` under the filter; again is harmless."""
+        self._matches = {}
         filed = self._filed.get(topic_filter, _NOBODY)
         if isinstance(filed, _Nobody):
             self._filed[topic_filter] = value
@@ -71,6 +77,7 @@ class Subscribers(Generic[T]):
 
     def remove(self, topic_filter: str, value: T) -> None:
         """Take it out, if it is there."""
+        self._matches = {}
         filed = self._filed.get(topic_filter, _NOBODY)
         if isinstance(filed, dict):
             filed.pop(value, None)
@@ -81,6 +88,14 @@ class Subscribers(Generic[T]):
 
     def match(self, topic: str) -> tuple[T, ...]:
         """Every value with a filter that matches, once each, in an order that depends only on how they were added."""
+        known = self._matches.get(topic)
+        if known is None:
+            if len(self._matches) >= MOST_MATCHES:
+                self._matches = {}
+            known = self._matches[topic] = self._matching(topic)
+        return known
+
+    def _matching(self, topic: str) -> tuple[T, ...]:
         found: dict[T, None] = {}
         for name in self._names(topic):
             filed = self._filed.get(name, _NOBODY)

@@ -96,6 +96,28 @@ def test_the_time_told_goes_on_while_the_device_is_suspended() -> None:
     life.live(scene)
 
 
+def test_that_metadata_is_still_fresh_is_told_along_with_news_or_twice_a_day() -> None:
+    """A report for every look would be most of what a device at rest says; a new root is told at once."""
+    life = Life()
+
+    async def scene(unit: Device) -> None:
+        await life.report(lambda one: one.trust.verified_ns == NOW_NS)
+        told, cloud = len(life.air.reports), life.air.cloud
+        for hours in (5, 5):
+            cloud.now_ns += hours * 3600 * SECOND
+            await life.clock.sleep(5 * HOUR)
+        assert unit.reconciler.record.trust.verified_ns > NOW_NS
+        assert len(life.air.reports) == told, "nothing that the hub does not know"
+        cloud.now_ns = NOW_NS + 13 * 3600 * SECOND
+        await life.clock.sleep(5 * HOUR)
+        assert [one.trust.verified_ns for one in life.air.reports[told:]] == [cloud.now_ns]
+        cloud.repository.rotate()
+        await life.clock.sleep(5 * HOUR)
+        assert life.air.reports[-1].trust.root == 2
+
+    life.live(scene)
+
+
 # Freeze, loss, slowness.
 
 

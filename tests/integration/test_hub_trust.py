@@ -163,7 +163,8 @@ class TestAnswers:
             look = world.trust.looks()[AskMetadata]
 
             async def answer(ask: AskMetadata) -> Any:
-                return await world.store.read(lambda conn: look(conn, ask))
+                (found,) = await world.store.read(lambda conn: look.find(conn, [ask]))
+                return look.reply("p01", ask, found)
 
             whole = await world.store.read(lambda conn: file(conn, "timestamp.json"))
             piece = await answer(AskMetadata(name="timestamp.json"))
@@ -189,7 +190,9 @@ class TestAnswers:
         """Signed by the director, with the nonce."""
 
         async def scenario(world: World) -> None:
-            told = await world.trust.handlers()[AskTime]("p01", AskTime(nonce="ab" * 16))
+            look, ask = world.trust.looks()[AskTime], AskTime(nonce="ab" * 16)
+            (found,) = await world.store.read(lambda conn: look.find(conn, [ask]))
+            told = look.reply("p01", ask, found)
             assert isinstance(told, TimeTold)
             payload = unseal(told.envelope, TIME_TYPE, verifiers([world.director.public_hex]), limit=4096)
             assert decode(payload, SignedTime) == SignedTime(device="p01", nonce="ab" * 16, now_ns=world.clock.ns)

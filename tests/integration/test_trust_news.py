@@ -1,12 +1,9 @@
 """What is newer comes along with the time: one question for a judgement, and more only where it does not fit."""
 
-import asyncio
-
 import pytest
 from msgspec import UNSET
 
 from cloud.core.rollout import Plan, RolloutState, Wave
-from cloud.errors import StoreError
 from cloud.service.rollouts import NewRollout
 from cloud.service.trust import news
 from cloud.service.trust.service import Trust
@@ -59,23 +56,20 @@ def test_what_does_not_fit_into_the_answer_is_asked_for_by_name(monkeypatch: pyt
     assert len(questions(Fleet(world), world)) > 2 * DEVICES
 
 
-class AwayStore:
-    """A database that is not there."""
-
-    async def read(self, call: object) -> object:
-        """No."""
-        raise StoreError("away")
-
-
-def test_the_time_is_told_also_while_the_database_is_away() -> None:
-    """Nothing comes along with it then."""
+def test_what_comes_along_is_looked_up_once_for_all_who_hold_the_same() -> None:
+    """And nothing comes along for who does not say what he holds."""
     world = World(4)
     hub = Fleet(world).hub
-    trust = Trust(AwayStore(), hub._notary, world.clock)  # type: ignore[arg-type]
-    tell = trust.handlers()[AskTime]
-    told = asyncio.run(tell("d1", AskTime(nonce="0" * 32, holding=Holding())))  # type: ignore[arg-type]
+    look = Trust(hub.store, hub._notary, world.clock).looks()[AskTime]
+    holdings = (Holding(), UNSET, Holding(), Holding(versions={"root": 1}))
+    asked = [AskTime(nonce="0" * 32, holding=one) for one in holdings]
+    same, nothing, again, other = hub.look(lambda conn: look.find(conn, asked))
+    assert same is again
+    assert nothing is UNSET
+    assert set(other) == set(same) - {"1.root.json"}
+    told = look.reply("d1", asked[3], other)
     assert isinstance(told, TimeTold)
-    assert told.files is UNSET
+    assert told.files == other
 
 
 def test_only_what_is_newer_is_sent() -> None:

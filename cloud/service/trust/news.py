@@ -20,16 +20,22 @@ MAX_ROOTS: Final = 4
 
 def newer(conn: Connection, holding: Holding) -> dict[str, bytes | None]:
     """Files by the name that a client asks for, in that order, as far as one answer takes them; None: there is none."""
-    files: dict[str, bytes | None] = {}
-    for version in range(holding.versions.get(ROOT, 0) + 1, holding.versions.get(ROOT, 0) + 1 + MAX_ROOTS):
-        files[f"{version}.root.json"] = content = _root(conn, version)
-        if content is None:
-            break
     roles = (TIMESTAMP, SNAPSHOT, TARGETS, *sorted({bin_of(path) for path in holding.paths}))
-    for role, row in newest_of(conn, roles).items():
+    found = newest_of(conn, (ROOT, *roles))
+    newest_root = found.pop(ROOT).version if ROOT in found else 0
+    files = _roots(conn, holding.versions.get(ROOT, 0) + 1, newest_root)
+    for role, row in found.items():
         if role == TIMESTAMP or row.version != holding.versions.get(role):
             files["timestamp.json" if role == TIMESTAMP else f"{row.version}.{role}.json"] = bytes(row.content)
     return _within(files)
+
+
+def _roots(conn: Connection, first: int, newest: int) -> dict[str, bytes | None]:
+    """As many as are sent along from the `first` that is lacked, or that there is no further one."""
+    files: dict[str, bytes | None] = {}
+    for version in range(first, min(first + MAX_ROOTS, newest + 2)):
+        files[f"{version}.root.json"] = _root(conn, version) if version <= newest else None
+    return files
 
 
 def _root(conn: Connection, version: int) -> bytes | None:

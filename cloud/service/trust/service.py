@@ -2,16 +2,16 @@
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
-import msgspec
+from msgspec import UNSET, UnsetType
 from sqlalchemy import Connection
 
 from cloud.core.trust import ROOT
-from cloud.errors import ConflictError, StoreError, UnknownError
+from cloud.errors import ConflictError, UnknownError
 from cloud.ports import Notary, Store
 from cloud.service import director
-from cloud.service.asks import Handler, Look
+from cloud.service.asks import Look
 from cloud.service.trust.freshness import due_ns, refresh
 from cloud.service.trust.news import newer
 from cloud.service.trust.rows import NO_ROOT, file, newest
@@ -25,6 +25,9 @@ log = logging.getLogger(__name__)
 
 WARN_DAYS = 60
 
+News = dict[str, bytes | None] | UnsetType
+"""Files to send along with the time; UNSET: nobody said what he holds."""
+
 
 class Trust:
     """Everything it knows is in the database; `wake` makes it look there, and a missed wake does no harm for hours."""
@@ -37,15 +40,10 @@ class Trust:
         self._said = ""
         self._due_ns = 0
         self._keys: RootKeys | None = None
-        self._looking: dict[bytes, asyncio.Future[dict[str, bytes | None]]] = {}
-
-    def handlers(self) -> Mapping[type, Handler]:
-        """What devices may ask here."""
-        return {AskTime: self._time}
 
     def looks(self) -> Mapping[type, Look]:
-        """What they may ask that is in the database."""
-        return {AskMetadata: _metadata}
+        """What devices may ask here."""
+        return {AskTime: Look(_news, self._time), AskMetadata: Look(_pieces, lambda device, ask, piece: piece)}
 
     def seal(self, assignment: bytes) -> bytes:
         """The director's signature over an assignment."""
@@ -103,27 +101,31 @@ class Trust:
         director.reissue_foreign(conn, self.notary.director, self.seal, now_ns)
         return due_ns(conn)
 
-    async def _time(self, device: str, ask: AskTime) -> TimeTold:
-        """The time is told also while the database is away."""
-        files: dict[str, bytes | None] | msgspec.UnsetType = msgspec.UNSET
-        if ask.holding is not msgspec.UNSET:
-            try:
-                files = await self._newer(ask.holding)
-            except StoreError as error:
-                log.info("metadata is not sent along with the time: %s", error)
+    def _time(self, device: str, ask: AskTime, files: News) -> TimeTold:
         document = SignedTime(device=device, nonce=ask.nonce, now_ns=self._clock.now_ns())
         return TimeTold(envelope=self.notary.seal(encode(document), TIME_TYPE), files=files)
 
-    async def _newer(self, holding: Holding) -> dict[str, bytes | None]:
-        """Whoever asks while the same is being looked up gets the same."""
-        key = encode(holding)
-        if key not in self._looking:
-            self._looking[key] = asyncio.ensure_future(self._store.read(lambda conn: newer(conn, holding)))
-            self._looking[key].add_done_callback(lambda _: self._looking.pop(key))
-        return await asyncio.shield(self._looking[key])
+
+def _news(conn: Connection, asked: Sequence[AskTime]) -> list[News]:
+    """What is newer than what each of them holds, looked up once for all who hold the same."""
+    found: dict[bytes, News] = {}
+    return [UNSET if ask.holding is UNSET else _once(found, conn, ask.holding) for ask in asked]
 
 
-def _metadata(conn: Connection, ask: AskMetadata) -> MetadataPiece:
+def _once(found: dict[bytes, News], conn: Connection, holding: Holding) -> News:
+    key = encode(holding)  # what is held is a dictionary, and that no key of another one
+    if key not in found:
+        found[key] = newer(conn, holding)
+    return found[key]
+
+
+def _pieces(conn: Connection, asked: Sequence[AskMetadata]) -> list[MetadataPiece]:
+    """Once for all who ask for the same."""
+    found = {ask: _piece(conn, ask) for ask in dict.fromkeys(asked)}
+    return [found[ask] for ask in asked]
+
+
+def _piece(conn: Connection, ask: AskMetadata) -> MetadataPiece:
     try:
         content = file(conn, ask.name)
     except UnknownError:
