@@ -1,6 +1,7 @@
 """Control documents are JSON of bounded size with unknown fields refused; this module is the only way in and out."""
 
-from typing import TypeVar
+import functools
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -19,6 +20,12 @@ MAX_RELEASE_BYTES = 256 * 1024
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
+
+
+@functools.cache
+def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
+    """Made once for each kind: to make one takes longer than to read a small document."""
+    return msgspec.json.Decoder(kind)
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -40,9 +47,10 @@ def decode(payload: bytes, kind: type[T], *, limit: int = MAX_CONTROL_BYTES) -> 
     if len(payload) > limit:
         raise OversizeError(f"{_name(kind)}: {len(payload)} bytes, at most {limit} allowed")
     try:
-        return msgspec.json.decode(payload, type=kind)
+        document: T = _decoder(kind).decode(payload)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedError(f"{_name(kind)}: {error}") from error
+    return document
 
 
 def _name(kind: object) -> str:

@@ -125,7 +125,8 @@ class TrustReport(Document, frozen=True, kw_only=True):
     timestamp: int = 0
     snapshot: int = 0
     verified_ns: int = 0
-    """When it last found the timestamp fresh, by signed time; the hub raises an alarm when this stops growing."""
+    """When it last found the timestamp fresh, by signed time. Told with other news, or once half of a timestamp's life
+    has passed since the time that was told."""
 
 
 class Reported(Document, frozen=True, kw_only=True):

@@ -101,7 +101,8 @@ def _read(sender: _Sender, payload: bytes) -> Reported | None:
 def _members(conn: Connection, reports: Iterable[Reported]) -> _Known:
     """The members that the reports' executions belong to."""
     told = {slot.execution for one in reports for slot in (*one.finished, *one.slots) if slot.outcome is not None}
-    rows = conn.execute(_ASKED_FOR, {"names": sorted(told - {""})}).all()
+    asked_for = sorted(told - {""})
+    rows = conn.execute(_ASKED_FOR, {"names": asked_for}).all() if asked_for else ()
     found = {name: rollout_row(conn, name) for name in sorted({row.rollout for row in rows})}
     return _Known({(row.execution, row.device): row for row in rows}, found)
 

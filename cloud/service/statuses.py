@@ -36,8 +36,8 @@ _COLUMNS = (
     devices.c.refusal_count,
 )
 _KNOWN = select(*_COLUMNS).where(among(devices.c.name, "names"), ENROLLED)
-_PRESENCE = updating(devices, ("name",), ("online", "boot", "seen_ns", "gone_ns"))
-_TURNS = updating(devices, ("name",), ("sessions", "clone_suspected_ns"))
+_WRITTEN = ("online", "boot", "seen_ns", "gone_ns", "sessions", "clone_suspected_ns")
+_CHANGE = updating(devices, ("name",), _WRITTEN)
 
 
 @dataclass(slots=True)
@@ -45,6 +45,8 @@ class _Sender(Sender):
     """A device of this batch, and what its statuses have changed so far."""
 
     presence: Presence
+    heard: Turns
+    """Who had spoken under its name before this batch."""
     turns: Turns
     gone_ns: int | None
     suspected_ns: int | None
@@ -53,6 +55,11 @@ class _Sender(Sender):
     def moved(self) -> bool:
         """Is anything known of its presence that was not?"""
         return self.presence != Presence(self.row.online, self.row.boot, self.row.seen_ns)
+
+    @property
+    def changed(self) -> bool:
+        """Is there anything to write?"""
+        return self.moved or self.turns != self.heard
 
 
 def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topics: Topics) -> Effects:
@@ -69,7 +76,7 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
 def _sender(row: Any) -> _Sender:
     turns = msgspec.convert(row.sessions or {}, Turns)
     here = Presence(row.online, row.boot, row.seen_ns)
-    return _Sender(row, here, turns, row.gone_ns, row.clone_suspected_ns)
+    return _Sender(row, here, turns, turns, row.gone_ns, row.clone_suspected_ns)
 
 
 def _one(conn: Connection, sender: _Sender, payload: bytes, now_ns: int) -> None:
@@ -103,17 +110,12 @@ def _notice_session(conn: Connection, sender: _Sender, spoke: Session, now_ns: i
 
 
 def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
-    here = [
+    changes = [
         {"name": name, "online": one.presence.online, "boot": one.presence.boot}
         | {"seen_ns": one.presence.seen_ns, "gone_ns": one.gone_ns}
+        | {"sessions": asdict(one.turns), "clone_suspected_ns": one.suspected_ns}
         for name, one in senders.items()
-        if one.moved
+        if one.changed
     ]
-    turned = [
-        {"name": name, "sessions": asdict(one.turns), "clone_suspected_ns": one.suspected_ns}
-        for name, one in senders.items()
-        if one.turns != msgspec.convert(one.row.sessions or {}, Turns)
-    ]
-    _PRESENCE.run(conn, here)
-    _TURNS.run(conn, turned)
+    _CHANGE.run(conn, changes)
     store_refusals(conn, senders.values(), now_ns)

@@ -137,8 +137,6 @@ class Agent:
     def _on_learned(self) -> None:
         if self._news():
             self._on_changed()
-        else:
-            self._telemetry.looked_at()
 
     def _on_message(self, message: Inbound) -> None:
         try:
