@@ -1,6 +1,7 @@
 """Control documents are JSON of bounded size with unknown fields refused; this module is the only way in and out."""
 
 import functools
+from collections.abc import Callable
 from typing import Any, TypeVar
 
 import msgspec
@@ -20,12 +21,8 @@ MAX_RELEASE_BYTES = 256 * 1024
 T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
-
-
-@functools.cache
-def _decoder(kind: Any) -> msgspec.json.Decoder[Any]:
-    """Made once for each kind: to make one takes longer than to read a small document."""
-    return msgspec.json.Decoder(kind)
+_decoder: Callable[[Any], msgspec.json.Decoder[Any]] = functools.cache(msgspec.json.Decoder)
+"""Made once for each kind: to make one takes longer than to read a small document."""
 
 
 class Document(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
