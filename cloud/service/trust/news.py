@@ -31,9 +31,9 @@ def newer(conn: Connection, holding: Holding) -> dict[str, bytes | None]:
 
 
 def _roots(conn: Connection, first: int, newest: int) -> dict[str, bytes | None]:
-    """As many as are sent along from the `first` that is lacked, or that there is no further one."""
+    """As many as are sent along from the `first` that is lacked, and that there is no further one."""
     files: dict[str, bytes | None] = {}
-    for version in range(first, min(first + MAX_ROOTS, newest + 2)):
+    for version in range(first, max(first + 1, min(first + MAX_ROOTS, newest + 2))):
         files[f"{version}.root.json"] = _root(conn, version) if version <= newest else None
     return files
 
