@@ -24,12 +24,16 @@ from wire.assignment import Assignment
 from wire.codec import decode
 from wire.messages import Outcome
 
+IN_MEMORY = 8
+"""Messages of one start that are on no disk yet: those of 30 s, 5 s apart at least, and some while a disk is slow."""
+_REFUSING = ("full_disk", "failing_disk")
 _FAILED = (Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.REJECTED)
 
 
 def outstanding(fleet: Fleet) -> list[str]:
     """What has not come to rest yet; empty: everything has."""
-    return fleet.hub.look(_unsettled) or fleet.hub.look(lambda conn: list(_disagreements(conn, fleet.devices)))
+    looks = (_unsettled, lambda conn: list(_disagreements(conn, fleet.devices)), lambda conn: _holes(conn, fleet))
+    return next(filter(None, map(fleet.hub.look, looks)), [])
 
 
 def _unsettled(conn: Connection) -> list[str]:
@@ -94,13 +98,7 @@ def _numbers(counts: "Row[Any] | Tally") -> tuple[int, int, int]:
 
 
 def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
-    """What must not be found at rest: outcomes that the devices do not bear out, holes in what was measured."""
-    seqs: dict[str, list[int]] = defaultdict(list)
-    query = select(telemetry_points.c.device, telemetry_points.c.seq).order_by(telemetry_points.c.seq)
-    for row in conn.execute(query):
-        seqs[row.device].append(row.seq)
-    for device in fleet:
-        yield from _holes(device, seqs[device.name])
+    """What must not be found at rest: repetitions that nobody counted, outcomes that the devices do not bear out."""
     for row in conn.execute(select(rollouts).order_by(rollouts.c.created_ns)):
         repeated = conn.execute(select(members.c.attempt).where(members.c.rollout == row.id)).scalars().all()
         if sum(attempt - 1 for attempt in repeated) > row.retries:
@@ -108,14 +106,24 @@ def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
     yield from _untrue_outcomes(conn, {device.name: device for device in fleet})
 
 
-def _holes(device: Device, seqs: list[int]) -> Iterator[str]:
-    """Numbers of one start follow one another: what is missing in between was lost on the way."""
-    by_start: dict[int, list[int]] = defaultdict(list)
-    for seq in seqs:
-        by_start[seq >> BOOT_SHIFT].append(seq & (1 << BOOT_SHIFT) - 1)
-    for start, numbers in by_start.items():
-        if numbers != list(range(1, len(numbers) + 1)):
-            yield f"{device.name}: of start {start} only the messages {numbers[:10]} arrived"
+def _holes(conn: Connection, fleet: Fleet) -> list[str]:
+    """Numbers of one start follow one another: what is missing in between is repeated before long, or it is lost."""
+    starts = {(device.name, device.record().boot) for device in fleet.devices}
+    refused = any(fleet.world.fired[kind] for kind in _REFUSING)
+    found: dict[tuple[str, int], list[int]] = defaultdict(list)
+    query = select(telemetry_points.c.device, telemetry_points.c.seq)
+    for row in conn.execute(query.order_by(telemetry_points.c.device, telemetry_points.c.seq)):
+        found[row.device, row.seq >> BOOT_SHIFT].append(row.seq & (1 << BOOT_SHIFT) - 1)
+    return [
+        f"{device}: of start {start} only the messages {numbers[:10]} arrived"
+        for (device, start), numbers in found.items()
+        if _any_lost(numbers, 0 if (device, start) in starts else numbers[-1] if refused else IN_MEMORY)
+    ]
+
+
+def _any_lost(numbers: list[int], excused: int) -> bool:
+    """With a start that is over may have gone what was in memory: so many of the newest, some of which the hub has."""
+    return bool(set(range(1, numbers[-1] - excused)) - set(numbers))
 
 
 def _untrue_outcomes(conn: Connection, fleet: Mapping[str, Device]) -> Iterator[str]:
