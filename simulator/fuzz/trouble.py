@@ -56,8 +56,8 @@ def faults(rng: Rng, names: list[str], acts: tuple[int, ...]) -> Faults:
 
 
 def faults_of_learning(rng: Rng) -> Faults:
-    """The aggregator is killed once or twice, and one of the devices sends poison."""
-    kinds = (_aggregator, _aggregator, _poison)
+    """The aggregator is killed once or twice, one of the devices sends poison, and messages come twice."""
+    kinds = (_aggregator, _aggregator, _poison, _twice)
     found = tuple((1, one(rng, f"{rng.between(SAMPLED_S, 2 * SECOND_ACT_S)}s", EVERYBODY)) for one in kinds)
     return found[rng.below(2) :]
 
@@ -156,7 +156,11 @@ def _aggregator(rng: Rng, at: str, some: Among) -> AnyFault:
 
 def _poison(rng: Rng, at: str, some: Among) -> AnyFault:
     poison = POISONS[rng.below(len(POISONS))]
-    return PoisonedUpdates(at=at, lasts=_span(rng), devices=Among(count=1), poison=poison, factor=5.0)
+    return PoisonedUpdates(at=at, devices=Among(count=1), poison=poison, factor=5.0)
+
+
+def _twice(rng: Rng, at: str, some: Among) -> AnyFault:
+    return BadNetwork(at=at, lasts="40s", devices=some, duplication=0.4)
 
 
 _KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
