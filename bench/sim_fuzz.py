@@ -111,8 +111,7 @@ def _bugs(settings: Settings, chosen: list[int], workers: int) -> dict[str, int]
 
 
 def _needed(settings: Settings, bug: int) -> int:
-    with BUGS[bug].seeded():
-        for number in range(settings.bug_seeds):
-            if play(settings.first + number).problem:
-                return number + 1
+    for number in range(settings.bug_seeds):
+        if play(settings.first + number, BUGS[bug].seeded).problem:
+            return number + 1
     return 0
