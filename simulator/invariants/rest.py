@@ -22,18 +22,19 @@ from simulator.device import Device
 from simulator.fleet import Fleet
 from wire.assignment import Assignment
 from wire.codec import decode
-from wire.messages import Outcome
+from wire.messages import Outcome, Telemetry
 
-IN_MEMORY = 8
-"""Messages of one start that are on no disk yet: those of 30 s, 5 s apart at least, and some while a disk is slow."""
-_REFUSING = ("full_disk", "failing_disk")
 _FAILED = (Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.REJECTED)
 
 
 def outstanding(fleet: Fleet) -> list[str]:
     """What has not come to rest yet; empty: everything has."""
-    looks = (_unsettled, lambda conn: list(_disagreements(conn, fleet.devices)), lambda conn: _holes(conn, fleet))
-    return next(filter(None, map(fleet.hub.look, looks)), [])
+
+    def look(conn: Connection) -> list[str]:
+        known = fleet.devices
+        return _unsettled(conn) or list(_disagreements(conn, known)) or list(_holes(conn, known))
+
+    return fleet.hub.look(look)
 
 
 def _unsettled(conn: Connection) -> list[str]:
@@ -106,24 +107,20 @@ def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
     yield from _untrue_outcomes(conn, {device.name: device for device in fleet})
 
 
-def _holes(conn: Connection, fleet: Fleet) -> list[str]:
-    """Numbers of one start follow one another: what is missing in between is repeated before long, or it is lost."""
-    starts = {(device.name, device.record().boot) for device in fleet.devices}
-    refused = any(fleet.world.fired[kind] for kind in _REFUSING)
-    found: dict[tuple[str, int], list[int]] = defaultdict(list)
-    query = select(telemetry_points.c.device, telemetry_points.c.seq)
+def _holes(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
+    """Numbers of one start follow one another: what is missing in between is repeated before long, or it was lost.
+
+    Only a start that is over may leave a hole, before a message that was sent while its predecessor had no receipt: the
+    predecessor went with the power.
+    """
+    now, newest = {device.name: device.record().boot for device in fleet}, dict[tuple[str, int], int]()
+    query = select(telemetry_points.c.device, telemetry_points.c.seq, telemetry_points.c.content)
     for row in conn.execute(query.order_by(telemetry_points.c.device, telemetry_points.c.seq)):
-        found[row.device, row.seq >> BOOT_SHIFT].append(row.seq & (1 << BOOT_SHIFT) - 1)
-    return [
-        f"{device}: of start {start} only the messages {numbers[:10]} arrived"
-        for (device, start), numbers in found.items()
-        if _any_lost(numbers, 0 if (device, start) in starts else numbers[-1] if refused else IN_MEMORY)
-    ]
-
-
-def _any_lost(numbers: list[int], excused: int) -> bool:
-    """With a start that is over may have gone what was in memory: so many of the newest, some of which the hub has."""
-    return bool(set(range(1, numbers[-1] - excused)) - set(numbers))
+        start, number = row.seq >> BOOT_SHIFT, row.seq & (1 << BOOT_SHIFT) - 1
+        last = newest.get((row.device, start), 0)
+        if number != last + 1 and (start == now[row.device] or not decode(row.content, Telemetry).after):
+            yield f"{row.device}: of start {start} the messages between {last} and {number} did not arrive"
+        newest[row.device, start] = number
 
 
 def _untrue_outcomes(conn: Connection, fleet: Mapping[str, Device]) -> Iterator[str]:
