@@ -27,6 +27,7 @@ from edge_agent.core.pointer import Record
 from edge_agent.core.spool import Frame
 from edge_agent.service.courier import Courier
 from edge_agent.service.delivery import Delivery
+from edge_agent.service.learning import LearningHost
 from edge_agent.service.mailbox import Desired
 from edge_agent.service.objects import Objects
 from edge_agent.service.reconciler import Reconciler
@@ -92,6 +93,12 @@ async def _in_any_order(self: Reconciler, item: Desired) -> None:
 
 def _counted_once(self: Record) -> Record:
     return self if self.boot else _NEXT_BOOT(self)
+
+
+async def _counted_when_said(self: LearningHost, task: str, *, update_accepted: bool) -> None:
+    """The answer stays, and the cloud's word that it was taken counts whenever it comes."""
+    if update_accepted:
+        self._reconciler.on_update_accepted()
 
 
 # The hub.
@@ -174,6 +181,7 @@ BUGS = (
     Bug("garbage is collected before the commit", ((Objects, "collect", _without_current),)),
     Bug("the floor of the sequence is forgotten", ((Reconciler, "_reconcile", _in_any_order),)),
     Bug("starts are not counted", ((Record, "next_boot", _counted_once),)),
+    Bug("a federated update is counted whenever it is said", ((LearningHost, "forget", _counted_when_said),)),
     Bug("a stale report is accepted", ((reports, "_one", _stale),)),
     Bug("the receipt goes out before the commit", ((inbox.Inbox, "_committed", _receipt_first),)),
     Bug("devices are assigned before the gate is judged", ((machine, "evaluate", _assign_first),)),

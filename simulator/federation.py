@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Final, assert_never
 
 from sqlalchemy import Row, select
@@ -48,12 +48,8 @@ class Federation:
 
     def check(self) -> None:
         """Raises BrokenPromiseError if a device counts more of its updates as taken than were."""
-        taken = self._fleet.hub.learning.accepted()
-        for device in self._fleet.devices:
-            counted = device.record().updates_accepted
-            if counted > taken.get(device.name, 0):
-                said = f"counts {counted} of its updates as taken, of which {taken.get(device.name, 0)} were"
-                raise BrokenPromiseError(f"{device.name} {said}")
+        for problem in counted_too_often(self._fleet):
+            raise BrokenPromiseError(problem)
 
     def judge(self, one: Federated, counted: Counted) -> Expectation:
         """Is it so?"""
@@ -123,6 +119,15 @@ class Federation:
                 points.setdefault(event.get("when", event.get("round")), (self._observer.since(at_ns), 100 * accuracy))
         ordered = sorted(points.values())
         return Curve(at_s=tuple(at_s for at_s, _ in ordered), values=tuple(value for _, value in ordered))
+
+
+def counted_too_often(fleet: Fleet) -> Iterator[str]:
+    """Devices that count more of their updates as taken than were."""
+    taken = fleet.hub.learning.accepted()
+    for device in fleet.devices:
+        counted = device.record().updates_accepted
+        if counted > taken.get(device.name, 0):
+            yield f"{device.name} counts {counted} of its updates as taken, of which {taken.get(device.name, 0)} were"
 
 
 def _ends(one: FederatedEnds, report: FederatedReport | None) -> Expectation:

@@ -28,6 +28,8 @@ class Size:
     quality: Quality
     enrolled: bool = False
     """They have an identity already, as after an earlier life of the fleet."""
+    federated: bool = False
+    """They may learn. (Of devices that join.)"""
     policy: AgentPolicy = DEFAULT_POLICY
     boot_within_ns: int = BOOT_SPREAD_NS
     disk_turn_every: int = 1
@@ -79,7 +81,7 @@ class Fleet:
 
     async def join(self, size: Size) -> Device:
         """Claim one more device, as one of those that `size` describes."""
-        return self._add(await self.hub.claim(f"d{len(self.devices):05}"), size)
+        return self._add(await self.hub.claim(f"d{len(self.devices):05}", federated=size.federated), size)
 
     def _add(self, claim: ClaimFile, size: Size, files: Mapping[str, bytes] = EMPTY_DISK) -> Device:
         """One device more, which is switched on soon."""

@@ -48,6 +48,7 @@ _OUTDATED = (
     .where(devices.c.reported_sequence > desired.c.sequence)
     .order_by(desired.c.device)
 )
+_AHEAD = _OUTDATED.where(among(desired.c.device, "names")).limit(1)
 _FOREIGN = select(desired.c.device).where(desired.c.signer != bindparam("signer")).order_by(desired.c.device)
 _EVERYTHING = select(desired.c.device, desired.c.envelope).order_by(desired.c.device)
 _UNCONFIRMED = (
@@ -85,8 +86,13 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
 
 
 def outdated(conn: Connection) -> list[str]:
-    """Devices that have accepted a higher sequence than we know: our database came from a backup."""
+    """Devices that have accepted a higher sequence than we know: a thief signed it, or our database is a backup."""
     return list(conn.execute(_OUTDATED).scalars())
+
+
+def ahead(conn: Connection, names: Sequence[str]) -> bool:
+    """Is one of these `outdated`?"""
+    return conn.execute(_AHEAD, {"names": names}).first() is not None
 
 
 def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:

@@ -27,6 +27,8 @@ class Wake(StrEnum):
     JOBS = "jobs"
     LOOK = "look"
     """The leader's look at what is due; it follows whenever anybody is woken."""
+    AHEAD = "ahead"
+    """The same, without a rest: a device works on orders that are not ours."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,8 @@ class Intervals:
     republish_s: float = 5.0
     """While a rollout is under way, or another hub may have begun one."""
     rest_s: float = 60.0
-    """When nothing is under way, as long as there is news; the first look follows it within `republish_s`."""
+    """When nothing is under way, as long as there is news; the first look follows it within `republish_s`, and so does
+    every look for a device that works on orders that are not ours."""
     idle_s: float = 600.0
     """When there is none: whatever this hub begins itself rings its bells."""
     presence_s: float = 60.0
@@ -163,6 +164,7 @@ class Hub:
                     ("rollouts", _repeat("rollouts", lambda: self._gathered(Wake.ROLLOUTS), self._advance_rollouts)),
                     ("blobs", _repeat("chunks", lambda: self._gathered(Wake.BLOBS), parts.blobs.sync)),
                     ("news", _repeat("looking", lambda: wakes(Wake.LOOK), self._look_before_long)),
+                    ("repair", _repeat("looking", lambda: wakes(Wake.AHEAD), self._look_without_rest)),
                     ("republish", _repeat("republishing", lambda: _rung(self._republish), self._look_what_is_due)),
                     ("link-lost", _repeat("presence", lambda: _rung(self._link_lost), self._presume_all_gone)),
                     ("silence", _repeat("presence", lambda: _rung(self._look_around), self._presume_silent_gone)),
@@ -272,6 +274,10 @@ class Hub:
         """Something happened: as soon as the last look is long enough ago."""
         rested_ns = self._looked_ns + _ns(self._intervals.rest_s) - self._parts.clock.monotonic_ns()
         self._look_again.within(max(_ns(self._intervals.republish_s), rested_ns))
+
+    async def _look_without_rest(self) -> None:
+        """What a thief makes devices run must not last because we looked a moment ago."""
+        self._look_again.within(_ns(self._intervals.republish_s))
 
     async def _look_what_is_due(self) -> None:
         self._looked_ns = self._parts.clock.monotonic_ns()

@@ -15,7 +15,7 @@ from sqlalchemy import Connection, Row, delete, not_, null, select, true
 from cloud.core.plausible import check_reported
 from cloud.core.rollout.members import Status
 from cloud.many import among, entering, updating
-from cloud.service import history
+from cloud.service import director, history
 from cloud.service.effects import NOTHING, Effects, Publish, Wake, wake
 from cloud.service.rollouts import outcomes
 from cloud.service.rollouts.plans import rollout_row
@@ -70,14 +70,16 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
         for name, sender in senders.items()
         if sender.receipt
     )
-    return Effects(tuple(receipts)) + effects + _news(senders.values())
+    return Effects(tuple(receipts)) + effects + _news(conn, senders.values())
 
 
-def _news(senders: Iterable[_Sender]) -> Effects:
+def _news(conn: Connection, senders: Iterable[_Sender]) -> Effects:
     """Who has accepted another assignment may be ahead of us, or wait for what he has not got."""
-    newest = ((one.newest, one.row.reported_sequence) for one in senders)
-    moved = any(told is not None and told.sequence != before for told, before in newest)
-    return wake(Wake.LOOK) if moved else NOTHING
+    newest = ((one.row, one.newest) for one in senders)
+    moved = [row.name for row, told in newest if told is not None and told.sequence != row.reported_sequence]
+    if not moved:
+        return NOTHING
+    return wake(Wake.AHEAD if director.ahead(conn, moved) else Wake.LOOK)
 
 
 @dataclass(frozen=True, slots=True)

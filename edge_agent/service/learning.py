@@ -111,9 +111,11 @@ class LearningHost:
         return Remembered(data[_LENGTH.size : end], data[end:])
 
     async def forget(self, task: str, *, update_accepted: bool) -> None:
-        """Drop an answer; count it if it was an update that the cloud took."""
+        """Drop an answer; count it if it was an update that the cloud took, and once it cannot come back."""
         try:
             await self._ports.disk.unlink(_path(task))
+            if update_accepted:
+                await self._ports.disk.fsync_dir(FOLDER)
         except FileMissingError:
             return  # forgotten, and counted, before
         except DiskError as error:

@@ -13,6 +13,7 @@ from edge_agent.service.inference import Inference
 from simulator.core.rng import Rng
 from simulator.device import Device
 from simulator.fakes.runtime import ANSWER
+from simulator.surroundings import Surroundings
 from wire.ports import SECOND
 
 INPUT_VALUES = 8
@@ -24,6 +25,8 @@ class Application:
     """Half of its answers get feedback. `stopped`: it has asked enough."""
 
     rng: Rng
+    surroundings: Surroundings | None = None
+    """Of a device that learns: it asks what its sensors say, four times as often, and always learns the truth."""
     stopped: bool = False
     answers: Counter[int] = field(default_factory=Counter)
     """Version -> answers that it got."""
@@ -38,15 +41,17 @@ class Application:
     async def _run(self, device: Device, inference: Inference) -> None:
         import numpy as np
 
-        window = np.zeros(INPUT_VALUES, dtype=np.float32)
+        window, label, pause_ns = np.zeros(INPUT_VALUES, dtype=np.float32), ANSWER, PAUSE_NS
         while not self.stopped:
+            if self.surroundings is not None:
+                (window, label), pause_ns = self.surroundings.sense(), PAUSE_NS // 4
             try:
                 answer = await inference.predict(window)
                 self.answers[answer.version] += 1
-                if self.rng.chance(0.5):
-                    await inference.feedback(answer.id, ANSWER)
+                if self.surroundings is not None or self.rng.chance(0.5):
+                    await inference.feedback(answer.id, label)
             except NoModelError:
                 self.on_unanswered()
             except RequestError:
                 self.failures += 1
-            await device.world.clock.sleep(self.rng.between(PAUSE_NS // 2, PAUSE_NS))
+            await device.world.clock.sleep(self.rng.between(pause_ns // 2, pause_ns))

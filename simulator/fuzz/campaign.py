@@ -20,6 +20,7 @@ CHUNK = 4
 REPLAY = "fleetloop sim fuzz --seed {seed} --only {steps}"
 
 Play = Callable[[int], Ending]
+Replaced = Callable[[], contextlib.AbstractContextManager[None]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,10 +58,13 @@ class Tally:
             self.failed.append(ending)
 
 
-def play(seed: int) -> Ending:
-    """The life of this seed, with all its faults."""
+def play(seed: int, replaced: Replaced = contextlib.nullcontext) -> Ending:
+    """The life of this seed, with all its faults. What is `replaced` in the programs is so while it is lived, and not
+    while a fleet is brought up that other lives begin with, too."""
     with quiet_programs():
-        return Playing(draw(seed)).play()
+        playing = Playing(draw(seed))
+        with replaced():
+            return playing.play()
 
 
 def endings(seeds: Sequence[int], workers: int, play: Play = play) -> Iterator[Ending]:
@@ -77,13 +81,14 @@ def endings(seeds: Sequence[int], workers: int, play: Play = play) -> Iterator[E
         yield from pool.map(play, seeds, chunksize=CHUNK)
 
 
-def explain(seed: int, problem: str, replaced: Callable[[], contextlib.AbstractContextManager[None]]) -> Violation:
+def explain(seed: int, problem: str, replaced: Replaced) -> Violation:
     """Shrink what happens in the life of `seed`. `replaced` seeds the bug in question, if there is one."""
     life = draw(seed)
 
     def fails(steps: Iterable[int]) -> bool:
+        playing = Playing(life, steps)
         with replaced(), quiet_programs():
-            return bool(Playing(life, steps).play().problem)
+            return bool(playing.play().problem)
 
     steps = shrink(range(life.steps), fails)
     named = tuple(described(life, step) for step in steps)

@@ -4,8 +4,7 @@ A life has two acts: version 1 for everybody, and version 2 by a plan. Faults be
 beginning, so that they meet what they are to disturb.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from cloud.core.gates.judge import Gate
@@ -13,23 +12,10 @@ from cloud.core.rollout import Plan, Wave
 from cloud.core.rollout.plan import Rate, Retry
 from cloud.core.rollout.windows import Window
 from simulator.core.rng import Rng
-from simulator.durations import nanoseconds, written
+from simulator.durations import nanoseconds
 from simulator.fakes.runtime import Manner
-from simulator.faults.clocks import ClockJump
-from simulator.faults.fault import EVERYBODY, Among
-from simulator.faults.forgery import ForgedDesired, StaleOrders
-from simulator.faults.hub_side import BadHubNetwork, HubCutOff
-from simulator.faults.kinds import (
-    AnyFault,
-    BadNetwork,
-    BrokerKill,
-    CutConnections,
-    HubKill,
-    Partition,
-    PowerCut,
-    SlowBroker,
-)
-from simulator.faults.storage import FailingDisk, FullDisk, SlowDisk
+from simulator.faults.kinds import AnyFault
+from simulator.fuzz.trouble import EARLY_S, SAMPLED_S, SECOND_ACT_S, Faults, faults, faults_of_learning
 from wire.messages import Outcome
 from wire.ports import MILLISECOND, SECOND
 
@@ -38,14 +24,9 @@ FEWEST, USUALLY_MOST, MOST = 2, 4, 6
 NEWBORN = 0.2
 """Share of the lives that begin with enrolment."""
 CERTIFICATE_LIVES_S = (40, 120)
-FIRST_ACT_S, SECOND_ACT_S = 25, 30
-"""Within so many seconds of an act its faults begin and its operator acts."""
-EARLY_S = 12
-"""While the second rollout is young."""
-LONGEST_S, LONGEST_OFF_S = 25, 15
-"""What lasts, and what is down, does so for at most so many seconds."""
-INSTALL_OPERATIONS = 70
-"""About as many disk operations as an installation has."""
+LEARNING = 0.08
+"""Share of the others in which devices learn."""
+MOST_ROUNDS = 3
 SMALL_BYTES, LARGE_BYTES = 6_000, 130_000
 """Sizes of models: one chunk, or three."""
 
@@ -60,6 +41,14 @@ class Action:
 
 
 @dataclass(frozen=True, slots=True)
+class Learning:
+    """A federated run, from version 1 on. `alone`: version 2 is not rolled out beside it, and nobody has to refuse."""
+
+    rounds: int
+    alone: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Life:
     """All that a seed decides beside chance itself. `bad`: (device, how version 2 behaves there)."""
 
@@ -69,12 +58,12 @@ class Life:
     plan: Plan
     bad: tuple[tuple[str, Manner], ...]
     actions: tuple[Action, ...]
-    faults: tuple[tuple[int, AnyFault], ...]
-    """(act, fault)"""
+    faults: Faults
     newborn: bool
     """Nobody has enrolled when it begins: it has a first act. The others begin with a fleet that stands."""
     certificate_life_s: int = 0
     """Of devices that log in with certificates; 0: with passwords."""
+    learning: Learning | None = None
 
     @property
     def steps(self) -> int:
@@ -94,17 +83,28 @@ def draw(seed: int) -> Life:
     devices = rng.between(FEWEST, MOST if rng.chance(0.2) else USUALLY_MOST)
     names = [f"d{number:05}" for number in range(devices)]
     newborn = rng.chance(NEWBORN)
-    return Life(
+    life = Life(
         seed=seed,
         devices=devices,
         model_bytes=LARGE_BYTES if rng.chance(0.3) else SMALL_BYTES,
         plan=_plan(rng),
         bad=_bad(rng, names),
         actions=_actions(rng, names),
-        faults=_faults(rng, names, acts=(0, 1) if newborn else (1,)),
+        faults=faults(rng, names, acts=(0, 1) if newborn else (1,)),
         newborn=newborn,
         certificate_life_s=_certificate_life_s(rng.child("certificates")) if newborn else 0,
     )
+    return life if newborn else _learning(rng.child("learning"), life)
+
+
+def _learning(rng: Rng, life: Life) -> Life:
+    """Few fleets learn; then more goes wrong, with the aggregator and with what devices send it."""
+    if not rng.chance(LEARNING):
+        return life
+    learning = Learning(1 + rng.below(MOST_ROUNDS), alone=rng.chance(0.5))
+    begins = Action(SAMPLED_S + rng.below(EARLY_S * 1_000) / 1_000, "federate", "")
+    actions = tuple(sorted((*life.actions, begins), key=lambda action: action.at_s))
+    return replace(life, learning=learning, actions=actions, faults=(*life.faults, *faults_of_learning(rng)))
 
 
 def _certificate_life_s(rng: Rng) -> int:
@@ -179,114 +179,8 @@ def _actions(rng: Rng, names: list[str]) -> tuple[Action, ...]:
     return tuple(sorted(found, key=lambda action: action.at_s))
 
 
-def _faults(rng: Rng, names: list[str], acts: tuple[int, ...]) -> tuple[tuple[int, AnyFault], ...]:
-    """Three that are sure to do harm, to everybody, and three to seven of any kind, over all acts."""
-    sure = (_bad_network, _connections, _clock)
-    found = [(1, one(rng, _moment(rng, EARLY_S), EVERYBODY)) for one in sure]
-    for _ in range(rng.between(3, 7)):
-        act = acts[rng.below(len(acts))]
-        at = _moment(rng, (FIRST_ACT_S, SECOND_ACT_S)[act])
-        some = Among(names=tuple(name for name in names if rng.chance(0.5)))
-        found.append((act, _KINDS[rng.below(len(_KINDS))](rng, at, some)))
-    return tuple(found)
-
-
-def _moment(rng: Rng, within_s: int) -> str:
-    return written(rng.below(within_s * SECOND) // MILLISECOND * MILLISECOND)
-
-
-def _span(rng: Rng) -> str:
-    return f"{rng.between(2, LONGEST_S)}s"
-
-
-def _off(rng: Rng) -> str:
-    return f"{rng.between(1, LONGEST_OFF_S)}s"
-
-
-def _bad_network(rng: Rng, at: str, some: Among) -> AnyFault:
-    loss, doubled = rng.between(5, 40) / 100, rng.between(5, 30) / 100
-    late = f"{rng.below(800)}ms"
-    return BadNetwork(at=at, lasts=_span(rng), devices=some, loss=loss, duplication=doubled, delay=late)
-
-
-def _muddle(rng: Rng, at: str, some: Among) -> AnyFault:
-    return BadNetwork(at=at, lasts=_span(rng), devices=some, reordering=0.3, duplication=0.3, delay="100ms")
-
-
-def _squeeze(rng: Rng, at: str, some: Among) -> AnyFault:
-    return BadNetwork(at=at, lasts=_span(rng), devices=some, bandwidth=rng.between(1_000, 30_000))
-
-
-def _partition(rng: Rng, at: str, some: Among) -> AnyFault:
-    return Partition(at=at, lasts=_span(rng), devices=some)
-
-
-def _connections(rng: Rng, at: str, some: Among) -> AnyFault:
-    return CutConnections(at=at, devices=some)
-
-
-def _power(rng: Rng, at: str, some: Among) -> AnyFault:
-    return PowerCut(at=at, devices=some, operations=rng.between(1, INSTALL_OPERATIONS), off=_off(rng))
-
-
-def _hub(rng: Rng, at: str, some: Among) -> AnyFault:
-    return HubKill(at=at, down=_off(rng))
-
-
-def _broker(rng: Rng, at: str, some: Among) -> AnyFault:
-    return BrokerKill(at=at, down=_off(rng))
-
-
-def _hub_network(rng: Rng, at: str, some: Among) -> AnyFault:
-    loss, doubled, late = rng.below(20) / 100, rng.below(40) / 100, f"{rng.below(1_500)}ms"
-    return BadHubNetwork(at=at, lasts=_span(rng), loss=loss, duplication=doubled, reordering=0.1, delay=late)
-
-
-def _hub_cut_off(rng: Rng, at: str, some: Among) -> AnyFault:
-    return HubCutOff(at=at)
-
-
-def _full(rng: Rng, at: str, some: Among) -> AnyFault:
-    return FullDisk(at=at, lasts=_span(rng), devices=some)
-
-
-def _slow(rng: Rng, at: str, some: Among) -> AnyFault:
-    return SlowDisk(at=at, lasts=_span(rng), devices=some, delay=f"{rng.between(10, 500)}ms")
-
-
-def _failing(rng: Rng, at: str, some: Among) -> AnyFault:
-    operations, errors = rng.between(1, INSTALL_OPERATIONS), rng.between(1, 5)
-    return FailingDisk(at=at, lasts=_span(rng), devices=some, operations=operations, errors=errors)
-
-
-def _clock(rng: Rng, at: str, some: Among) -> AnyFault:
-    return ClockJump(at=at, devices=some, by=f"{rng.between(1, 400)}{'sd'[rng.below(2)]}", back=rng.chance(0.5))
-
-
-def _hub_clock(rng: Rng, at: str, some: Among) -> AnyFault:
-    return ClockJump(at=at, hub=True, by=f"{rng.between(1, LONGEST_S)}s", back=rng.chance(0.5))
-
-
-def _slow_broker(rng: Rng, at: str, some: Among) -> AnyFault:
-    return SlowBroker(at=at, lasts=_span(rng), messages_per_s=rng.between(5, 40))
-
-
-def _forged(rng: Rng, at: str, some: Among) -> AnyFault:
-    return ForgedDesired(at=at, version=1, devices=some)
-
-
-def _stale(rng: Rng, at: str, some: Among) -> AnyFault:
-    return StaleOrders(at=at, age=_span(rng), devices=some)
-
-
 _STORIES: Final = (
     ("hold", "release"), ("hold", "release"), ("pause", "resume"), ("halt", "unhalt"), ("approve", "approve"),
     ("join", "join"), ("resume", "resume"), ("abort", ""), ("revert", ""),
 )  # fmt: skip
 """What an operator does, and what may follow."""
-_KINDS: Final[tuple[Callable[[Rng, str, Among], AnyFault], ...]] = (
-    _bad_network, _bad_network, _muddle, _squeeze, _partition, _connections, _power, _power, _power, _hub, _hub,
-    _hub_network, _hub_network, _hub_cut_off, _broker, _slow_broker, _full, _slow, _failing, _clock, _hub_clock,
-    _forged, _stale,
-)  # fmt: skip
-"""Each is as likely as it stands here."""

@@ -14,7 +14,7 @@ from sqlalchemy import Connection, select
 
 from cloud.core.rollout import ACTIVE, Command, Plan, RolloutState
 from cloud.errors import ConflictError, InvalidError, UnknownError
-from cloud.service import holds
+from cloud.service import federated_runs, holds
 from cloud.service.effects import Effects
 from cloud.service.rollouts import NewRollout, control
 from cloud.tables import rollouts
@@ -24,14 +24,17 @@ from simulator.core.loop import SimulationError
 from simulator.core.network import Quality
 from simulator.device import Device
 from simulator.faults.inject import Injector
+from simulator.federation import counted_too_often
 from simulator.fleet import Fleet
 from simulator.fuzz.application import Application
 from simulator.fuzz.draw import Action, Life
+from simulator.fuzz.learning import federated_run
 from simulator.fuzz.standing import FIRST_ACT_AT_S, FIRST_PLAN, INTERVALS, LOOK_EVERY_S, MODEL, SIZE, SLOT, standing
 from simulator.invariants import hub as hub_rules
 from simulator.invariants.devices import DeviceWatch, Signed
 from simulator.invariants.hub import HubWatch
 from simulator.invariants.rest import outstanding, wrong_at_rest
+from simulator.surroundings import Surroundings
 from simulator.version import random_files
 from simulator.world import World
 from wire.ports import SECOND
@@ -66,7 +69,8 @@ class Playing:
         self.world = World(life.seed)
         self._life = life
         self._signed = Signed()
-        self._standing = None if life.newborn else standing(life.devices, life.model_bytes)
+        learns = life.learning is not None
+        self._standing = None if life.newborn else standing(life.devices, life.model_bytes, learns=learns)
         self.fleet = self._fleet()
         self.watches: list[DeviceWatch] = []
         self.applications: list[Application] = []
@@ -130,8 +134,8 @@ class Playing:
         return Fleet(self.world, INTERVALS, self._standing.estate)
 
     def _goes_on(self) -> bool:
-        """Is there a second act?"""
-        return True
+        """Is version 2 rolled out?"""
+        return self._life.learning is None or not self._life.learning.alone
 
     # The acts.
 
@@ -188,11 +192,16 @@ class Playing:
             "release": lambda conn, now_ns: holds.release(conn, action.device, OPERATOR, now_ns),
             "halt": lambda conn, now_ns: holds.halt(conn, "a test", OPERATOR, now_ns),
             "unhalt": lambda conn, now_ns: holds.resume(conn, OPERATOR, now_ns),
+            "federate": self._federate,
         }
         if action.what in calls:
             await self._do(calls[action.what])
         else:
             await self._command(self._latest, Command(action.what))
+
+    def _federate(self, conn: Connection, now_ns: int) -> Effects:
+        assert self._life.learning is not None
+        return federated_runs.create(conn, federated_run(MODEL, self._life.learning.rounds), OPERATOR, now_ns)
 
     async def _command(self, rollout: str, command: Command) -> None:
         await self._do(lambda conn, now_ns: control(conn, rollout, command, OPERATOR, now_ns))
@@ -232,6 +241,7 @@ class Playing:
         found = [f"{watch.device.name}: {problem}" for watch in self.watches for problem in watch.at_rest()]
         found += self.fleet.hub.look(lambda conn: list(wrong_at_rest(conn, self.fleet.devices)))
         found += self.fleet.hub.look(hub_rules.sweep)
+        found += counted_too_often(self.fleet)
         for device, application in zip(self.fleet.devices, self.applications, strict=True):
             found += list(_miscounted(device, application))
         said = self.world.broker.publishes / len(self.fleet.devices)
@@ -244,7 +254,8 @@ class Playing:
 
     def _watch(self, device: Device) -> None:
         watch = DeviceWatch(device, self._signed, self.world.fail)
-        application = Application(self._rng.child(f"application of {device.name}"))
+        rng = self._rng.child(f"application of {device.name}")
+        application = Application(rng, Surroundings(rng.child("surroundings")) if self._life.learning else None)
         application.on_unanswered = watch.unanswered
 
         def started(device: Device, inference: Inference) -> None:

@@ -5,7 +5,7 @@ is what a hub and devices find that are switched off and on again.
 """
 
 import asyncio
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 
 from cloud.core.rollout import Plan, Wave
@@ -17,6 +17,7 @@ from simulator.core.loop import SimulationError
 from simulator.core.network import Quality
 from simulator.estate import FleetEstate
 from simulator.fleet import Fleet, Size
+from simulator.fuzz.learning import files_to_learn_with
 from simulator.invariants.rest import outstanding
 from simulator.version import random_files
 from simulator.world import World
@@ -49,25 +50,26 @@ class Standing:
 
 
 @cache
-def standing(devices: int, model_bytes: int) -> Standing:
-    """So many devices, with a model of that size."""
+def standing(devices: int, model_bytes: int, *, learns: bool = False) -> Standing:
+    """So many devices, with a model of that size; do they learn with it?"""
     world = World(SEED)
-    fleet = Fleet(world, INTERVALS)
+    fleet, size = Fleet(world, INTERVALS), replace(SIZE, devices=devices, federated=learns)
     try:
-        release, following = world.loop.run(_bring_up(fleet, devices, model_bytes))
+        release, following = world.loop.run(_bring_up(fleet, size, model_bytes))
         return Standing(fleet.leave(), release, following)
     finally:
         fleet.hub.store.close()
 
 
-async def _bring_up(fleet: Fleet, devices: int, model_bytes: int) -> tuple[Release, Release]:
+async def _bring_up(fleet: Fleet, size: Size, model_bytes: int) -> tuple[Release, Release]:
     rng = fleet.world.rng
     fleet.hub.start()
     await asyncio.sleep(1)
-    for _ in range(devices):
-        await fleet.join(SIZE)
+    for _ in range(size.devices):
+        await fleet.join(size)
     await asyncio.sleep(FIRST_ACT_AT_S)
-    release = await fleet.hub.publish_version(MODEL, random_files(rng.child("version 1"), model_bytes))
+    files = (files_to_learn_with if size.federated else random_files)(rng.child("version 1"), model_bytes)
+    release = await fleet.hub.publish_version(MODEL, files)
     await _begin(fleet, NewRollout("r1", MODEL, release.version, SLOT, {}, None, FIRST_PLAN))
     await _rest(fleet)
     return release, await fleet.hub.publish_version(MODEL, random_files(rng.child("version 2"), model_bytes))

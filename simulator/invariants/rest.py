@@ -29,7 +29,12 @@ _FAILED = (Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.CANCELLED, Outco
 
 def outstanding(fleet: Fleet) -> list[str]:
     """What has not come to rest yet; empty: everything has."""
-    return fleet.hub.look(_unsettled) or fleet.hub.look(lambda conn: list(_disagreements(conn, fleet.devices)))
+
+    def look(conn: Connection) -> list[str]:
+        known = fleet.devices
+        return _unsettled(conn) or list(_disagreements(conn, known)) or list(_holes(conn, known))
+
+    return fleet.hub.look(look)
 
 
 def _unsettled(conn: Connection) -> list[str]:
@@ -94,13 +99,7 @@ def _numbers(counts: "Row[Any] | Tally") -> tuple[int, int, int]:
 
 
 def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
-    """What must not be found at rest: outcomes that the devices do not bear out, holes in what was measured."""
-    arrived: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
-    query = select(telemetry_points.c.device, telemetry_points.c.seq, telemetry_points.c.content)
-    for row in conn.execute(query.order_by(telemetry_points.c.seq)):
-        arrived[row.device].append((row.seq, row.content))
-    for device in fleet:
-        yield from _holes(device, arrived[device.name])
+    """What must not be found at rest: repetitions that nobody counted, outcomes that the devices do not bear out."""
     for row in conn.execute(select(rollouts).order_by(rollouts.c.created_ns)):
         repeated = conn.execute(select(members.c.attempt).where(members.c.rollout == row.id)).scalars().all()
         if sum(attempt - 1 for attempt in repeated) > row.retries:
@@ -108,19 +107,20 @@ def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
     yield from _untrue_outcomes(conn, {device.name: device for device in fleet})
 
 
-def _holes(device: Device, arrived: Iterable[tuple[int, bytes]]) -> Iterator[str]:
-    """Numbers of one start follow one another: what is missing in between was lost on the way.
+def _holes(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
+    """Numbers of one start follow one another: what is missing in between is repeated before long, or it was lost.
 
     Only a start that is over may leave a hole, before a message that was sent while its predecessor had no receipt: the
     predecessor went with the power.
     """
-    newest, now = dict[int, int](), device.record().boot
-    for seq, content in arrived:
-        start, number = seq >> BOOT_SHIFT, seq & (1 << BOOT_SHIFT) - 1
-        last = newest.get(start, 0)
-        if number != last + 1 and (start == now or not decode(content, Telemetry).after):
-            yield f"{device.name}: of start {start} the messages between {last} and {number} did not arrive"
-        newest[start] = number
+    now, newest = {device.name: device.record().boot for device in fleet}, dict[tuple[str, int], int]()
+    query = select(telemetry_points.c.device, telemetry_points.c.seq, telemetry_points.c.content)
+    for row in conn.execute(query.order_by(telemetry_points.c.device, telemetry_points.c.seq)):
+        start, number = row.seq >> BOOT_SHIFT, row.seq & (1 << BOOT_SHIFT) - 1
+        last = newest.get((row.device, start), 0)
+        if number != last + 1 and (start == now[row.device] or not decode(row.content, Telemetry).after):
+            yield f"{row.device}: of start {start} the messages between {last} and {number} did not arrive"
+        newest[row.device, start] = number
 
 
 def _untrue_outcomes(conn: Connection, fleet: Mapping[str, Device]) -> Iterator[str]:

@@ -8,9 +8,11 @@ import numpy as np
 import pytest
 
 from edge_agent.errors import ModelError, NoModelError
+from edge_agent.service import learning
 from federated.device.ports import HostError
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
+from simulator.core.power import one_outcome
 from simulator.core.rng import Rng
 from simulator.fakes.runtime import LightRuntime
 from simulator.memory_disk import MemoryDisk
@@ -260,6 +262,22 @@ def test_without_a_model_the_application_is_told_so() -> None:
         async with device(gear(Air())) as unit:
             with pytest.raises(NoModelError, match="no model is installed yet"):
                 await unit.inference.predict(np.zeros(4, np.float32))
+
+    run(scenario)
+
+
+def test_an_update_that_was_counted_does_not_come_back_with_a_power_cut() -> None:
+    """Else the cloud's word that it was taken, said again, counts it again."""
+
+    async def scenario() -> None:
+        air, disk = air_with(), MemoryDisk()
+        async with device(gear(air, disk)) as unit:
+            await unit.host.remember("task-1", b"reply", b"arrays")
+            kept = [path for path in disk.paths if path.startswith(f"{learning.FOLDER}/")]
+            assert len(kept) == 1
+            await unit.host.forget("task-1", update_accepted=True)
+            left = [one_outcome(disk.unsettled(), Rng(seed)) for seed in range(8)]
+            assert not any(kept[0] in one for one in left)
 
     run(scenario)
 

@@ -7,6 +7,7 @@ from sqlalchemy import select
 
 from cloud.core.rollout import Wave
 from cloud.service import director
+from cloud.service.effects import Wake
 from cloud.service.inbox import Inbox
 from cloud.tables import devices, members, slots, stats
 from tests.hub_steps import (
@@ -55,6 +56,21 @@ class TestReports:
                 await world.report("p00", outcome)
             ended = await world.store.read(lambda conn: conn.scalar(select(members.c.outcome)))
             assert ended == Outcome.ROLLED_BACK
+
+        hub(tmp_path, scenario)
+
+    def test_who_is_ahead_of_the_hub_is_looked_after_at_once(self, tmp_path: Path) -> None:
+        """Whoever has accepted what the hub ordered is news that may wait."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            first = await world.report("p00", None, phase="fetching")
+            assert (Wake.LOOK in first.wakes, Wake.AHEAD in first.wakes) == (True, False)
+            stolen = as_json(await newest(world, "p00")) | {"seq": 50, "sequence": 41}
+            taken = await world.receive((ROOT.up("p00", "reported"), encode(stolen)))
+            assert Wake.AHEAD in taken.wakes
 
         hub(tmp_path, scenario)
 

@@ -65,6 +65,17 @@ def test_what_a_thief_has_undone_is_done_again_though_its_hours_are_over() -> No
     assert [one.installed.version for one in running if one] == [2, 2]
 
 
+def test_devices_learn_in_the_midst_of_trouble() -> None:
+    """The run ends, nobody counts an update twice; a power cut took one of the messages that were in memory only."""
+    life = draw(51)
+    assert life.learning is not None
+    playing = Playing(life)
+    assert not playing.play().problem
+    taken = playing.fleet.hub.learning.accepted()
+    assert all(taken[device.name] >= life.learning.rounds for device in playing.fleet.devices)
+    assert playing.fleet.reboots > 0
+
+
 def test_a_life_that_ends_with_an_error_nobody_foresaw_has_a_problem() -> None:
     """One such life must not end a campaign of thousands without a word of which seed it was."""
 
