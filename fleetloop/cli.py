@@ -103,6 +103,7 @@ NOUNS = {
     "groups": "selectors under a name",
     "fleet": "the whole fleet: who is there, and its halt",
     "models": "models and their versions",
+    "jobs": "what the hub trains, how far it is, and why it failed",
     "artefacts": "model files: upload, see and download them",
     "rollouts": "start, steer and watch rollouts",
     "access": "API keys: who may do what, where, and until when",
@@ -231,7 +232,8 @@ def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text:
             f"--no-{flag[2:]}", action="store_const", const="false", dest=field.name, help=argparse.SUPPRESS
         )
         return
-    parser.add_argument(flag, metavar=field.name.split("_")[-1].upper(), help=f"{text}{default}")
+    known = "|".join(one for one in get_args(hint) if one) if get_origin(hint) is Literal else ""
+    parser.add_argument(flag, metavar=known or field.name.split("_")[-1].upper(), help=f"{text}{default}")
 
 
 def _shown_default(field: Any) -> str:
