@@ -131,8 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(name, program, rest)
     except ModuleNotFoundError as error:
-        wanted = f"[{program.extra}]" if program.extra else ""
-        print(f"fleetloop {name}: {error.name!r} is not installed; pip install 'fleetloop{wanted}'", file=sys.stderr)
+        print(f"fleetloop {name}: {error.name!r} is not installed; {_install(program.extra)}", file=sys.stderr)
         return EXIT_USAGE
     except MalformedError as error:
         print(f"fleetloop {name}: {error}", file=sys.stderr)
@@ -146,9 +145,14 @@ def _operate(words: list[str]) -> int:
     try:
         from fleetloop.console.main import run
     except ModuleNotFoundError as error:
-        print(f"fleetloop {words[0]}: {error.name!r} is not installed; pip install 'fleetloop[hub]'", file=sys.stderr)
+        print(f"fleetloop {words[0]}: {error.name!r} is not installed; {_install('hub')}", file=sys.stderr)
         return EXIT_USAGE
     return run(words)
+
+
+def _install(extra: str) -> str:
+    """From a checkout: nothing is published, so an index has no such package, or somebody else's."""
+    return f"pip install '.{f'[{extra}]' if extra else ''}' in a checkout"
 
 
 def _everything() -> dict[str, Program]:
