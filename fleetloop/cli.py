@@ -236,8 +236,8 @@ def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text:
             f"--no-{flag[2:]}", action="store_const", const="false", dest=field.name, help=argparse.SUPPRESS
         )
         return
-    known = "|".join(one for one in get_args(hint) if one) if get_origin(hint) is Literal else ""
-    parser.add_argument(flag, metavar=known or field.name.split("_")[-1].upper(), help=f"{text}{default}")
+    values = "|".join(one for one in get_args(hint) if one) if get_origin(hint) is Literal else ""
+    parser.add_argument(flag, metavar=values or field.name.split("_")[-1].upper(), help=f"{text}{default}")
 
 
 def _shown_default(field: Any) -> str:
