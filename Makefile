@@ -14,6 +14,7 @@ help: ## show the targets
 setup: $(VENV)/.done $(AGENT_VENV)/.done ## both virtual environments, from the lock
 
 $(VENV)/.done: pyproject.toml requirements/hub.lock
+	@echo "installing the hub's environment into $(VENV): torch is large, this takes minutes and 2 GB or more of disk"
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install $(PIP_FLAGS) -r requirements/hub.lock
 	$(BIN)/python -m pip install $(PIP_FLAGS) --no-deps --editable .
@@ -21,6 +22,7 @@ $(VENV)/.done: pyproject.toml requirements/hub.lock
 
 # Devices run on the base install alone: torch and flwr are not importable there.
 $(AGENT_VENV)/.done: pyproject.toml requirements/agent.lock
+	@echo "installing the devices' environment into $(AGENT_VENV): 0.2 GB"
 	$(PYTHON) -m venv $(AGENT_VENV)
 	$(AGENT_VENV)/bin/python -m pip install $(PIP_FLAGS) -r requirements/agent.lock
 	$(AGENT_VENV)/bin/python -m pip install $(PIP_FLAGS) --no-deps --editable .

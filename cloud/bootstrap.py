@@ -152,7 +152,7 @@ async def _wire(
 ) -> Running:
     clock, ids, topics, broker = base.clock, base.ids, base.topics, access.control
     me = f"{HUB_USER}@{settings.replica}" if settings.replica else HUB_USER  # no device can have a name with an @
-    link = MqttLink(broker.endpoint, access.login(me))
+    link = MqttLink(access.endpoint, access.login(me))
     stack.push_async_callback(link.stop)
     leadership = Leadership(store, clock, me, lease_s=settings.lease_s, alone=not settings.database_url)
     outbox = Outbox(store, link, broker, topics, clock)
@@ -162,7 +162,7 @@ async def _wire(
     staging = UploadFiles(base.directory / "uploads", base.offload)
     artefacts = Artefacts(store, objects, staging, InspectionChild())
     launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
-    aggregator = AggregatorAccess(lambda: broker.endpoint, lambda: _aggregator_login(access), topics)
+    aggregator = AggregatorAccess(lambda: access.endpoint, lambda: _aggregator_login(access), topics)
     optimizing = OptimizeJobs(leadership, objects, launcher, clock, ids)
     learning = FederatedJobs(leadership, objects, launcher, (clock, ids), aggregator)
     kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}

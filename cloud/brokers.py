@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+
 from cloud.adapters import certificates
 from cloud.adapters.certificates import TlsFiles
 from cloud.adapters.device_certificates import DeviceAuthority
@@ -26,6 +28,8 @@ from wire.adapters.system import SystemIds
 from wire.identity import Broker
 from wire.topics import Topics
 
+LOOPBACK_OF = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - read, not bound to
+"""Where a broker that listens everywhere is found by who runs beside it."""
 LOGIN_LIFE = datetime.timedelta(days=825)
 """Of the certificates of the hub's own programs: made at every start, and for every start of an aggregator."""
 
@@ -41,6 +45,14 @@ class BrokerAccess:
     own_users: Mapping[str, BrokerUser]
     authority: Authority | None
     """Issues the devices' certificates; None = they log in with passwords."""
+    own_host: str = ""
+    """Where the hub's own programs find it; empty = where devices do."""
+
+    @property
+    def endpoint(self) -> Broker:
+        """Where the hub's own programs connect; the name that devices use may lead nowhere from here (NAT)."""
+        found = self.control.endpoint
+        return msgspec.structs.replace(found, host=self.own_host or found.host)
 
 
 async def embedded(
@@ -55,7 +67,8 @@ async def embedded(
     ids = SystemIds()
     passwords = {HUB_USER: ids.secret(), AGGREGATOR_USER: ids.secret(), ENROL_USER: enrol_password}
     own_users = _own_users(passwords, topics)
-    return BrokerAccess(broker, lambda name: Credentials(name, passwords[name]), enrol_password, own_users, None)
+    login = lambda name: Credentials(name, passwords[name])  # noqa: E731
+    return BrokerAccess(broker, login, enrol_password, own_users, None, _own_host(settings))
 
 
 def mosquitto(
@@ -74,10 +87,11 @@ def mosquitto(
         tls=tls,
         directory=directory / "broker",
         topic_root=settings.topic_root,
+        own_host=_own_host(settings),
     )
     broker = MosquittoBroker(find(settings.mosquitto_path), seat, authority, enrol_password)
     stack.push_async_callback(broker.stop)
-    return BrokerAccess(broker, _by_certificate(authority), enrol_password, {}, authority)
+    return BrokerAccess(broker, _by_certificate(authority), enrol_password, {}, authority, seat.own_host)
 
 
 def external(settings: Settings, directory: Path, enrol_password: str) -> BrokerAccess:
@@ -96,13 +110,17 @@ def external(settings: Settings, directory: Path, enrol_password: str) -> Broker
 
 
 def _tls(settings: Settings, directory: Path) -> TlsFiles:
-    hosts = tuple(dict.fromkeys((settings.broker_host, "localhost", "127.0.0.1")))
+    hosts = tuple(dict.fromkeys((settings.broker_host, "localhost", "127.0.0.1", _own_host(settings))))
     path = directory / "keys" / "tls"
     try:
         return certificates.ensure(path, hosts, datetime.datetime.now(datetime.UTC))
     except ValueError as error:
         about = f"broker_host {settings.broker_host!r}, files in {path}"
         raise ValueError(f"cannot make the broker's certificate ({about}): {error}") from error
+
+
+def _own_host(settings: Settings) -> str:
+    return LOOPBACK_OF.get(settings.broker_bind, settings.broker_bind)
 
 
 def _authority(settings: Settings, tls: TlsFiles) -> DeviceAuthority:

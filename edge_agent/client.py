@@ -40,6 +40,7 @@ class AgentClient:
 
     def __init__(self, address: str | os.PathLike[str] | int, timeout_s: float = 30.0) -> None:
         """`address`: path of the agent's Unix socket, or a loopback port."""
+        self._address = address
         if isinstance(address, int):
             self._connection = http.client.HTTPConnection("127.0.0.1", address, timeout=timeout_s)
         else:
@@ -83,7 +84,8 @@ class AgentClient:
             answer: dict[str, Any] = json.loads(response.read())
         except (OSError, http.client.HTTPException, ValueError) as error:
             self._connection.close()
-            raise AgentError(0, f"the agent cannot be reached: {error!r}") from error
+            reason = getattr(error, "strerror", None) or repr(error)
+            raise AgentError(0, f"the agent cannot be reached at {self._address}: {reason}") from error
         if response.status != http.HTTPStatus.OK:
             raise AgentError(response.status, str(answer.get("error", answer)))
         return answer

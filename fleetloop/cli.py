@@ -103,6 +103,7 @@ NOUNS = {
     "groups": "selectors under a name",
     "fleet": "the whole fleet: who is there, and its halt",
     "models": "models and their versions",
+    "jobs": "what the hub trains, how far it is, and why it failed",
     "artefacts": "model files: upload, see and download them",
     "rollouts": "start, steer and watch rollouts",
     "access": "API keys: who may do what, where, and until when",
@@ -130,8 +131,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return _run(name, program, rest)
     except ModuleNotFoundError as error:
-        wanted = f"[{program.extra}]" if program.extra else ""
-        print(f"fleetloop {name}: {error.name!r} is not installed; pip install 'fleetloop{wanted}'", file=sys.stderr)
+        print(f"fleetloop {name}: {error.name!r} is not installed; {_install(program.extra)}", file=sys.stderr)
         return EXIT_USAGE
     except MalformedError as error:
         print(f"fleetloop {name}: {error}", file=sys.stderr)
@@ -145,9 +145,14 @@ def _operate(words: list[str]) -> int:
     try:
         from fleetloop.console.main import run
     except ModuleNotFoundError as error:
-        print(f"fleetloop {words[0]}: {error.name!r} is not installed; pip install 'fleetloop[hub]'", file=sys.stderr)
+        print(f"fleetloop {words[0]}: {error.name!r} is not installed; {_install('hub')}", file=sys.stderr)
         return EXIT_USAGE
     return run(words)
+
+
+def _install(extra: str) -> str:
+    """From a checkout: nothing is published, so an index has no such package, or somebody else's."""
+    return f"pip install '.{f'[{extra}]' if extra else ''}' in a checkout"
 
 
 def _everything() -> dict[str, Program]:
@@ -231,7 +236,8 @@ def _add_option(parser: argparse.ArgumentParser, field: Any, hint: object, text:
             f"--no-{flag[2:]}", action="store_const", const="false", dest=field.name, help=argparse.SUPPRESS
         )
         return
-    parser.add_argument(flag, metavar=field.name.split("_")[-1].upper(), help=f"{text}{default}")
+    values = "|".join(one for one in get_args(hint) if one) if get_origin(hint) is Literal else ""
+    parser.add_argument(flag, metavar=values or field.name.split("_")[-1].upper(), help=f"{text}{default}")
 
 
 def _shown_default(field: Any) -> str:

@@ -3,9 +3,7 @@
 Nothing is retried here: callers know what is worth repeating. A key never travels in the clear.
 """
 
-import ipaddress
 import json
-import ssl
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +12,7 @@ from typing import Any, BinaryIO, TypeAlias
 import httpx
 from httpx_sse import connect_sse
 
-from wire.errors import MalformedError
+from wire.adapters.https import check_private, verification
 
 Json: TypeAlias = dict[str, Any]
 
@@ -55,10 +53,11 @@ class Connection:
 
     def __init__(self, base_url: str, key: str, timeout_s: float, ca_file: str) -> None:
         """Raises MalformedError when the key would travel in the clear, or `ca_file` is none."""
-        _in_private(base_url, key)
+        if key:
+            check_private(base_url)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
         url = f"{base_url.rstrip('/')}{API}"
-        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, verify=_authority(ca_file))
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=timeout_s, verify=verification(ca_file))
 
     def close(self) -> None:
         """Drop the connections."""
@@ -159,24 +158,3 @@ def _as_object(path: str, answer: Any) -> Json:
     if not isinstance(answer, dict):
         raise HubError(502, f"{path} answered with something else than a JSON object")
     return answer
-
-
-def _in_private(base_url: str, key: str) -> None:
-    url = httpx.URL(base_url)
-    if url.scheme == "https" or not key or url.host == "localhost":
-        return
-    try:
-        if ipaddress.ip_address(url.host).is_loopback:
-            return
-    except ValueError:
-        pass
-    raise MalformedError(f"refusing to send an API key to {base_url} in the clear: use https://")
-
-
-def _authority(ca_file: str) -> ssl.SSLContext | bool:
-    if not ca_file:
-        return True
-    try:
-        return ssl.create_default_context(cafile=ca_file)
-    except OSError as error:  # an SSLError is one
-        raise MalformedError(f"ca_file {ca_file}: {error.strerror or error}") from error

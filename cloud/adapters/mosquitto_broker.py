@@ -116,8 +116,8 @@ class MosquittoBroker:
             process.kill()
             await process.wait()
 
-    def _at(self, port: int) -> Broker:
-        return Broker(host=self._seat.advertised, port=port, ca_pem=self._seat.tls.ca_pem)
+    def _at(self, port: int, host: str = "") -> Broker:
+        return Broker(host=host or self._seat.advertised, port=port, ca_pem=self._seat.tls.ca_pem)
 
     # Its files.
 
@@ -207,10 +207,10 @@ class MosquittoBroker:
             return  # it reads the files when it comes up, and has no connections
         with contextlib.suppress(ProcessLookupError):
             os.kill(self._process.pid, signal.SIGHUP)
-        now = datetime.datetime.now(datetime.UTC)
+        here, now = self._at(self._seat.port, self._seat.own_host), datetime.datetime.now(datetime.UTC)
         for name in (PROBE_USER, *sorted(gone)):
             try:
-                await take_over(self.endpoint, name, *self._authority.login(name, TAKEOVER_LIFE, now))
+                await take_over(here, name, *self._authority.login(name, TAKEOVER_LIFE, now))
             except (OSError, TimeoutError) as error:
                 if self._running.is_set():
                     raise BrokerError(

@@ -77,6 +77,8 @@ class Seat:
     tls: TlsFiles
     directory: Path
     topic_root: str
+    own_host: str = ""
+    """Where the hub itself finds it; empty = where devices do."""
 
 
 def general() -> str:

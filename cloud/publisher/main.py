@@ -35,7 +35,7 @@ def run(settings: Settings) -> int:
     if settings.action == "key":
         print("\n".join(key.public_hex for key in ring()))
         return 0
-    hub = HttpHub(settings.hub_url, _api_key(settings))
+    hub = HttpHub(settings.hub_url, _api_key(settings), settings.ca_file)
     try:
         return _act(settings, _desk(settings, hub, ring, data), ring)
     except (HubUnreachableError, HubRefusalError, UnknownRequestError, NotApprovableError, *CANNOT_SIGN) as error:
@@ -57,7 +57,10 @@ def _desk(settings: Settings, hub: HttpHub, ring: Ring, data: Path) -> Desk:
 def _act(settings: Settings, desk: Desk, ring: Ring) -> int:
     match settings.action:
         case "list":
-            for request, verdict in desk.review():
+            waiting = desk.review()
+            if not waiting:
+                print("nothing waits for a signature", file=sys.stderr)
+            for request, verdict in waiting:
                 print(f"{request.id}  {request.model} version {request.version}: {_opinion(verdict)}")
         case "approve":
             desk.approve(settings.request)

@@ -21,6 +21,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     ] = "publisher-data"
     hub_url: Annotated[str, Meta(description="URL of the hub")] = "http://127.0.0.1:8600"
     api_key_file: Annotated[str, Meta(description="file that holds the hub API key (role publisher)")] = ""
+    ca_file: Annotated[
+        str, Meta(description="authority (PEM) of the hub's certificate, if it is none that this machine trusts anyway")
+    ] = ""
     approve: Annotated[
         Literal["policy", "manual"],
         Meta(description="who approves: the thresholds below, or a person (list, approve, refuse)"),

@@ -36,7 +36,7 @@ def show(context: typer.Context, sha256: str) -> None:
 
 @app.command("upload", cls=HubCommand)
 def upload(context: typer.Context, files: list[Path]) -> None:
-    """Upload ONNX, TFLite or safetensors files; those that are there already are not sent again."""
+    """Upload ONNX, TFLite or safetensors files. Those that are there already are not sent again."""
     here, made = session(context), []
     with here.hub() as hub:
         for file in files:

@@ -51,7 +51,7 @@ def claim(
     federated: Annotated[bool | None, typer.Option(help="May they learn together?")] = None,
     replaces: Annotated[bool, typer.Option("--replaces", help="New hardware takes the name.")] = False,
 ) -> None:
-    """Announce devices; each gets a claim file, which is a secret and good for a day."""
+    """Announce devices. Each gets a claim file, which is a secret and good for a day."""
     here = session(context)
     terms = {"labels": pairs(label) or None, "federated": federated, "replaces": replaces}
     given = {name: value for name, value in terms.items() if value is not None}
@@ -67,7 +67,7 @@ def claim(
 def revoke(
     context: typer.Context, name: str, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]
 ) -> None:
-    """Put a device out of the fleet; only a new claim brings it back."""
+    """Put a device out of the fleet. Only a new claim brings it back."""
     with session(context).hub() as hub:
         session(context).say(f"{name} is out", hub.revoke_device(name, reason))
 
@@ -78,7 +78,7 @@ def label_device(
     name: str,
     labels: Annotated[list[str], typer.Argument(help="name=value puts a label, name- drops it.")],
 ) -> None:
-    """Put and drop labels; groups and running rollouts go by the new ones at once."""
+    """Put and drop labels. Groups and running rollouts go by the new ones at once."""
     drop = [one[:-1] for one in labels if one.endswith("-") and "=" not in one]
     put = pairs([one for one in labels if not (one.endswith("-") and "=" not in one)])
     with session(context).hub() as hub:
@@ -108,7 +108,7 @@ def pin(
     reason: Annotated[str, typer.Option(help="Why; it is recorded.")],
     slot: Slot = "main",
 ) -> None:
-    """Keep a slot at one version: rollouts of another one leave it alone. It installs nothing."""
+    """Keep a slot at one version. Rollouts of another one leave it alone; it installs nothing."""
     with session(context).hub() as hub:
         twin = hub.pin_device(name, (model, version), reason, slot)
         session(context).say(f"{name} keeps {slot} at {model}:{version}", twin)
@@ -132,7 +132,7 @@ def edit(
 
 @app.command("twin", cls=HubCommand)
 def twin(context: typer.Context, name: str) -> None:
-    """What a device shall run beside what it says it runs; its holds and pins, and the age of its agent."""
+    """What a device shall run, and what it runs. With its holds and pins, and the age of its agent."""
     with session(context).hub() as hub:
         session(context).document(hub.device_twin(name))
 
@@ -157,7 +157,7 @@ def history(
 def decommission(
     context: typer.Context, name: str, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]
 ) -> None:
-    """Take a device out for good; its history stays, and only a claim that replaces it gives its name away."""
+    """Take a device out for good. Its history stays, and only a claim that replaces it gives its name away."""
     with session(context).hub() as hub:
         session(context).say(f"{name} is decommissioned", hub.decommission_device(name, reason))
 

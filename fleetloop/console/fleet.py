@@ -18,7 +18,7 @@ def show(context: typer.Context) -> None:
 
 @app.command("halt", cls=HubCommand)
 def halt(context: typer.Context, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]) -> None:
-    """Assign nobody anything, in whatever rollout, until the fleet is resumed."""
+    """Assign nobody anything. It holds for every rollout, until the fleet is resumed."""
     with session(context).hub() as hub:
         session(context).say("the fleet is halted", hub.halt_fleet(reason))
 

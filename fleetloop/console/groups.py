@@ -47,7 +47,7 @@ def put(
 
 @app.command("remove", cls=HubCommand)
 def remove(context: typer.Context, name: str) -> None:
-    """Forget a group; its devices stay as they are."""
+    """Forget a group. Its devices stay as they are."""
     with session(context).hub() as hub:
         hub.remove_group(name)
         session(context).say(f"group {name} is gone", {"name": name})

@@ -7,7 +7,7 @@ import click
 import typer
 
 from fleetloop.client import HubError
-from fleetloop.console import access, artefacts, audit, declare, devices, fleet, groups, models, rollouts
+from fleetloop.console import access, artefacts, audit, declare, devices, fleet, groups, jobs, models, rollouts
 from fleetloop.console.exits import Exit, exit_of
 from fleetloop.console.session import HubCommand
 from wire.errors import MalformedError
@@ -25,6 +25,7 @@ for _name, _noun in (
     ("groups", groups.app),
     ("fleet", fleet.app),
     ("models", models.app),
+    ("jobs", jobs.app),
     ("artefacts", artefacts.app),
     ("rollouts", rollouts.app),
     ("access", access.app),

@@ -53,7 +53,7 @@ def promote(
     version: int,
     override: Annotated[str, typer.Option(help="Why, although its rule is not met; it is recorded.")] = "",
 ) -> None:
-    """Put a version into production; the one that was there is released again."""
+    """Put a version into production. The one that was there is released again."""
     with session(context).hub() as hub:
         session(context).say(f"{model}:{version} is in production", hub.promote(model, version, override))
 
@@ -62,7 +62,7 @@ def promote(
 def retire(
     context: typer.Context, model: str, version: int, reason: Annotated[str, typer.Option(help="Why; it is recorded.")]
 ) -> None:
-    """Nobody rolls a version out any more; devices that run it keep it."""
+    """Nobody rolls it out any more. Devices that run it keep it."""
     with session(context).hub() as hub:
         session(context).say(f"{model}:{version} is retired", hub.retire(model, version, reason))
 
@@ -74,7 +74,7 @@ def train(
     workload: Annotated[str, typer.Option(help="A registered name, or module:attribute.")],
     seed: int = 0,
 ) -> None:
-    """Train the next version."""
+    """Have the hub train the next version; `fleetloop jobs watch` tells how it goes."""
     with session(context).hub() as hub:
         job = hub.create_job(model, workload=workload, seed=seed)
-        session(context).say(f"job {job['id']} trains {model}", job)
+        session(context).say(f"job {job['id']} trains {model}; follow it with `fleetloop jobs watch`", job)

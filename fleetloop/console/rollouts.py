@@ -1,24 +1,21 @@
 """`fleetloop rollouts`: start, steer and watch them."""
 
-import sys
-import time
-from collections.abc import Iterator
+import itertools
 from typing import Annotated, Any
 
 import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
-from fleetloop.client import HubClient, HubError, Json, RolloutCommand
+from fleetloop.client import HubClient, Json, RolloutCommand
 from fleetloop.console.devices import moment
 from fleetloop.console.exits import Exit
+from fleetloop.console.following import followed
 from fleetloop.console.session import HubCommand, Session, pairs, session
 from wire.errors import MalformedError
 
 app = typer.Typer(help="Rollouts: start, steer and watch them.", no_args_is_help=True)
 
 ENDED = ("succeeded", "halted", "aborted")
-AGAIN_S, MOST_S = 1.0, 30.0
-"""A hub that is away is asked again after the first, then ever more seldom."""
 
 
 @app.command("list", cls=HubCommand)
@@ -105,41 +102,23 @@ _steering("revert", "End it; devices get back what they ran before.")
 
 def _follow_json(here: Session, hub: HubClient, rollout: str) -> Json:
     view: Json = {}
-    for view in _states(hub, rollout):
+    for view in followed(lambda: hub.rollout_states(rollout), ENDED):
         print(here.line(view), flush=True)
     return view
 
 
 def _follow(here: Session, hub: HubClient, rollout: str) -> Json:
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    view: Json = {}
+    views = followed(lambda: hub.rollout_states(rollout), ENDED)
+    first = next(views)  # a rollout that is not there is refused before anything is drawn
     with Progress(*columns, console=here.out) as progress:
         bar = progress.add_task(rollout, total=None, note="")
-        for view in _states(hub, rollout):
+        for view in itertools.chain([first], views):
             text = f"{view['model']}:{view['version']} wave {view['wave'] + 1}/{len(view['waves'])} {view['state']}"
             note = f"{view['failed']} failed" if view["failed"] else ""
             progress.update(bar, description=text, total=view["planned"], completed=view["committed"], note=note)
     here.out.print(f"{view['state']}: {view['reason'] or 'all gates passed'}", markup=False)
     return view
-
-
-def _states(hub: HubClient, rollout: str) -> Iterator[Json]:
-    """Until it has ended; a hub that is away or busy for a while is waited for, once it has answered at all."""
-    answered, wait_s = False, AGAIN_S
-    while True:
-        try:
-            for view in hub.rollout_states(rollout):
-                answered, wait_s = True, AGAIN_S
-                yield view
-                if view["state"] in ENDED:
-                    return
-        except HubError as error:
-            if not (error.passing and answered):
-                raise
-            wait_s = max(wait_s, error.retry_after_s)
-            print(f"fleetloop: {error}; asking again in {wait_s:g} s", file=sys.stderr)
-        time.sleep(wait_s)
-        wait_s = min(2 * wait_s, MOST_S)
 
 
 def _wave(text: str) -> dict[str, float]:

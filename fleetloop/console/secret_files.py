@@ -30,6 +30,7 @@ def _make(path: Path) -> None:
     try:
         os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
     except FileExistsError as error:
-        raise MalformedError(f"{path}: {error.strerror}; a secret is never written over another file") from error
+        advice = "a secret is never written over another file: name another place, or move it away"
+        raise MalformedError(f"{path}: {error.strerror}; {advice}") from error
     except OSError as error:
         raise MalformedError(f"{path}: {error.strerror}") from error

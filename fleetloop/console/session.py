@@ -1,6 +1,8 @@
 """One command's hub and output. Every command takes the same four options, so they are added in one place."""
 
 import json
+import os
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,6 +19,15 @@ from wire.errors import MalformedError
 
 DEFAULT_URL = "http://127.0.0.1:8600"
 SECOND_NS = 1_000_000_000
+WHOLE_LINES = 10_000
+LONGEST_WORD = 20
+"""Longer ones are folded when the terminal is narrow."""
+
+
+def _console() -> Console:
+    """As wide as the terminal; whoever reads something else, such as a file, gets whole lines."""
+    width = None if sys.stdout.isatty() or "COLUMNS" in os.environ else WHOLE_LINES
+    return Console(highlight=False, soft_wrap=True, markup=False, width=width)
 
 
 @dataclass
@@ -27,7 +38,7 @@ class Session:
     api_key_file: str
     ca_file: str
     json: bool
-    out: Console = field(default_factory=lambda: Console(highlight=False, soft_wrap=True, markup=False))
+    out: Console = field(default_factory=_console)
 
     def hub(self) -> HubClient:
         """The API with the rights of the key in the file. Raises MalformedError."""
@@ -42,13 +53,18 @@ class Session:
         return HubClient(self.url, key, ca_file=self.ca_file)
 
     def table(self, rows: Sequence[Json], columns: Mapping[str, Callable[[Json], object]]) -> None:
-        """A table for people, or the rows as they are."""
+        """A table for people, or the rows as they are. What names a row, and every word, stays in one piece."""
         if self.json:
             self.document(rows)
             return
-        table = Table(*columns, box=None, header_style="bold", pad_edge=False)
-        for row in rows:
-            table.add_row(*(_text(cell(row)) for cell in columns.values()))
+        table = Table(box=None, header_style="bold", pad_edge=False)
+        texts = [[_text(cell(row)) for cell in columns.values()] for row in rows]
+        for number, name in enumerate(columns):
+            words = [len(word) for text in texts for word in text[number].split()]
+            whole = min(max(words, default=0), LONGEST_WORD)
+            table.add_column(name, no_wrap=not number, min_width=whole, overflow="fold")
+        for text in texts:
+            table.add_row(*text)
         self.out.print(table)
 
     def document(self, document: Any) -> None:

@@ -6,6 +6,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from fleetloop.keys.settings import Settings
 from wire.errors import MalformedError
 
 if TYPE_CHECKING:  # it needs httpx, which the ceremony itself does not
@@ -16,38 +17,39 @@ class HubFailedError(Exception):
     """The hub could not be asked, or did not take what it was sent; the message is its reason."""
 
 
-def held_keys(url: str, api_key_file: str) -> dict[str, list[str]]:
+def held_keys(settings: Settings) -> dict[str, list[str]]:
     """Public keys that the hub holds: "online", "director"."""
-    with _client(url, api_key_file) as hub:
+    with _client(settings) as hub:
         held: dict[str, list[str]] = hub.trust()["held"]
         return held
 
 
-def root_version(url: str, api_key_file: str) -> int:
+def root_version(settings: Settings) -> int:
     """Version of the hub's root; 0 = it has none."""
-    with _client(url, api_key_file) as hub:
+    with _client(settings) as hub:
         return int(hub.trust()["roles"].get("root", {"version": 0})["version"])
 
 
-def hand_in(url: str, api_key_file: str, roots: Sequence[bytes]) -> None:
+def hand_in(settings: Settings, roots: Sequence[bytes]) -> None:
     """Have the hub take these roots, oldest first."""
-    with _client(url, api_key_file) as hub:
+    with _client(settings) as hub:
         for root in roots:
             hub.adopt_root(base64.b64encode(root).decode())
 
 
 @contextmanager
-def _client(url: str, api_key_file: str) -> "Iterator[HubClient]":
+def _client(settings: Settings) -> "Iterator[HubClient]":
     from fleetloop.client import HubClient, HubError
 
-    if not api_key_file:
+    path = settings.api_key_file
+    if not path:
         raise MalformedError("api_key_file is not set: the hub wants an API key of the role admin")
     try:
-        key = Path(api_key_file).read_text(errors="replace").strip()
+        key = Path(path).read_text(errors="replace").strip()
     except OSError as error:
-        raise MalformedError(f"api_key_file {api_key_file}: {error.strerror}") from error
+        raise MalformedError(f"api_key_file {path}: {error.strerror}") from error
     try:
-        with HubClient(url, key) as hub:
+        with HubClient(settings.hub_url, key, ca_file=settings.ca_file) as hub:
             yield hub
     except HubError as error:
         raise HubFailedError(str(error)) from error

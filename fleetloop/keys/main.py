@@ -47,7 +47,7 @@ def _init(settings: Settings) -> None:
         raise MalformedError(f"keys_dir {directory} has a root already: `fleetloop keys rotate` makes the next one")
     targets, online, director = (public_keys(one) for one in (settings.publisher, settings.online, settings.director))
     if settings.api_key_file and not (online and director):
-        held = held_keys(settings.hub_url, settings.api_key_file)
+        held = held_keys(settings)
         online, director = online or tuple(held["online"]), director or tuple(held["director"])
     if not (targets and online and director):
         raise MalformedError(
@@ -64,7 +64,7 @@ def _init(settings: Settings) -> None:
 
 
 def _show(settings: Settings) -> None:
-    for path in roots(Path(settings.keys_dir)).values():
+    for path in _held(Path(settings.keys_dir)).values():
         _describe(path, read_root(path), _before(path))
 
 
@@ -98,13 +98,13 @@ def _sign(settings: Settings) -> None:
 
 def _push(settings: Settings) -> None:
     """Every root that the hub has not got, oldest first; all are looked at before the first one leaves."""
-    known = root_version(settings.hub_url, settings.api_key_file)
+    known = root_version(settings)
     paths = [path for version, path in roots(Path(settings.keys_dir)).items() if version > known]
     if not paths:
         print(f"the hub has root version {known} already")
     for path in paths:
         check_root(read_root(path), _before(path))
-    hand_in(settings.hub_url, settings.api_key_file, [read_root(path) for path in paths])
+    hand_in(settings, [read_root(path) for path in paths])
     for path in paths:
         print(f"the hub has taken {path}")
 
@@ -138,11 +138,15 @@ def _describe(path: Path, root: bytes, before: bytes | None) -> None:
         print(f"  {role}{count}: {', '.join(getattr(keys, role))}")
 
 
-def _newest(directory: Path) -> tuple[Path, bytes]:
+def _held(directory: Path) -> dict[int, Path]:
     found = roots(directory)
     if not found:
         raise MalformedError(f"keys_dir {directory} has no root: `fleetloop keys init` makes the first one")
-    path = list(found.values())[-1]
+    return found
+
+
+def _newest(directory: Path) -> tuple[Path, bytes]:
+    path = list(_held(directory).values())[-1]
     return path, read_root(path)
 
 

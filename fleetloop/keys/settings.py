@@ -41,3 +41,6 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     api_key_file: Annotated[str, Meta(description="file with a hub API key of the role admin; without it, offline")] = (
         ""
     )
+    ca_file: Annotated[
+        str, Meta(description="authority (PEM) of the hub's certificate, if it is none that this machine trusts anyway")
+    ] = ""

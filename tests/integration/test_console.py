@@ -14,8 +14,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from sqlalchemy import update
 
 from cloud.errors import StoreError
+from cloud.tables import jobs
 from fleetloop.cli import NOUNS, main
 from fleetloop.console.exits import Exit
 from tests.api_world import ROLES, app_of
@@ -99,6 +101,36 @@ def test_tables_for_people_and_json_for_scripts(desk: Desk) -> None:
     assert [one["name"] for one in desk.ask("devices", "list")] == ["p01"]
     assert desk.ask("devices", "show", "p01")["labels"] == {"hall": "3"}
     assert desk.ask("access", "me")["role"] == "admin"
+
+
+def test_what_names_a_row_is_whole_in_every_table(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An id that was cut could not be typed again; a terminal that is too narrow folds the rest."""
+    (key,) = [one["id"] for one in desk.ask("access", "list") if one["name"] == "admin"]
+    for columns in ("", "60"):
+        if columns:
+            monkeypatch.setenv("COLUMNS", columns)
+        assert desk.type("access", "list") == Exit.DONE
+        said = desk.capture.readouterr().out
+        assert (key in said, "publisher" in said, "\u2026" in said) == (True, True, False)
+
+
+def test_a_job_is_followed_to_its_end(desk: Desk) -> None:
+    """Exit code 0 and what it made, or 1 and why it failed."""
+    first = desk.ask("models", "train", MODEL, "--workload", "watch")["id"]
+    asyncio.run(desk.world.train())
+    assert desk.type("jobs", "watch", first) == Exit.DONE
+    assert f"succeeded: {MODEL}:1" in desk.capture.readouterr().out
+    second = desk.ask("models", "train", MODEL, "--workload", "watch", "--seed", "1")["id"]
+    ended: list[int] = []
+    watcher = threading.Thread(target=lambda: ended.append(desk.type("jobs", "watch", second)))
+    watcher.start()
+    failed = update(jobs).where(jobs.c.id == second).values(state="failed", error="out of memory")
+    asyncio.run(desk.world.store.write(lambda conn: conn.execute(failed)))
+    watcher.join(30)
+    assert ended == [Exit.FAILED]
+    assert "failed: out of memory" in desk.capture.readouterr().out
+    assert {one["id"]: one["state"] for one in desk.ask("jobs", "list")} == {first: "succeeded", second: "failed"}
+    assert desk.ask("jobs", "show", second)["kind"] == "train"
 
 
 def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import sys
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,9 @@ from cryptography import x509
 from cloud import brokers
 from cloud.ports import BrokerError, RevokedCertificate, Roster
 from cloud.settings import Settings
+from tests.clients import free_port
+from wire.adapters.mqtt_link import MqttLink
+from wire.topics import Topics
 
 SECRET = "of the enrolment"
 
@@ -52,6 +56,36 @@ def test_what_is_revoked_is_written_down_for_its_operator(tmp_path: Path) -> Non
     asyncio.run(_admit(external(tmp_path)))
     listed = x509.load_pem_x509_crl((tmp_path / "broker" / "revoked.pem").read_bytes())
     assert [one.serial_number for one in listed] == [0x1F]
+
+
+async def _connect_to_own(directory: Path) -> tuple[str, bool]:
+    settings = Settings(broker_bind="0.0.0.0", broker_host="hub.invalid", broker_port=free_port())
+    async with contextlib.AsyncExitStack() as stack:
+        access = await brokers.embedded(settings, directory, Topics(settings.topic_root), SECRET, stack)
+        await access.control.admit(Roster(users=access.own_users))
+        link = MqttLink(access.endpoint, access.login("hub"))
+        stack.push_async_callback(link.stop)
+        await link.start()
+        async with asyncio.timeout(10):
+            while not link.connected:
+                await asyncio.sleep(0.02)
+        return access.control.endpoint.host, link.connected
+
+
+def test_the_hub_finds_its_own_broker_whatever_devices_call_it(tmp_path: Path) -> None:
+    """A public name may lead nowhere from the machine itself; claim files have it nevertheless."""
+    assert asyncio.run(_connect_to_own(tmp_path)) == ("hub.invalid", True)
+    assert external(tmp_path).endpoint.host == "mq.example.org"
+
+
+def test_a_broker_bound_to_one_address_is_found_there(tmp_path: Path) -> None:
+    """And its certificate vouches for that address."""
+    here = {"broker_bind": "192.0.2.7", "broker_host": "hub.example.org", "mosquitto_path": sys.executable}
+    access = brokers.mosquitto(Settings(broker="mosquitto", **here), tmp_path, SECRET, contextlib.AsyncExitStack())  # type: ignore[arg-type]
+    assert (access.endpoint.host, access.control.endpoint.host) == ("192.0.2.7", "hub.example.org")
+    certificate = x509.load_pem_x509_certificate((tmp_path / "keys" / "tls" / "server.pem").read_bytes())
+    names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+    assert "192.0.2.7" in map(str, names.get_values_for_type(x509.IPAddress))
 
 
 def test_settings_that_contradict_each_other_are_named(tmp_path: Path) -> None:

@@ -135,6 +135,7 @@ def test_a_passphrase_protects_the_key_files(ceremony: Ceremony, tmp_path: Path)
         ("sign", {"key_file": "{dir}/1.root.json"}, "no ed25519 key"),
         ("sign", {"key_file": "/nowhere.key"}, "nowhere.key"),
         ("push", {}, "api_key_file is not set"),
+        ("show", {"keys_dir": "/nowhere"}, "has no root: `fleetloop keys init`"),
     ],
 )
 def test_what_cannot_be_done_is_said_and_changes_nothing(

@@ -1,6 +1,7 @@
 """The publisher as its own process against a real HTTP server: keys, ledger, signatures and a kill in between."""
 
 import base64
+import datetime
 import os
 import signal
 import stat
@@ -17,6 +18,7 @@ import pytest
 from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 
+from cloud.adapters.certificates import ensure
 from cloud.publisher.adapters.hub_http import HttpHub
 from cloud.publisher.adapters.metadata_files import MetadataFiles
 from cloud.publisher.book import Book
@@ -189,6 +191,19 @@ def test_http_errors_become_the_ports_errors() -> None:
             HttpHub(f"{url}/nowhere", "right-key").pending()
     with pytest.raises(HubUnreachableError):
         HttpHub(url, "right-key").pending()
+
+
+def test_a_key_goes_to_this_machine_or_to_a_hub_that_an_authority_vouches_for(tmp_path: Path) -> None:
+    """Never in the clear to another machine, and never to a certificate that nobody here has named."""
+    with pytest.raises(MalformedError, match=r"http://hub\.example\.org in the clear"):
+        HttpHub("http://hub.example.org", "right-key")
+    with pytest.raises(MalformedError, match="ca_file /nowhere"):
+        HttpHub("https://hub.example.org", "right-key", "/nowhere")
+    tls = ensure(tmp_path, ("127.0.0.1",), datetime.datetime.now(datetime.UTC))
+    with serving(SigningDesk().app, tls) as url:
+        assert HttpHub(url, "right-key", str(tls.authority)).pending() == []
+        with pytest.raises(HubUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
+            HttpHub(url, "right-key").pending()
 
 
 def test_the_shelf_survives_and_a_damaged_document_stops_the_publisher(tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ import msgspec
 
 from cloud.publisher.ports import HubRefusalError, HubTrust, HubUnreachableError
 from cloud.publisher.request import SigningRequest
+from wire.adapters.https import check_private, verification
 
 API = "/api/v1"
 TIMEOUT_S = 10.0
@@ -17,11 +18,11 @@ MAX_REASON = 500
 class HttpHub:
     """`cloud.publisher.ports.Hub` on `base_url`, with an API key of the role publisher."""
 
-    def __init__(self, base_url: str, key: str, *, transport: httpx.BaseTransport | None = None) -> None:
-        headers = {"Authorization": f"Bearer {key}"}
-        self._http = httpx.Client(
-            base_url=f"{base_url.rstrip('/')}{API}", headers=headers, timeout=TIMEOUT_S, transport=transport
-        )
+    def __init__(self, base_url: str, key: str, ca_file: str = "") -> None:
+        """Raises MalformedError when the key would travel in the clear, or `ca_file` (PEM) cannot be read."""
+        check_private(base_url)
+        headers, url = {"Authorization": f"Bearer {key}"}, f"{base_url.rstrip('/')}{API}"
+        self._http = httpx.Client(base_url=url, headers=headers, timeout=TIMEOUT_S, verify=verification(ca_file))
 
     def close(self) -> None:
         """Drop the connections."""
