@@ -1,9 +1,10 @@
 """How fast a fleet lives in virtual time, and that it lives the same life every time.
 
 The workload (`bench.virtual_day`): every device has enrolled long ago, starts, gets one version of 130 kB in four waves
-(1, 10, 50, 100 %) over a network that loses and doubles 1 % of all messages, and then shows that it is there, for as
-many hours as are asked for. It runs in two fresh processes: with other hash seeds, garbage collection at other moments,
-and, in the second, after another seed has had a short run there. Both have to come to the same digest of all messages.
+(1, 10, 50, 100 %), 5,000 devices under way at a time at the most, over a network that loses and doubles 1 % of all
+messages, and then shows that it is there, for as many hours as are asked for. It runs in two fresh processes: with
+other hash seeds, garbage collection at other moments, and, in the second, after another seed has had a short run there.
+Both have to come to the same digest of all messages.
 """
 
 import json
@@ -33,6 +34,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     heartbeat_s: Annotated[
         float, msgspec.Meta(description="seconds after which a device at rest says that it is there", gt=0)
     ] = INTERVAL_S
+    in_flight: Annotated[int, msgspec.Meta(description="devices under way at a time at the most", ge=1)] = 5_000
     seed: Annotated[int, msgspec.Meta(description="decides everything random", ge=0)] = 1
     once: Annotated[bool, msgspec.Meta(description="one run only: nothing is compared")] = False
     short: Annotated[bool, msgspec.Meta(description="6 devices, a quarter of an hour, for tests")] = False
@@ -43,7 +45,7 @@ def run(settings: Settings) -> int:
     """1 when a promise of the fleet was broken, or two runs differ."""
     if settings.short:
         settings = msgspec.structs.replace(settings, devices=SHORT_DEVICES, hours=SHORT_HOURS)
-    day = Day(settings.devices, settings.hours, settings.heartbeat_s, settings.seed, COLLECT[0])
+    day = Day(settings.devices, settings.hours, settings.heartbeat_s, settings.seed, COLLECT[0], settings.in_flight)
     first = _lived(day, HASH_SEEDS[0])
     figures = {"devices": settings.devices, "heartbeat_s": settings.heartbeat_s, **first}
     passed = not first["problems"]

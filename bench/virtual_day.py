@@ -1,8 +1,8 @@
 """One run of `bench sim-virtual`, in a process of its own: a fleet that has enrolled long ago lives for some hours.
 
-Every device starts, gets one version through a staged rollout, and shows that it is there by telemetry. The digest
-covers every message; the promises (nobody without his model, hub and devices agree) are looked at as time goes on. The
-one line that this program prints is what it found.
+Every device starts, gets one version through a staged rollout, a bounded number of them under way at a time, and shows
+that it is there by telemetry. The digest covers every message; the promises (nobody without his model, hub and devices
+agree) are looked at as time goes on. The one line that this program prints is what it found.
 """
 
 import json
@@ -19,7 +19,7 @@ from bench.phases import sampled, shares
 from cloud.core.rollout import Plan, RolloutState, Wave
 from cloud.service.hub import Intervals
 from cloud.service.rollouts import NewRollout
-from cloud.tables import devices, members, rollouts, slots
+from cloud.tables import devices, members, rollout_waves, rollouts, slots
 from edge_agent.bootstrap import AgentPolicy
 from simulator.alarm import listening
 from simulator.core.network import Quality
@@ -55,6 +55,8 @@ class Day:
     heartbeat_s: float
     seed: int
     collect_every: int
+    in_flight: int
+    """Devices that the plan lets be under way at a time."""
     before: int | None = None
 
     @classmethod
@@ -72,6 +74,8 @@ class Life:
         intervals = Intervals(silence_s=silence_s, presence_s=silence_s / LOOKS_PER_SILENCE)
         self.fleet = Fleet(self.world, intervals)
         self.rollout_s = 0.0
+        self.under_way = 0
+        """The most devices that were under way at any look."""
         self._day = day
 
     async def whole(self) -> None:
@@ -93,14 +97,20 @@ class Life:
         hub, clock = self.fleet.hub, self.world.clock
         began_ns = clock.monotonic_ns()
         release = await hub.publish_version(MODEL, random_files(self.world.rng.child("version"), MODEL_BYTES))
-        await hub.roll_out(NewRollout("r1", MODEL, release.version, SLOT, {}, None, Plan(waves=WAVES)))
+        plan = Plan(waves=WAVES, max_in_flight=self._day.in_flight)
+        await hub.roll_out(NewRollout("r1", MODEL, release.version, SLOT, {}, None, plan))
         while self._state() == RolloutState.RUNNING and clock.monotonic_ns() - began_ns < ROLLOUT_LIMIT_S * SECOND:
             await clock.sleep(LOOK_EVERY_S * SECOND)
+            self.under_way = max(self.under_way, self._under_way())
         self.rollout_s = (clock.monotonic_ns() - began_ns) / SECOND
 
     def _state(self) -> str:
         query = select(rollouts.c.state).where(rollouts.c.id == "r1")
         return str(self.fleet.hub.look(lambda conn: conn.execute(query).scalar_one()))
+
+    def _under_way(self) -> int:
+        query = select(func.coalesce(func.sum(rollout_waves.c.in_flight), 0))
+        return int(self.fleet.hub.look(lambda conn: conn.execute(query).scalar_one()))
 
     def problems(self) -> list[str]:
         """What is not as it should be at the end."""
@@ -111,6 +121,7 @@ class Life:
         look: Callable[[Any], Any] = lambda query: self.fleet.hub.look(lambda conn: conn.execute(query).all())  # noqa: E731
         found = {
             "the rollout is": (self._state(), "succeeded"),
+            "more devices under way at a time than the plan lets:": (self.under_way > self._day.in_flight, False),
             "devices that the hub knows to run it:": (look(running)[0][0], count),
             "devices that the hub knows to be there:": (look(here)[0][0], count),
             "outcomes:": ([tuple(row) for row in look(ended)], [("succeeded", count)]),
@@ -131,6 +142,7 @@ def live(day: Day) -> dict[str, Any]:
     return {
         "virtual_s": round(world.loop.time(), 3),
         "rollout_s": life.rollout_s,
+        "under_way": life.under_way,
         "wall_s": round(wall_s, 2),
         "cpu_s": round(cpu_s, 2),
         "speedup": round(world.loop.time() / wall_s, 1),

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 
 from edge_agent.errors import DiskError, DiskFullError, FileMissingError
-from simulator.core.memo import sha256, shared
+from simulator.core.memo import in_pieces, sha256, shared
 from simulator.core.power import Content, NameChange, Unsettled, apply, one_outcome, written
 from simulator.core.rng import Rng
 
@@ -91,14 +91,14 @@ class MemoryDisk:
         if self._troubled:
             await self._meet(path, writes=True, grows=True)
         number = self._number(path)
-        durable, size, writes = self._files[number]
+        kept, size, writes = self._files[number]
         growth = offset + len(data) - size
         if growth > 0:
             if growth > self._free():
                 raise DiskFullError(f"{path}: no room for {len(data)} bytes")
             self._used_bytes += growth
             size += growth
-        self._files[number] = Content(durable, size, (*writes, (offset, shared(bytes(data)))))
+        self._files[number] = Content(kept, size, (*writes, (offset, shared(bytes(data)))))
         if self._counts():
             await self._turn()
 
@@ -186,7 +186,7 @@ class MemoryDisk:
         self._files, self._names, self._changes, self.cut_at = {}, {}, [], None
         for path, data in files.items():
             self._numbers += 1
-            self._files[self._numbers] = Content(data, len(data))
+            self._files[self._numbers] = Content(in_pieces(data), len(data))
             self._names[path] = self._numbers
         self._durable_names = self._names
         self._used_bytes = sum(map(len, files.values()))
@@ -239,8 +239,8 @@ class MemoryDisk:
         used = {*self._names.values(), *self._durable_names.values()}
         if len(used) < len(self._files):
             used.update(change.file for change in self._changes if change.file is not None)
-            for number in self._files.keys() - used:
-                del self._files[number]
+            # made anew: a dictionary keeps the table that it once needed
+            self._files = {number: content for number, content in self._files.items() if number in used}
 
     def _free(self) -> int:
         return self._capacity_bytes - self._used_bytes

@@ -93,6 +93,14 @@ def unseal_by(envelope: bytes, payload_type: str, trusted: Mapping[str, Verify],
     raise SignatureError(f"the signature by key {known[0].keyid} does not match the {payload_type}")
 
 
+def payload_of(envelope: bytes, *, limit: int) -> bytes:
+    """Return the payload whoever signed it: for who has kept what he sealed himself.
+
+    Raises OversizeError or MalformedError: not an envelope of at most `limit` bytes.
+    """
+    return _unbase64(decode(envelope, Envelope, limit=limit).payload, "payload")
+
+
 def _unbase64(text: str, what: str) -> bytes:
     try:
         return base64.b64decode(text, validate=True)

@@ -14,8 +14,8 @@ from cloud.many import among, entering
 from cloud.service.effects import Effects, Publish
 from cloud.tables import desired, devices, members
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, schema_of
-from wire.codec import MAX_ASSIGNMENT_BYTES, decode, encode
-from wire.dsse import Envelope, keyid
+from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, decode, encode
+from wire.dsse import Envelope, keyid, payload_of
 from wire.messages import Outcome
 from wire.topics import Topics
 
@@ -27,7 +27,7 @@ AT_ONCE = 1_000
 """Devices whose documents are made together."""
 
 _STANDING = (
-    select(devices.c.name, devices.c.federated, devices.c.reported_sequence, desired.c.sequence, desired.c.assignment)
+    select(devices.c.name, devices.c.federated, devices.c.reported_sequence, desired.c.sequence, desired.c.envelope)
     .join(desired, desired.c.device == devices.c.name, isouter=True)
     .where(among(devices.c.name, "names"))
     .order_by(devices.c.name)
@@ -38,7 +38,7 @@ _ENVELOPES = (
 _SUCCEEDED = select(members.c.execution).where(
     among(members.c.execution, "names"), members.c.outcome == Outcome.SUCCEEDED
 )
-_ENTER = entering(desired, ("device",), ("sequence", "assignment", "envelope", "signer", "issued_ns", "wanted"))
+_ENTER = entering(desired, ("device",), ("sequence", "envelope", "signer", "issued_ns", "wanted"))
 
 
 _WANTED = desired.join(devices, devices.c.name == desired.c.device)
@@ -78,7 +78,7 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
     for names in _portions(sorted(wanted)):
         documents = []
         for row in _standing(conn, names):
-            slot, before = wanted[row.name], _decoded(row.assignment)
+            slot, before = wanted[row.name], _decoded(row.envelope)
             slots = {one.slot: one for one in before.slots} if before else {}
             slots[slot.slot] = slot
             documents.append(_document(row, tuple(slots[name] for name in sorted(slots)), now_ns))
@@ -98,7 +98,7 @@ def ahead(conn: Connection, names: Sequence[str]) -> bool:
 def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_ns: int) -> None:
     """Desire nothing of this slot any more: the devices keep what they run there."""
     standing = _standing(conn, names)
-    before = [(row, _decoded(row.assignment)) for row in standing]
+    before = [(row, _decoded(row.envelope)) for row in standing]
     kept = [(row, tuple(each for each in one.slots if each.slot != slot)) for row, one in before if one]
     _issue(conn, [_document(row, slots, now_ns) for row, slots in kept], seal)
 
@@ -106,7 +106,7 @@ def withdraw(conn: Connection, names: Iterable[str], slot: str, seal: Seal, now_
 def executions(conn: Connection, names: Iterable[str], slot: str) -> dict[str, str]:
     """The execution that is desired of each device in this slot, where there is one."""
     standing = _standing(conn, names)
-    before = [(row, _decoded(row.assignment)) for row in standing]
+    before = [(row, _decoded(row.envelope)) for row in standing]
     return {row.name: each.execution.id for row, one in before if one for each in one.slots if each.slot == slot}
 
 
@@ -139,6 +139,11 @@ def of_devices(conn: Connection, names: list[str], topics: Topics) -> Effects:
     return Effects(tuple(publication(topics, row.device, row.envelope) for row in rows))
 
 
+def assignment_in(envelope: bytes) -> Assignment:
+    """What we have sealed, as the database has it."""
+    return decode(payload_of(envelope, limit=MAX_CONTROL_BYTES), Assignment, limit=MAX_ASSIGNMENT_BYTES)
+
+
 def publication(topics: Topics, device: str, envelope: bytes) -> Publish:
     """A desired document travels retained."""
     return Publish(topics.dn(device, "desired"), envelope, retain=True)
@@ -148,7 +153,7 @@ def _reissue(conn: Connection, names: Sequence[str], seal: Seal, now_ns: int) ->
     """The same wishes again, above what the devices have accepted."""
     for portion in _portions(names):
         standing = _standing(conn, portion)
-        wishes = [one.slots if (one := _decoded(row.assignment)) else () for row in standing]
+        wishes = [one.slots if (one := _decoded(row.envelope)) else () for row in standing]
         succeeded = _succeeded(conn, wishes)
         documents = [
             _document(row, tuple(_at_any_time(one) if one.execution.id in succeeded else one for one in slots), now_ns)
@@ -178,8 +183,8 @@ def _standing(conn: Connection, names: Iterable[str]) -> Sequence[Any]:
     return conn.execute(_STANDING, {"names": sorted(names)}).all()
 
 
-def _decoded(payload: bytes | None) -> Assignment | None:
-    return None if payload is None else decode(payload, Assignment, limit=MAX_ASSIGNMENT_BYTES)
+def _decoded(envelope: bytes | None) -> Assignment | None:
+    return None if envelope is None else assignment_in(envelope)
 
 
 def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> Assignment:
@@ -208,7 +213,6 @@ def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
     return {
         "device": document.device,
         "sequence": document.sequence,
-        "assignment": payload,
         "envelope": envelope,
         "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": document.issued_ns,

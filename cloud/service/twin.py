@@ -7,9 +7,9 @@ from sqlalchemy import Connection, func, select
 from cloud.core import twin as core
 from cloud.core.presence import GRACE_NS, Standing, standing
 from cloud.errors import UnknownError
+from cloud.service.director import assignment_in
 from cloud.tables import ENROLLED, desired, devices
-from wire.assignment import Assignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, decode
+from wire.codec import decode
 from wire.errors import WireError
 from wire.messages import Reported
 
@@ -40,12 +40,12 @@ class AgentCount:
 
 def load(conn: Connection, device: str, now_ns: int) -> Twin:
     """The twin of a device. Raises UnknownError."""
-    query = select(devices, desired.c.sequence, desired.c.assignment)
+    query = select(devices, desired.c.sequence, desired.c.envelope)
     query = query.join(desired, desired.c.device == devices.c.name, isouter=True).where(devices.c.name == device)
     row = conn.execute(query).one_or_none()
     if row is None:
         raise UnknownError(f"there is no device {device!r}")
-    wanted = None if row.assignment is None else decode(row.assignment, Assignment, limit=MAX_ASSIGNMENT_BYTES)
+    wanted = None if row.envelope is None else assignment_in(row.envelope)
     return Twin(
         device=device,
         presence=standing(row.online, row.gone_ns, now_ns),

@@ -9,8 +9,7 @@ desired = Table(  # what each device shall run: the exact signed document of its
     metadata,
     Column("device", ForeignKey("devices.name"), primary_key=True),
     Column("sequence", BigInteger, nullable=False),
-    Column("assignment", LargeBinary, nullable=False),  # wire.assignment.Assignment
-    Column("envelope", LargeBinary, nullable=False),  # DSSE over it
+    Column("envelope", LargeBinary, nullable=False),  # DSSE over a wire.assignment.Assignment
     Column("signer", String(16), nullable=False, default=""),  # wire.dsse.keyid of the director key behind it
     Column("issued_ns", BigInteger, nullable=False),
     Column("wanted", Text, nullable=False, default="[]"),  # [[model, version, variant], ...] of the assignment's slots

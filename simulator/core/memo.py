@@ -60,6 +60,9 @@ MOST_CONTENTS: Final = 1_024
 SHARED_FROM_BYTES: Final = 512
 """Smaller contents are not worth the look."""
 LOOKED_AT_BYTES: Final = 32
+PIECE_BYTES: Final = 512
+MOST_PIECES: Final = 16
+"""What is longer is no record, and shared as a whole."""
 
 
 def shared(data: bytes) -> bytes:
@@ -75,6 +78,13 @@ def shared(data: bytes) -> bytes:
         _CONTENTS.popitem(last=False)
     _CONTENTS[mark] = data
     return data
+
+
+def in_pieces(data: bytes) -> bytes | tuple[bytes, ...]:
+    """A record in pieces: those that are the same on many devices are kept once. Other data is left whole."""
+    if not 2 * PIECE_BYTES <= len(data) <= MOST_PIECES * PIECE_BYTES:
+        return data
+    return tuple(shared(data[start : start + PIECE_BYTES]) for start in range(0, len(data), PIECE_BYTES))
 
 
 def _mark(data: bytes) -> tuple[object, ...]:

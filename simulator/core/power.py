@@ -23,11 +23,16 @@ MAX_FREE_CHANGES = 6
 
 
 class Content(NamedTuple):
-    """A file of `size` bytes: what of it is durable, and the writes since then, in order."""
+    """A file of `size` bytes: what is `kept` of it, in pieces or as a whole, is durable; the writes since, in order."""
 
-    durable: bytes
+    kept: bytes | tuple[bytes, ...]
     size: int
     writes: tuple[tuple[int, bytes], ...] = ()
+
+    @property
+    def durable(self) -> bytes:
+        """What no power cut takes away."""
+        return self.kept if isinstance(self.kept, bytes) else b"".join(self.kept)
 
     @property
     def settled(self) -> bool:

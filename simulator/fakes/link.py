@@ -35,9 +35,9 @@ class MemoryLink:
         network: Network | None = None,
         will: Will | None = None,
     ) -> None:
-        self.on_message: Callable[[Inbound], None] = lambda message: message.ack()
-        self.on_up: Callable[[], None] = lambda: None
-        self.on_down: Callable[[str], None] = lambda reason: None
+        self.on_message: Callable[[Inbound], None] = _taken
+        self.on_up: Callable[[], None] = _unheard
+        self.on_down: Callable[[str], None] = _unheard
         self.client = credentials.client_id or credentials.username
         self.will = will
         self._broker = broker
@@ -116,8 +116,7 @@ class MemoryLink:
 
     async def unsubscribe(self, *filters: str) -> None:
         """Forget these subscriptions."""
-        for one in filters:
-            self._filters.pop(one, None)
+        self._filters = {one: None for one in self._filters if one not in filters}
         if self._connected and filters:
             await self._control(self._broker.unsubscribe, self.client, filters)
 
@@ -236,6 +235,8 @@ class MemoryLink:
             await done
         finally:
             self._publishing.pop(done, None)
+            if not self._publishing:
+                self._publishing = {}  # a dictionary keeps its table when it becomes empty
 
     def _upwards(
         self, delay_ns: int, call: Callable[..., None], args: tuple[object, ...], done: "asyncio.Future[None] | None"
@@ -260,6 +261,14 @@ class MemoryLink:
 
     def _later(self, delay_ns: int, call: Callable[..., None], *args: object) -> None:
         self._loop.call_at_ns(self._loop.now_ns + delay_ns, call, *args, context=self._process.home)
+
+
+def _taken(message: Inbound) -> None:
+    message.ack()
+
+
+def _unheard(reason: str = "") -> None:
+    pass
 
 
 def _settle(done: asyncio.Future[None], error: LinkError | None) -> None:

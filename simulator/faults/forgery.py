@@ -5,12 +5,13 @@ broker, or of a broker that was restored from a backup.
 import msgspec
 from sqlalchemy import select
 
+from cloud.service.director import assignment_in
 from cloud.tables import desired, versions
 from simulator.durations import Duration
 from simulator.faults.fault import EVERYBODY, Among, Count, Fault
 from simulator.faults.scene import Effect, Scene
 from wire.assignment import Assignment
-from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_RELEASE_BYTES, decode, encode
+from wire.codec import MAX_RELEASE_BYTES, decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, seal
 from wire.release import ObjectRef, Release
 
@@ -49,11 +50,11 @@ def _turn_back(scene: Scene, fault: StaleOrders) -> None:
 def _forge(scene: Scene, fault: ForgedDesired) -> None:
     hub, broker = scene.fleet.hub, scene.fleet.world.broker
     key = hub.first_keys["director"]
-    held = hub.look(lambda conn: dict(conn.execute(select(desired.c.device, desired.c.assignment)).all()))
+    held = hub.look(lambda conn: dict(conn.execute(select(desired.c.device, desired.c.envelope)).all()))
     for device in scene.pick(fault.devices):
         if device.name not in held:
             continue
-        genuine = decode(held[device.name], Assignment, limit=MAX_ASSIGNMENT_BYTES)
+        genuine = assignment_in(held[device.name])
         forged = _turned_back(scene, genuine, fault.version)
         envelope = seal(encode(forged), ASSIGNMENT_TYPE, key.signers())
         scene.harm()

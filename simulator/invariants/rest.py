@@ -13,6 +13,7 @@ from sqlalchemy import Connection, Row, select
 
 from cloud.core.rollout import RolloutState
 from cloud.core.rollout.members import Status
+from cloud.service.director import assignment_in
 from cloud.tables import ENROLLED, desired, devices, federated_runs, members, rollouts, slots, stats, telemetry_points
 from edge_agent.core.slot import AT_REST
 from edge_agent.core.stats import Tally
@@ -51,7 +52,7 @@ def _unsettled(conn: Connection) -> list[str]:
 
 def _disagreements(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
     known = {row.name: row for row in conn.execute(select(devices).where(ENROLLED))}
-    wanted = {row.device: decode(row.assignment, Assignment) for row in conn.execute(select(desired))}
+    wanted = {row.device: assignment_in(row.envelope) for row in conn.execute(select(desired))}
     told: dict[str, dict[str, Row[Any]]] = defaultdict(dict)
     for row in conn.execute(select(slots)):
         told[row.device][row.slot] = row

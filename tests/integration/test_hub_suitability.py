@@ -12,8 +12,7 @@ from cloud.service import rollouts as rollout_service
 from cloud.tables import desired, members
 from tests.hub_steps import fleet, hub, quiet, roll_out, state, waiting
 from tests.hub_world import CAPABILITIES, ROOT, World
-from wire.assignment import Assignment
-from wire.codec import SPEAKS, decode, encode
+from wire.codec import SPEAKS, encode
 from wire.messages import Capabilities, Outcome, Reported
 
 EVERYBODY = (Wave(percent=100),)
@@ -132,8 +131,7 @@ NIGHT = Window("0 2 * * *", "Europe/Berlin", 3600)
 
 async def schema_of(world: World, device: str) -> int:
     """That of the desired document of the device."""
-    query = select(desired.c.assignment).where(desired.c.device == device)
-    return decode(await world.store.read(lambda conn: conn.execute(query).scalar_one()), Assignment).schema
+    return (await world.desired(device)).schema
 
 
 class TestWindowsAndAgents:

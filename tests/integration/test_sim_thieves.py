@@ -4,6 +4,7 @@ import msgspec
 from sqlalchemy import select
 
 from cloud.core.rollout import Plan, Wave
+from cloud.service.director import assignment_in
 from cloud.service.rollouts import NewRollout
 from cloud.tables import desired, devices
 from simulator.core.network import Network, Quality
@@ -15,8 +16,7 @@ from simulator.hub import first_key
 from simulator.version import random_files
 from simulator.world import World
 from wire.adapters.mqtt_link import Credentials
-from wire.assignment import Assignment
-from wire.codec import decode, encode
+from wire.codec import encode
 from wire.dsse import ASSIGNMENT_TYPE, seal
 from wire.messages import Outcome
 from wire.ports import SECOND, Inbound
@@ -82,8 +82,8 @@ def test_a_stolen_director_key_installs_nothing_that_the_publisher_has_not_signe
     async def scene() -> None:
         await running(fleet, version=True)
         device, hub = fleet.devices[0], fleet.hub
-        query = select(desired.c.assignment).where(desired.c.device == device.name)
-        genuine = decode(hub.look(lambda conn: conn.execute(query).scalar_one()), Assignment)
+        query = select(desired.c.envelope).where(desired.c.device == device.name)
+        genuine = assignment_in(hub.look(lambda conn: conn.execute(query).scalar_one()))
         slot = genuine.slots[0]
         execution = msgspec.structs.replace(slot.execution, id="forged")
         unlisted = msgspec.structs.replace(slot, version=99, sha256="a" * 64, execution=execution)

@@ -1,4 +1,4 @@
-"""What assignments name stands beside them: as the hub writes it, and as a hub of before finds it out."""
+"""What assignments name stands beside them, and they in their envelopes only: up, and down to a hub of before."""
 
 from pathlib import Path
 
@@ -12,8 +12,11 @@ from cloud.service.needs import needed_objects, objects_of
 from cloud.tables import desired, members, rollout_waves, rollouts
 from tests.hub_steps import fleet, hub, roll_out
 from tests.hub_world import World
+from wire.assignment import Assignment
+from wire.codec import encode
 
 BEFORE = "0009"
+TWO_COPIES = "0011"
 
 
 def test_an_older_hub_reads_every_assignment_once(tmp_path: Path) -> None:
@@ -29,7 +32,7 @@ def test_an_older_hub_reads_every_assignment_once(tmp_path: Path) -> None:
     wanted = select(desired.c.device, desired.c.wanted).order_by(desired.c.device)
     with engine.begin() as conn:
         before = conn.execute(wanted).all()
-        conn.execute(update(desired).where(desired.c.device == "p02").values(assignment=b"x"))
+        conn.execute(update(desired).where(desired.c.device == "p02").values(envelope=b"x"))
     migrate_down(engine, BEFORE)
     migrate(engine)
     with engine.begin() as conn:
@@ -37,6 +40,27 @@ def test_an_older_hub_reads_every_assignment_once(tmp_path: Path) -> None:
     engine.dispose()
     assert len({row.wanted for row in before}) == 1
     assert before[0].wanted.startswith('[["')
+
+
+def test_the_way_down_takes_every_assignment_out_of_its_envelope(tmp_path: Path) -> None:
+    """To the byte that was signed, for a hub of before; what cannot be read is nothing."""
+
+    async def scenario(world: World) -> None:
+        await fleet(world, 2)
+        await roll_out(world, waves=(Wave(percent=100),))
+        await world.tick()
+        wanted.append(await world.desired("p00"))
+
+    wanted: list[Assignment] = []
+    hub(tmp_path, scenario)
+    engine = make_engine(tmp_path / "hub.sqlite")
+    with engine.begin() as conn:
+        conn.execute(update(desired).where(desired.c.device == "p01").values(envelope=b"x"))
+    migrate_down(engine, TWO_COPIES)
+    with engine.begin() as conn:
+        held = conn.exec_driver_sql("SELECT assignment FROM desired ORDER BY device").scalars().all()
+    engine.dispose()
+    assert held == [encode(wanted[0]), b""]
 
 
 def test_a_late_device_keeps_its_objects_needed_when_no_rollout_does(tmp_path: Path) -> None:

@@ -4,7 +4,17 @@ import itertools
 
 import pytest
 
-from simulator.core.memo import SAMPLE_EVERY, SHARED_FROM_BYTES, Memo, UnequalError, sha256, shared
+from simulator.core.memo import (
+    MOST_PIECES,
+    PIECE_BYTES,
+    SAMPLE_EVERY,
+    SHARED_FROM_BYTES,
+    Memo,
+    UnequalError,
+    in_pieces,
+    sha256,
+    shared,
+)
 
 
 def test_a_value_is_computed_once_but_for_the_sample() -> None:
@@ -54,3 +64,14 @@ def test_what_is_known_from_elsewhere_is_looked_at_all_the_same() -> None:
     assert memo.get("a", lambda: 2) == 1
     with pytest.raises(UnequalError):
         memo.get("a", lambda: 2)
+
+
+def test_records_share_the_pieces_that_they_have_in_common() -> None:
+    """Each has a beginning of its own; what is short, or no record, stays whole."""
+    same = bytes(range(256)) * 4
+    first, second = (in_pieces(bytes([number]) * PIECE_BYTES + same + b"end") for number in (1, 2))
+    assert isinstance(first, tuple)
+    assert b"".join(first) == bytes([1]) * PIECE_BYTES + same + b"end"
+    assert [one is other for one, other in zip(first, second, strict=True)][:3] == [False, True, True]
+    for whole in (same[:-1], bytes(MOST_PIECES * PIECE_BYTES + 1)):
+        assert in_pieces(whole) is whole

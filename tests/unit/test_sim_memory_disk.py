@@ -105,3 +105,23 @@ def test_a_full_disk_says_so() -> None:
         assert await disk.free_bytes() == 0
 
     asyncio.run(scenario())
+
+
+def test_a_record_that_is_kept_in_pieces_is_a_file_like_any_other() -> None:
+    """Read, written over, and left by a power cut as it was or as it was written."""
+    record = bytes(range(256)) * 8
+
+    async def scenario() -> None:
+        fates = set()
+        for seed in range(20):
+            disk = MemoryDisk()
+            disk.hold({"record": record})
+            assert await content(disk, "record") == disk.peek("record") == record
+            assert await disk.size("record") == disk.used_bytes == len(record)
+            await disk.pwrite("record", 700, b"new")
+            assert await content(disk, "record") == record[:700] + b"new" + record[703:]
+            disk.crash(Rng(seed))
+            fates.add(await content(disk, "record"))
+        assert {record, record[:700] + b"new" + record[703:]} <= fates
+
+    asyncio.run(scenario())

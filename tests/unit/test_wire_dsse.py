@@ -6,7 +6,7 @@ import pytest
 
 from wire.adapters.keys import load_or_create, verifiers
 from wire.codec import decode, encode
-from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Envelope, pre_authentication_encoding, seal, unseal
+from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Envelope, payload_of, pre_authentication_encoding, seal, unseal
 from wire.errors import MalformedError, OversizeError, SignatureError
 
 
@@ -42,6 +42,16 @@ def test_every_alteration_is_refused(key, tmp_path: Path) -> None:
     stranger = load_or_create(tmp_path / "stranger")
     with pytest.raises(SignatureError, match="no trusted key"):
         unseal(seal(b"payload", TIME_TYPE, stranger.signers()), TIME_TYPE, trusted, limit=1000)
+
+
+def test_who_sealed_it_reads_it_without_a_key(key) -> None:
+    """The same bytes; what is no envelope, or too much of one, is refused all the same."""
+    sealed = seal(b"payload", TIME_TYPE, key.signers())
+    assert payload_of(sealed, limit=1000) == b"payload"
+    with pytest.raises(MalformedError):
+        payload_of(sealed.replace(b"cGF5bG9hZA", b"cGF5bG9hZ_"), limit=1000)
+    with pytest.raises(OversizeError):
+        payload_of(sealed, limit=10)
 
 
 def test_garbage_is_malformed_and_excess_is_oversize(key) -> None:
