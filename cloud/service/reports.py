@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from sqlalchemy import Connection, Row, bindparam, delete, null, select, true
+from sqlalchemy import Connection, Row, delete, null, select, true
 
 from cloud.core.plausible import check_reported
 from cloud.core.rollout.members import Status
@@ -36,9 +36,7 @@ _REPORT = ("reported", "reported_seq", "reported_sequence", "agent", "speaks", "
 _TAKE = updating(devices, ("name",), _REPORT, online=true(), gone_ns=null())
 _SLOT_KEYS = ("device", "slot")
 _ENTER_SLOT = entering(slots, _SLOT_KEYS, [one.name for one in slots.c if one.name not in _SLOT_KEYS])
-_DROP_SLOTS = delete(slots).where(
-    among(slots.c.device, "those"), slots.c.slot.not_in(bindparam("kept", expanding=True))
-)
+_DROP_SLOTS = delete(slots).where(among(slots.c.device, "those"), ~among(slots.c.slot, "kept"))
 _AFTER_SUCCESS = (Outcome.SUCCEEDED, Outcome.ROLLED_BACK, Outcome.UNABLE_TO_ROLL_BACK)
 _ASKED_FOR = select(members).where(among(members.c.execution, "names"))
 
@@ -103,6 +101,8 @@ def _read(sender: _Sender, payload: bytes) -> Reported | None:
 def _members(conn: Connection, reports: Iterable[Reported]) -> _Known:
     """The members that the reports' executions belong to."""
     told = {slot.execution for one in reports for slot in (*one.finished, *one.slots) if slot.outcome is not None}
+    if not told - {""}:
+        return _Known({}, {})
     rows = conn.execute(_ASKED_FOR, {"names": sorted(told - {""})}).all()
     found = {name: rollout_row(conn, name) for name in sorted({row.rollout for row in rows})}
     return _Known({(row.execution, row.device): row for row in rows}, found)

@@ -5,7 +5,7 @@ refused changes nothing but the device's `last_refusal`.
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -110,7 +110,7 @@ def _store(conn: Connection, senders: dict[str, _Sender], now_ns: int) -> None:
         if one.moved
     ]
     turned = [
-        {"name": name, "sessions": asdict(one.turns), "clone_suspected_ns": one.suspected_ns}
+        {"name": name, "sessions": msgspec.to_builtins(one.turns), "clone_suspected_ns": one.suspected_ns}
         for name, one in senders.items()
         if one.turns != msgspec.convert(one.row.sessions or {}, Turns)
     ]
