@@ -83,7 +83,7 @@ class Agent:
         self.membership = parts.membership
         self._session = ports.ids.new()
         reports = Reports(ports, parts.reconciler, parts.membership)
-        self._reports = Courier(uplink, reports.build, reports.on_taken, reports.pressing)
+        self._reports = Courier(uplink, reports.build, reports.on_taken, reports.patience_ns)
         parts.reconciler.on_changed = self._on_changed
         parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
         parts.membership.on_changed = self._reports.changed

@@ -10,7 +10,7 @@ from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import Deployed
 from edge_agent.core.trust import Trusted
 from edge_agent.ports import Ports
-from edge_agent.service.courier import Uplink
+from edge_agent.service.courier import CALM_NS, PACE_NS, Uplink
 from edge_agent.service.freshness import Freshness
 from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Membership, Settled
@@ -25,24 +25,37 @@ MAX_FINISHED = 16
 class Reports:
     """What the hub is to know of the device, until it has taken it."""
 
-    __slots__ = ("_membership", "_ports", "_reconciler", "_told")
+    __slots__ = ("_gist", "_membership", "_ports", "_reconciler", "_told")
 
     def __init__(self, ports: Ports, reconciler: Reconciler, membership: Membership | Settled) -> None:
         self._ports = ports
         self._reconciler = reconciler
         self._membership = membership
         self._told: frozenset[str] = frozenset()
+        self._gist: tuple[object, ...] = ()
+        """Of the newest report: what somebody may wait for."""
 
     async def build(self, seq: int) -> bytes:
         """The payload of `up/{device}/reported`."""
         capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
         report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
+        self._gist = self._pressing()
         self._told = frozenset(one.execution for one in report.finished)
         return encode(_with_membership(report, self._membership))
 
-    def pressing(self) -> bool:
-        """Is there more to tell than how far an installation has come?"""
-        return all(state.phase not in ACTIVE for state in self._reconciler.record.slots.values())
+    def patience_ns(self) -> int:
+        """How long after the newest report what has changed since need not be told.
+
+        How far an installation has come may wait a little, that a known root was found fresh once more for long.
+        """
+        if any(state.phase in ACTIVE for state in self._reconciler.record.slots.values()):
+            return PACE_NS
+        return CALM_NS if self._pressing() == self._gist else 0
+
+    def _pressing(self) -> tuple[object, ...]:
+        record = self._reconciler.record
+        expires_ns = self._membership.certificate_expires_ns
+        return record.sequence, record.slots, record.trust.floors.root, self._reconciler.refused, expires_ns
 
     def on_taken(self) -> None:
         """The hub has receipted the newest report: how those executions ended need not be told again."""

@@ -105,7 +105,7 @@ def test_anything_else_is_taken_at_once() -> None:
 
 
 def test_many_who_have_something_to_say_are_taken_together() -> None:
-    """After a crowd the next ones wait longer, for fewer transactions, but not a FEW; and whoever comes late does not."""
+    """After a crowd the next ones wait longer, for fewer transactions, but not a FEW, nor who comes late."""
     begun = list[int]()
 
     async def story(world: World, inbox: Inbox, tell: Callable[..., None]) -> None:
