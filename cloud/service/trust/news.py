@@ -21,12 +21,15 @@ MAX_ROOTS: Final = 4
 def newer(conn: Connection, holding: Holding) -> dict[str, bytes | None]:
     """Files by the name that a client asks for, in that order, as far as one answer takes them; None: there is none."""
     files: dict[str, bytes | None] = {}
-    for version in range(holding.versions.get(ROOT, 0) + 1, holding.versions.get(ROOT, 0) + 1 + MAX_ROOTS):
-        files[f"{version}.root.json"] = content = _root(conn, version)
+    held = holding.versions.get(ROOT, 0)
+    rows = newest_of(conn, (ROOT, TIMESTAMP, SNAPSHOT, TARGETS, *sorted({bin_of(path) for path in holding.paths})))
+    root = rows.pop(ROOT, None)
+    newest = 0 if root is None else root.version
+    for version in range(held + 1, held + 1 + MAX_ROOTS):
+        files[f"{version}.root.json"] = content = _root(conn, version) if version <= newest else None
         if content is None:
             break
-    roles = (TIMESTAMP, SNAPSHOT, TARGETS, *sorted({bin_of(path) for path in holding.paths}))
-    for role, row in newest_of(conn, roles).items():
+    for role, row in rows.items():
         if role == TIMESTAMP or row.version != holding.versions.get(role):
             files["timestamp.json" if role == TIMESTAMP else f"{row.version}.{role}.json"] = bytes(row.content)
     return _within(files)
