@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 FIRST_RETRY_NS = 4 * SECOND
 LAST_RETRY_NS = 60 * SECOND
-PACE_NS = 5 * SECOND
+PACE_NS = 10 * SECOND
 """What takes longer is worth a word; ten thousand that install at the same time need not say each step of theirs."""
 CALM_NS = 300 * SECOND
 """By then something else is worth a report as a rule."""

@@ -16,8 +16,9 @@ from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
-from wire.messages import Capabilities, Reported, SlotReport, TrustReport
+from wire.messages import Capabilities, Phase, Reported, SlotReport, TrustReport
 
+UNDER_WAY = (*ACTIVE, Phase.TRIAL)
 MAX_FINISHED = 16
 """Ended executions in one report; further ones are told in the next, once these are taken."""
 
@@ -48,7 +49,7 @@ class Reports:
 
         How far an installation has come may wait a little, that a known root was found fresh once more for long.
         """
-        if any(state.phase in ACTIVE for state in self._reconciler.record.slots.values()):
+        if any(state.phase in UNDER_WAY for state in self._reconciler.record.slots.values()):
             return PACE_NS
         return CALM_NS if self._pressing() == self._gist else 0
 
