@@ -50,7 +50,7 @@ class Many:
         types = {name: table.c[name].type for name in names}
         self._types = types
         self._each = each({name: bindparam(_given(name), type_=kind) for name, kind in types.items()})
-        arrays = (bindparam(_given(name), type_=ARRAY(_boundless(kind))) for name, kind in types.items())
+        arrays = (bindparam(_given(name), type_=ARRAY(_boundless(kind), dimensions=1)) for name, kind in types.items())
         columns = (column(name, kind) for name, kind in types.items())
         self._together = together(func.unnest(*arrays).table_valued(*columns, name="given").render_derived())
         self._ready: WeakKeyDictionary[Dialect, Ready] = WeakKeyDictionary()

@@ -239,6 +239,8 @@ class Device:
         self.up = asyncio.Event()
         self.offload = ThreadOffload()
         self.client = FederatedClient(name, TOPICS, self.link, SystemClock(), self.offload, self.host)
+        self.on_fed = self.client.on_fed
+        """What takes federated messages: a test may put itself in between."""
         self.link.on_message = self._on_message
         self.link.on_up = self._on_up
 
@@ -269,7 +271,7 @@ class Device:
     def _on_message(self, message: Inbound) -> None:
         match TOPICS.parse(message.topic):
             case Downward(_, "fed"):
-                self.client.on_fed(message.payload)
+                self.on_fed(message.payload)
             case Downward(_, "want"):
                 self.client.on_want(message.payload)
             case Chunk() as chunk:

@@ -22,7 +22,7 @@ from simulator.device import Device
 from simulator.fleet import Fleet
 from wire.assignment import Assignment
 from wire.codec import decode
-from wire.messages import Outcome
+from wire.messages import Outcome, Telemetry
 
 _FAILED = (Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.REJECTED)
 
@@ -95,12 +95,12 @@ def _numbers(counts: "Row[Any] | Tally") -> tuple[int, int, int]:
 
 def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
     """What must not be found at rest: outcomes that the devices do not bear out, holes in what was measured."""
-    seqs: dict[str, list[int]] = defaultdict(list)
-    query = select(telemetry_points.c.device, telemetry_points.c.seq).order_by(telemetry_points.c.seq)
-    for row in conn.execute(query):
-        seqs[row.device].append(row.seq)
+    arrived: dict[str, list[tuple[int, bytes]]] = defaultdict(list)
+    query = select(telemetry_points.c.device, telemetry_points.c.seq, telemetry_points.c.content)
+    for row in conn.execute(query.order_by(telemetry_points.c.seq)):
+        arrived[row.device].append((row.seq, row.content))
     for device in fleet:
-        yield from _holes(device, seqs[device.name])
+        yield from _holes(device, arrived[device.name])
     for row in conn.execute(select(rollouts).order_by(rollouts.c.created_ns)):
         repeated = conn.execute(select(members.c.attempt).where(members.c.rollout == row.id)).scalars().all()
         if sum(attempt - 1 for attempt in repeated) > row.retries:
@@ -108,14 +108,19 @@ def wrong_at_rest(conn: Connection, fleet: Iterable[Device]) -> Iterator[str]:
     yield from _untrue_outcomes(conn, {device.name: device for device in fleet})
 
 
-def _holes(device: Device, seqs: list[int]) -> Iterator[str]:
-    """Numbers of one start follow one another: what is missing in between was lost on the way."""
-    by_start: dict[int, list[int]] = defaultdict(list)
-    for seq in seqs:
-        by_start[seq >> BOOT_SHIFT].append(seq & (1 << BOOT_SHIFT) - 1)
-    for start, numbers in by_start.items():
-        if numbers != list(range(1, len(numbers) + 1)):
-            yield f"{device.name}: of start {start} only the messages {numbers[:10]} arrived"
+def _holes(device: Device, arrived: Iterable[tuple[int, bytes]]) -> Iterator[str]:
+    """Numbers of one start follow one another: what is missing in between was lost on the way.
+
+    Only a start that is over may leave a hole, before a message that was sent while its predecessor had no receipt: the
+    predecessor went with the power.
+    """
+    newest, now = dict[int, int](), device.record().boot
+    for seq, content in arrived:
+        start, number = seq >> BOOT_SHIFT, seq & (1 << BOOT_SHIFT) - 1
+        last = newest.get(start, 0)
+        if number != last + 1 and (start == now or not decode(content, Telemetry).after):
+            yield f"{device.name}: of start {start} the messages between {last} and {number} did not arrive"
+        newest[start] = number
 
 
 def _untrue_outcomes(conn: Connection, fleet: Mapping[str, Device]) -> Iterator[str]:

@@ -57,6 +57,14 @@ def told(conn: Connection) -> dict[str, Any]:
 class TestManyRows:
     """Both databases."""
 
+    def test_a_list_is_a_value_and_not_another_dimension(self, conn: Connection) -> None:
+        """Rows of lists of lists would make a matrix, which PostgreSQL takes apart down to its numbers."""
+        lists = [[[1, 2, 3], [4, 5, 6]], [[7, 8, 9], [0, 0, 0]]]
+        relabel = updating(devices, ("name",), ("labels",))
+        relabel.run(conn, [{"name": name, "labels": one} for name, one in zip(NAMES, lists, strict=False)])
+        query = select(devices.c.labels).where(devices.c.name.in_(NAMES[:2])).order_by(devices.c.name)
+        assert conn.execute(query).scalars().all() == lists
+
     def test_every_row_gets_its_own_values_and_all_get_the_same_ones(self, conn: Connection) -> None:
         """Texts, documents, bytes, numbers beyond 32 bits, and nothing; whoever is not meant stays as it is."""
         first = {"labels": {"a": ["ü", 1]}, "sessions": {"x": 1}, "reported": b"\0\xff", "boot": 1, "seen_ns": 1 << 60}

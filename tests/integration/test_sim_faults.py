@@ -36,15 +36,15 @@ def live(scene: Callable[[Fleet, Injector], Coroutine[Any, Any, None]]) -> Fleet
     return fleet
 
 
-async def roll_out(fleet: Fleet, version: int, *faults: AnyFault) -> list[Outcome | None]:
-    """The next version for everybody, under faults; how it ended on each device."""
+async def roll_out(fleet: Fleet, version: int, *faults: AnyFault, step_s: float = 20.0) -> list[Outcome | None]:
+    """The next version for everybody, under faults, with so long for each step; how it ended on each device."""
     await fleet.world.clock.sleep(10 * SECOND)
     injector = Injector(fleet)
     for fault in faults:
         injector.plan(fault)
     release = await fleet.hub.publish_version(MODEL, random_files(fleet.world.rng.child(str(version)), 5_000))
     assert release.version == version
-    plan = Plan(waves=(Wave(percent=100),), total_timeout_s=60.0, step_timeout_s=20.0)
+    plan = Plan(waves=(Wave(percent=100),), total_timeout_s=3 * step_s, step_timeout_s=step_s)
     await fleet.hub.roll_out(NewRollout(f"r{version}", MODEL, version, SLOT, {}, None, plan))
     await fleet.world.clock.sleep(40 * SECOND)
     return [device.record().slot(SLOT).outcome for device in fleet.devices]
@@ -128,7 +128,8 @@ def test_a_hub_that_hears_badly_and_loses_its_connection_brings_the_rollout_to_i
 
     async def scene(fleet: Fleet, injector: Injector) -> None:
         muddle = BadHubNetwork(lasts="30s", loss=0.2, duplication=0.3, reordering=0.2, delay="900ms")
-        await roll_out(fleet, 2, muddle, HubCutOff(at="3s"))
+        cut_off = HubCutOff(at="3s")
+        await roll_out(fleet, 2, muddle, cut_off, step_s=90.0)  # a publish is given up after 30 s
         await fleet.world.clock.sleep(120 * SECOND)
         assert versions(fleet) == [2, 2]
 

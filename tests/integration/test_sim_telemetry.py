@@ -34,11 +34,12 @@ class Watched:
     def __init__(self, patch: pytest.MonkeyPatch, world: World) -> None:
         self.put: dict[str, dict[int, int]] = defaultdict(dict)
         self.cuts: dict[str, list[int]] = defaultdict(list)
+        self.owner: dict[Any, str] = {}
         self.busy = True
         real_put, real_cut, real_assemble = Outbox.put, Device.power_cut, simulator.device.assemble
 
         def put(outbox: Any, seq: int, payload: bytes) -> None:
-            self.put[outbox.owner][seq] = decode(payload, Telemetry).at_ns
+            self.put[self.owner[outbox]][seq] = decode(payload, Telemetry).at_ns
             real_put(outbox, seq, payload)
 
         def power_cut(device: Device, off_ns: int | None = None) -> None:
@@ -47,7 +48,7 @@ class Watched:
 
         def assemble(ports: Any, uplink: Any, locate: Any, training: Any, policy: Any) -> Any:
             agent, api = real_assemble(ports, uplink, locate, training, AgentPolicy(2.0))
-            agent._telemetry._outbox.owner = uplink.device
+            self.owner[agent._telemetry._outbox] = uplink.device
             uplink.tasks.spawn(self._use(world, agent), "application")
             return agent, api
 

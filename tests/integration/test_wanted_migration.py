@@ -9,7 +9,7 @@ from cloud.adapters.sql_store import make_engine
 from cloud.core.rollout import Wave
 from cloud.core.rollout.members import Status
 from cloud.service.needs import needed_objects, objects_of
-from cloud.tables import desired, members, rollouts
+from cloud.tables import desired, members, rollout_waves, rollouts
 from tests.hub_steps import fleet, hub, roll_out
 from tests.hub_world import World
 
@@ -61,3 +61,4 @@ def _end_the_rollout(conn: Connection) -> None:
     """With everybody who is under way in it."""
     conn.execute(update(rollouts).values(state="aborted"))
     conn.execute(update(members).values(outcome="cancelled", status=Status.ENDED))
+    conn.execute(update(rollout_waves).values(in_flight=0))

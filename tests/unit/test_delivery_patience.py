@@ -20,7 +20,7 @@ class Held:
     def __init__(self, newest: int) -> None:
         self.newest, self.done = newest, 0
 
-    async def next(self, after: int, count: int) -> list[Frame]:
+    def at_hand(self, after: int, count: int) -> list[Frame]:
         """What follows `after`."""
         return [Frame(seq, encode(Telemetry(seq=seq))) for seq in range(after + 1, self.newest + 1)][:count]
 
@@ -39,7 +39,7 @@ def sent(messages: int) -> list[float]:
 
     async def scene() -> None:
         delivery = Delivery(uplink, Held(messages))  # type: ignore[arg-type]
-        await delivery.send()
+        delivery.kick()
         await world.clock.sleep(20 * SECOND)
         delivery.stop()
 
