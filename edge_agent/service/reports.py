@@ -47,8 +47,11 @@ class Reports:
     def patience_ns(self) -> int:
         """How long after the newest report what has changed since need not be told.
 
-        How far an installation has come may wait a little, that a known root was found fresh once more for long.
+        That another assignment was accepted may not wait, how far an installation has come may a little, and that a
+        known root was found fresh once more for long.
         """
+        if self._pressing()[:1] != self._gist[:1]:
+            return 0
         if any(state.phase in UNDER_WAY for state in self._reconciler.record.slots.values()):
             return PACE_NS
         return CALM_NS if self._pressing() == self._gist else 0
