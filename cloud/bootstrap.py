@@ -184,6 +184,7 @@ async def _wire(
         asks=Asks(
             store,
             link,
+            clock,
             topics,
             {AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
             trust.looks(),

@@ -272,6 +272,7 @@ class SimulatedHub:
             asks=Asks(
                 self.store,
                 link,
+                world.clock,
                 self.topics,
                 {AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
                 trust.looks(),

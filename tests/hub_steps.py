@@ -172,7 +172,7 @@ def a_hub(world: World, scheduled: list[Callable[[], None]]) -> Hub:
         topics=ROOT,
         outbox=world.outbox,
         inbox=Inbox(world.store, world.outbox, world.clock, world.door),
-        asks=Asks(world.store, world.link, ROOT, {}, world.trust.looks()),
+        asks=Asks(world.store, world.link, world.clock, ROOT, {}, world.trust.looks()),
         blobs=Blobs(world.store, world.objects, world.link, ROOT),
         chunk_answers=ChunkAnswers(world.store, world.objects, world.link, world.clock, ROOT),
         deltas=Deltas(world.store, world.objects, InlineDeltas(), world.clock),

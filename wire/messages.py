@@ -126,7 +126,7 @@ class TrustReport(Document, frozen=True, kw_only=True):
     snapshot: int = 0
     verified_ns: int = 0
     """When it last found the timestamp fresh, by signed time. Told with other news, or once half of a timestamp's life
-    has passed since the time that was told."""
+    has passed since the last report."""
 
 
 class Reported(Document, frozen=True, kw_only=True):

@@ -1,7 +1,7 @@
 """What devices ask (`wire.asks`): taken in turn, answered to the device that asked, remembered by nobody.
 
-Whether the asker may ask, and what the database says to it, is looked up for all questions that have arrived by then.
-A question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender
+Whether the asker may ask, and what the database says to it, is looked up for all questions of a moment together. A
+question may be dropped at any time, since it is asked again until it is answered; so a flood costs its sender
 only. One that is asked again while it waits is the same question.
 
 Who answers is decided by the kind of the question: each handler and each look belongs to the service that knows.
@@ -25,7 +25,7 @@ from cloud.tables import ENROLLED, devices
 from wire.asks import Answer, Ask, MetadataPiece, Refused, Renewed, TimeTold
 from wire.codec import decode, encode
 from wire.errors import WireError
-from wire.ports import Inbound, Link, LinkError
+from wire.ports import MILLISECOND, Clock, Inbound, Link, LinkError
 from wire.topics import Topics, Upward
 
 log = logging.getLogger(__name__)
@@ -37,6 +37,8 @@ AT_ONCE = 1_000
 """Questions that one look answers. Databases take only so many names in a statement (PostgreSQL 65,535), and a look
 that is refused would drop all of them, as often as they are asked."""
 MAX_WAITING_PER_DEVICE = 16
+GATHER_NS = 25 * MILLISECOND
+"""How long a question waits for those of other devices: little beside its way here and back."""
 
 Reply = MetadataPiece | TimeTold | Renewed | Refused | None
 _KNOWN = select(devices.c.name).where(among(devices.c.name, "names"), ENROLLED)
@@ -61,12 +63,14 @@ class Asks:
         self,
         store: Store,
         link: Link,
+        clock: Clock,
         topics: Topics,
         handlers: Mapping[type, Handler],
         looks: Mapping[type, Look] = MappingProxyType({}),
     ) -> None:
         self._store = store
         self._link = link
+        self._clock = clock
         self._topics = topics
         self._handlers = handlers
         self._looks = looks
@@ -101,6 +105,7 @@ class Asks:
     async def _admit(self) -> None:
         while True:
             arrived = [await self._arrived.get()]
+            await self._clock.sleep(GATHER_NS)
             while len(arrived) < AT_ONCE and not self._arrived.empty():
                 arrived.append(self._arrived.get_nowait())
             questions = [question for device, payload in arrived if (question := self._question(device, payload))]

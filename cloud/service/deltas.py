@@ -16,12 +16,12 @@ from sqlalchemy import Connection, Row, bindparam, func, null, select
 from cloud.core.rollout import RolloutState
 from cloud.many import among
 from cloud.ports import DeltaError, DeltaMaker, ObjectMissingError, Objects, ObjectStoreError, Store
+from cloud.service import releases
 from cloud.tables import deltas, members, objects, rollouts, slots, versions
 from cloud.upsert import upsert
 from wire.assignment import Delta
-from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.ports import Clock
-from wire.release import ObjectRef, Release, Variant, object_ref
+from wire.release import ObjectRef, Variant, object_ref
 
 log = logging.getLogger(__name__)
 
@@ -111,7 +111,7 @@ def _all_undecided(conn: Connection) -> tuple[Pair, ...]:
 
 def _target(conn: Connection, rollout: Row[Any]) -> ObjectRef | None:
     row = conn.execute(_CHOSEN, {"model": rollout.model, "version": rollout.version}).one()
-    variant = decode(row.release, Release, limit=MAX_RELEASE_BYTES).variant(rollout.plan["variant"] or row.chosen)
+    variant = releases.read(row.release).variant(rollout.plan["variant"] or row.chosen)
     return variant.file if variant is not None else None
 
 

@@ -1,8 +1,8 @@
 """From the broker into the database: messages gather while one transaction runs and are acknowledged after the next.
 
-Whatever comes waits a moment for that of other devices, so that a fleet is not a transaction for every message; and
-telemetry is in no hurry at all, unless somebody waits for figures. Of whom it comes again, or has more to tell, is not
-kept waiting.
+Whatever comes waits a moment for that of other devices, a longer one while many have something to say, so that a fleet
+is not a transaction for every few messages; and telemetry is in no hurry at all, unless somebody waits for figures. Of
+whom it comes again, or has more to tell, is not kept waiting.
 """
 
 import asyncio
@@ -38,6 +38,10 @@ FEW = 16
 """Messages that may be long without their acknowledgement: brokers stop sending at 20, where nobody has set more."""
 GATHER_NS = 50 * MILLISECOND
 """How long everything else does."""
+CROWD = 4
+"""After so many messages at a time more are about to come."""
+CROWD_NS = 250 * MILLISECOND
+"""How long everything else waits then, until there are a FEW."""
 PATIENCE_NS = SECOND
 """Between two tries of a batch that the database could not take."""
 
@@ -59,6 +63,7 @@ class Inbox:
         self._alarm = Alarm(clock, self._due.set)
         self._heard_ns = 0
         self._hurried = True
+        self._crowded = False
 
     def hurry(self, hurried: bool) -> None:
         """Does somebody wait for what devices measure, from now on?"""
@@ -83,6 +88,7 @@ class Inbox:
         """Take messages for ever."""
         while True:
             await self._due.wait()
+            self._crowded = len(self._queue) >= CROWD
             while self._queue:
                 await self._take([self._queue.popleft() for _ in range(min(MAX_BATCH, len(self._queue)))])
             self._nobody_waits()
@@ -102,10 +108,13 @@ class Inbox:
             return
         if patient:
             self._patient.add(topic)
-        self._alarm.within(self._linger_ns() if patient else GATHER_NS)
+        self._alarm.within(self._linger_ns() if patient else self._gather_ns())
 
     def _linger_ns(self) -> int:
         return HURRY_NS if self._hurried or len(self._queue) >= FEW else LINGER_NS
+
+    def _gather_ns(self) -> int:
+        return CROWD_NS if self._crowded and len(self._queue) < FEW else GATHER_NS
 
     async def presume_all_gone(self, store: Store) -> None:
         """Nobody is known to be there until they say so (again)."""

@@ -14,11 +14,12 @@ from cloud.core.fitting import fit, preferred
 from cloud.core.rollout.machine import grants_windows
 from cloud.core.rollout.members import Status
 from cloud.many import among
+from cloud.service import releases
 from cloud.service.rollouts import ledger
 from cloud.service.rollouts.plans import plan_of
 from cloud.tables import devices, members, versions
 from wire.assignment import WINDOWS_SCHEMA
-from wire.codec import MAX_RELEASE_BYTES, SCHEMA, decode
+from wire.codec import SCHEMA, decode
 from wire.errors import WireError
 from wire.messages import Outcome, Reported
 from wire.release import Release, Variant
@@ -69,7 +70,7 @@ def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> None:
 def _choice(conn: Connection, rollout: Row[Any]) -> tuple[Release, tuple[str, ...]]:
     here = (versions.c.model == rollout.model) & (versions.c.version == rollout.version)
     version = conn.execute(select(versions.c.release, versions.c.chosen).where(here)).one()
-    release = decode(version.release, Release, limit=MAX_RELEASE_BYTES)
+    release = releases.read(version.release)
     return release, preferred(release, version.chosen, rollout.plan["variant"])
 
 

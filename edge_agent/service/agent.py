@@ -64,7 +64,6 @@ class Agent:
         "_downloads",
         "_freshness",
         "_learner",
-        "_news",
         "_reports",
         "_session",
         "_telemetry",
@@ -84,10 +83,8 @@ class Agent:
         self.membership = parts.membership
         self._session = ports.ids.new()
         reports = Reports(ports, parts.reconciler, parts.membership)
-        self._news = reports.news
-        self._reports = Courier(uplink, reports.build, reports.on_taken, reports.pressing)
+        self._reports = Courier(uplink, reports.build, reports.on_taken, reports.patience_ns)
         parts.reconciler.on_changed = self._on_changed
-        parts.reconciler.on_learned = self._on_learned
         parts.reconciler.on_unknown_director = parts.freshness.on_unknown_director
         parts.membership.on_changed = self._reports.changed
 
@@ -133,10 +130,6 @@ class Agent:
         self._reports.number_from(self.reconciler.known_boot)
         self._reports.changed()
         self._telemetry.looked_at()
-
-    def _on_learned(self) -> None:
-        if self._news():
-            self._on_changed()
 
     def _on_message(self, message: Inbound) -> None:
         try:

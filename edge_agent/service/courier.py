@@ -1,8 +1,9 @@
 """Telling the hub how things stand: the newest report is sent until the hub says that it has it.
 
 A report replaces the one before, so nothing piles up while the device is offline. How far an installation has come is
-told at most every PACE_NS, how it ended at once. At rest there is no task; a timer exists only while a report waits for
-its moment or its receipt. What cannot be measured now is tried again, and stops nobody.
+told at most every PACE_NS, how it ended at once, and what nobody waits for with the next report or after CALM_NS. At
+rest there is no task; a timer exists only while a report waits for its moment or its receipt. What cannot be measured
+now is tried again, and stops nobody.
 """
 
 import logging
@@ -13,13 +14,16 @@ from edge_agent.errors import DiskError
 from edge_agent.service.tasks import Tasks
 from wire.ports import SECOND, Clock, Link, Timer
 from wire.topics import Topics
+from wire.trust import TIMESTAMP_LIFE_S
 
 log = logging.getLogger(__name__)
 
 FIRST_RETRY_NS = 4 * SECOND
 LAST_RETRY_NS = 60 * SECOND
-PACE_NS = 5 * SECOND
+PACE_NS = 10 * SECOND
 """What takes longer is worth a word; ten thousand that install at the same time need not say each step of theirs."""
+CALM_NS = TIMESTAMP_LIFE_S // 2 * SECOND
+"""By then the hub's knowledge of when metadata was found fresh is half as old as the metadata may be."""
 BOOT_SHIFT = 32
 """`seq` = boot number in the high bits, so it grows over the whole life of the device."""
 SEQ_LIMIT = 1 << 62
@@ -37,8 +41,8 @@ class Uplink:
     tasks: Tasks
 
 
-def _always() -> bool:
-    return True
+def _at_once() -> int:
+    return 0
 
 
 def _nothing() -> None:
@@ -48,7 +52,7 @@ def _nothing() -> None:
 class Courier:
     """Delivers reports. `build(seq)` makes one from how things stand at that moment; `on_taken` follows its receipt.
 
-    `pressing`: is how things stand worth telling at once?
+    `patience`: for how long after the last report (ns) need it not be told what has changed since?
     """
 
     __slots__ = (
@@ -56,7 +60,7 @@ class Courier:
         "_dirty",
         "_on_taken",
         "_outstanding",
-        "_pressing",
+        "_patience",
         "_retry_ns",
         "_sending",
         "_sent_ns",
@@ -70,17 +74,17 @@ class Courier:
         uplink: Uplink,
         build: Callable[[int], Awaitable[bytes]],
         on_taken: Callable[[], None] = _nothing,
-        pressing: Callable[[], bool] = _always,
+        patience: Callable[[], int] = _at_once,
     ) -> None:
         self._uplink = uplink
         self._build = build
         self._on_taken = on_taken
-        self._pressing = pressing
+        self._patience = patience
         self._seq = 0
         self._dirty = False
         self._outstanding = False
         self._sending = False
-        self._sent_ns = -PACE_NS
+        self._sent_ns = -CALM_NS
         self._retry_ns = FIRST_RETRY_NS
         self._timer: Timer | None = None
 
@@ -92,11 +96,7 @@ class Courier:
         """Something in the report is different now."""
         self._dirty = True
         self._retry_ns = FIRST_RETRY_NS
-        wait_ns = 0 if self._pressing() else self._sent_ns + PACE_NS - self._uplink.clock.monotonic_ns()
-        if wait_ns > 0:
-            self._arm(wait_ns, self._kick)
-        else:
-            self._kick()
+        self._soon()
 
     def on_up(self) -> None:
         """The link is up: say again what was not receipted, or how things stand."""
@@ -112,8 +112,9 @@ class Courier:
         """
         if seq == self._seq and self._outstanding:
             self._outstanding = False
-            if not self._dirty:
-                self._disarm()
+            self._disarm()
+            if self._dirty:
+                self._soon()
             self._on_taken()
         elif self._seq < seq < SEQ_LIMIT:
             self._seq = seq
@@ -123,6 +124,14 @@ class Courier:
         """No more sending."""
         self._dirty = self._outstanding = False
         self._disarm()
+
+    def _soon(self) -> None:
+        """As soon as `patience` wants it; but a report without its receipt is about to be sent again, anyway."""
+        wait_ns = self._sent_ns + self._patience() - self._uplink.clock.monotonic_ns()
+        if wait_ns <= 0:
+            self._kick()
+        elif not self._outstanding:
+            self._arm(wait_ns, self._kick)
 
     def _kick(self) -> None:
         if self._dirty and not self._sending and self._uplink.link.connected:

@@ -87,7 +87,6 @@ class Reconciler:
         "_unwritten",
         "durable_boot",
         "on_changed",
-        "on_learned",
         "on_unknown_director",
         "record",
     )
@@ -116,8 +115,6 @@ class Reconciler:
         self._unheard: bytes | None = None
         """Newest assignment by a director key that no root names so far."""
         self.on_changed: Callable[[], None] = lambda: None
-        self.on_learned: Callable[[], None] = lambda: None
-        """Instead, where it is known how things stand with trust: that may be what was known before, only later."""
         self.on_unknown_director: Callable[[], None] = lambda: None
         self._trusting.record = lambda: self.record
         self._trusting.remember = self.remember
@@ -283,7 +280,7 @@ class Reconciler:
     async def _learn(self, item: Learned) -> None:
         """With other director keys, the assignment that nobody vouched for is looked at once more."""
         directors = self.record.trust.directors
-        await self._write(item.change(self.record), self.on_learned)
+        await self._apply(item.change(self.record), [])
         if not item.done.done():
             item.done.set_result(None)
         if self._unheard is not None and self.record.trust.directors != directors:
@@ -304,22 +301,14 @@ class Reconciler:
             record = record.with_slots({item.slot: decision.state})
             effects += [(item.slot, effect) for effect in decision.effects]
         record = record.forgetting({item.slot for item in items if isinstance(item.event, Unassigned)})
-        await self._write(record, self.on_changed)
-        for slot, effect in effects:
-            await self._perform(slot, effect)
-
-    async def _write(self, record: Record, then: Callable[[], None]) -> None:
-        """Make it the record, if it is another one, or what is on the disk is behind; `then` follows.
-
-        Where it was told that nothing can be written, that is what has changed.
-        """
         if record != self.record or self._unwritten:
-            then = self.on_changed if self._unwritten else then
             await self._journal.save(record)
             self._unwritten, self.durable_boot = "", record.boot
             self._log_moves(self.record, record)
             self.record = record
-            then()
+            self.on_changed()
+        for slot, effect in effects:
+            await self._perform(slot, effect)
 
     def _refuse(self, reason: str) -> None:
         log.warning("refused: %s", reason)

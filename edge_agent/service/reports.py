@@ -1,8 +1,4 @@
-"""The reported state: derived from the record whenever it is asked for, so a restart reports what is true.
-
-That the metadata was looked at again and found fresh is told along with other news; by itself only once what the hub
-knows of it is SEEN_FRESH_NS old.
-"""
+"""The reported state: derived from the record whenever it is asked for, so a restart reports what is true."""
 
 from dataclasses import dataclass
 
@@ -14,17 +10,15 @@ from edge_agent.core.resume import ACTIVE
 from edge_agent.core.slot import Deployed
 from edge_agent.core.trust import Trusted
 from edge_agent.ports import Ports
-from edge_agent.service.courier import Uplink
+from edge_agent.service.courier import CALM_NS, PACE_NS, Uplink
 from edge_agent.service.freshness import Freshness
 from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Membership, Settled
 from edge_agent.service.reconciler import Reconciler
 from wire.codec import Document, encode
-from wire.messages import Capabilities, Reported, SlotReport, TrustReport
-from wire.ports import SECOND
-from wire.trust import TIMESTAMP_LIFE_S
+from wire.messages import Capabilities, Phase, Reported, SlotReport, TrustReport
 
-SEEN_FRESH_NS = TIMESTAMP_LIFE_S // 2 * SECOND
+UNDER_WAY = (*ACTIVE, Phase.TRIAL)
 MAX_FINISHED = 16
 """Ended executions in one report; further ones are told in the next, once these are taken."""
 
@@ -32,33 +26,40 @@ MAX_FINISHED = 16
 class Reports:
     """What the hub is to know of the device, until it has taken it."""
 
-    __slots__ = ("_membership", "_ports", "_reconciler", "_said", "_told")
+    __slots__ = ("_gist", "_membership", "_ports", "_reconciler", "_told")
 
     def __init__(self, ports: Ports, reconciler: Reconciler, membership: Membership | Settled) -> None:
         self._ports = ports
         self._reconciler = reconciler
         self._membership = membership
         self._told: frozenset[str] = frozenset()
-        self._said: TrustReport | None = None
+        self._gist: tuple[object, ...] = ()
+        """Of the newest report: what somebody may wait for."""
 
     async def build(self, seq: int) -> bytes:
         """The payload of `up/{device}/reported`."""
         capabilities = self._ports.machine.capabilities(await self._ports.disk.free_bytes())
         report = reported(self._reconciler.record, self._reconciler.refused, capabilities, seq)
+        self._gist = self._pressing()
         self._told = frozenset(one.execution for one in report.finished)
-        self._said = report.trust
         return encode(_with_membership(report, self._membership))
 
-    def news(self) -> bool:
-        """Of what is known of trust, is there anything that cannot wait for the next report?"""
-        now, said = _trust(self._reconciler.record.trust), self._said
-        if said is None or now.verified_ns - said.verified_ns >= SEEN_FRESH_NS:
-            return True
-        return now != msgspec.structs.replace(said, verified_ns=now.verified_ns)
+    def patience_ns(self) -> int:
+        """How long after the newest report what has changed since need not be told.
 
-    def pressing(self) -> bool:
-        """Is there more to tell than how far an installation has come?"""
-        return all(state.phase not in ACTIVE for state in self._reconciler.record.slots.values())
+        That another assignment was accepted may not wait, how far an installation has come may a little, and that a
+        known root was found fresh once more for long.
+        """
+        if self._pressing()[:1] != self._gist[:1]:
+            return 0
+        if any(state.phase in UNDER_WAY for state in self._reconciler.record.slots.values()):
+            return PACE_NS
+        return CALM_NS if self._pressing() == self._gist else 0
+
+    def _pressing(self) -> tuple[object, ...]:
+        record = self._reconciler.record
+        trust = msgspec.structs.replace(_trust(record.trust), verified_ns=0)
+        return record.sequence, record.slots, trust, self._reconciler.refused, self._membership.certificate_expires_ns
 
     def on_taken(self) -> None:
         """The hub has receipted the newest report: how those executions ended need not be told again."""

@@ -5,7 +5,6 @@ filters as devices, but few *masks*: which levels are wild. What a filter of a c
 called follows from the topic, so finding it is one look by name, and a filter costs no more than its name.
 """
 
-from collections.abc import Iterator
 from typing import Final, Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
@@ -99,18 +98,19 @@ class Subscribers(Generic[T]):
         found: dict[T, None] = {}
         for name in self._names(topic):
             filed = self._filed.get(name, _NOBODY)
+            if filed is _NOBODY:
+                continue
             if isinstance(filed, dict):
                 found.update(filed)
-            elif not isinstance(filed, _Nobody):
-                found[filed] = None
+            else:
+                found[filed] = None  # type: ignore[index]
         return tuple(found)
 
-    def _names(self, topic: str) -> Iterator[str]:
+    def _names(self, topic: str) -> list[str]:
         """What filters that mean the topic would be called."""
-        yield topic
         levels = topic.split("/")
-        for mask in self._masks:
-            yield mask.filter_for(levels)
+        depth = len(levels)
+        return [topic, *(mask.filter_for(levels) for mask in self._masks if mask.depth == depth or mask.rest)]
 
     def _let_go(self, mask: _Mask) -> None:
         self._masks[mask] -= 1

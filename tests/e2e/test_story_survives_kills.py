@@ -15,8 +15,11 @@ from typing import Any
 import psutil
 import pytest
 
+from edge_agent.core.pointer import parse
+from edge_agent.service.durable import STATE
 from fleetloop.client import HubClient, HubError
 from fleetloop.demo.story import MODEL, Story
+from wire.messages import Phase
 
 pytestmark = pytest.mark.e2e
 ROUNDS = 30
@@ -144,14 +147,19 @@ def installing(version: int, wave: int) -> Callable[[Killer], str | None]:
 
 
 def on_trial(version: int) -> Callable[[Killer], str | None]:
-    """A device reports that the new model is on trial."""
+    """A device has the new model on trial. The hub hears of a long trial only."""
 
     def find(killer: Killer) -> str | None:
         if killer.rollout(version) is None:
             return None
-        return killer.devices(lambda device: any(slot["phase"] == "trial" for slot in device["slots"]))
+        return killer.any_of([name for name in list(killer.story.stage.agents) if _on_trial(killer, name)])
 
     return find
+
+
+def _on_trial(killer: Killer, name: str) -> bool:
+    record = killer.story.stage.agent_directory(name) / STATE
+    return record.is_file() and any(slot.phase is Phase.TRIAL for slot in parse(record.read_bytes()).slots.values())
 
 
 def in_use(killer: Killer) -> str | None:

@@ -103,7 +103,6 @@ def test_a_trial_that_fails_on_an_input_is_rolled_back_and_the_application_still
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(committed(1))
             air.desire(assign(2, wanted(TWO, "e2", timing={"health_window_s": 30.0})))
-            await air.slot(lambda slot: slot.phase is Phase.TRIAL)
             while unit.inference.live(SLOT).installed.version != 2:
                 await asyncio.sleep(0)
             assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
@@ -122,9 +121,10 @@ def test_a_newer_assignment_supersedes_a_running_installation() -> None:
     async def scenario() -> None:
         air = air_with()
         air.drop(TWO.release.variants[0].file.sha256)
-        async with device(Gear(MemoryDisk(), VirtualClock(loop), AirLink(air))):
+        async with device(Gear(MemoryDisk(), VirtualClock(loop), AirLink(air))) as unit:
             air.desire(assign(1, wanted(TWO, "e1")))
-            await air.slot(lambda slot: slot.phase is Phase.FETCHING)
+            while unit.reconciler.record.slot(SLOT).phase is not Phase.FETCHING:
+                await asyncio.sleep(0.01)
             air.desire(assign(2, wanted(ONE, "e2")))
             assert (await air.slot(committed(1))).execution == "e2"
 
@@ -304,7 +304,9 @@ def test_federated_learning_gets_the_committed_release_and_remembers_answers_ove
             await unit.host.forget("task-1", update_accepted=True)
             await unit.host.forget("task-1", update_accepted=True)
             assert await unit.host.recall("task-1") is None
-            await air.report(lambda one: unit.reconciler.record.updates_accepted == 1)
+            async with asyncio.timeout(10):
+                while unit.reconciler.record.updates_accepted != 1:
+                    await asyncio.sleep(0.005)
 
     run(scenario)
 

@@ -16,6 +16,7 @@ from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng, SeededIds
 from simulator.fakes.store import MemoryStore
 from wire.adapters.bell import Bell
+from wire.adapters.system import SystemClock
 from wire.asks import Answer, Ask, AskTime, TimeTold
 from wire.codec import encode
 from wire.ports import SECOND, Inbound
@@ -94,7 +95,7 @@ async def tell_time(device: str, ask: AskTime) -> TimeTold:
 def answered(questions: list[tuple[str, Ask]], count: int, store: MemoryStore | None = None) -> SilentLink:
     """Have the hub take all these questions before it looks at the first; returns when it has told `count` answers."""
     link, store = SilentLink(), store or enrolled({device for device, _ in questions})
-    asks = Asks(store, link, Topics(), {AskTime: tell_time})
+    asks = Asks(store, link, SystemClock(), Topics(), {AskTime: tell_time})
 
     async def scene() -> None:
         for device, ask in questions:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Coroutine
 from typing import Any
 
-from edge_agent.service.courier import FIRST_RETRY_NS, PACE_NS, Courier, Uplink
+from edge_agent.service.courier import CALM_NS, FIRST_RETRY_NS, PACE_NS, Courier, Uplink
 from edge_agent.service.tasks import Tasks
 from simulator.world import World
 from wire.ports import MILLISECOND, SECOND
@@ -28,13 +28,13 @@ class Scene:
     """A courier, and the state that it tells."""
 
     def __init__(self, world: World, link: NotingLink) -> None:
-        self.state, self.pressing = "", False
+        self.state, self.patience_ns = "", PACE_NS
         uplink = Uplink("d1", Topics(DEFAULT_ROOT), link, world.clock, Tasks(world.fail))  # type: ignore[arg-type]
-        self.courier = Courier(uplink, self._build, pressing=lambda: self.pressing)
+        self.courier = Courier(uplink, self._build, patience=lambda: self.patience_ns)
 
-    async def become(self, state: str, *, pressing: bool = False) -> None:
+    async def become(self, state: str, *, patience_ns: int = PACE_NS) -> None:
         """The state is another one now."""
-        self.state, self.pressing = state, pressing
+        self.state, self.patience_ns = state, patience_ns
         self.courier.changed()
 
     async def _build(self, seq: int) -> bytes:
@@ -77,7 +77,7 @@ def test_steps_that_follow_one_another_are_one_report_and_the_end_is_told_at_onc
         scene.courier.on_receipt(2)
         await scene.become("trial")
         await world.clock.sleep(100 * MILLISECOND)
-        await scene.become("committed", pressing=True)
+        await scene.become("committed", patience_ns=0)
         await world.clock.sleep(100 * MILLISECOND)
         scene.courier.on_receipt(3)
         await world.clock.sleep(100 * SECOND)
@@ -85,3 +85,27 @@ def test_steps_that_follow_one_another_are_one_report_and_the_end_is_told_at_onc
     told = sent(story)
     assert [payload for _, payload in told] == [b"1 fetching release", b"2 verifying", b"3 committed"]
     assert [at for at, _ in told] == [0.0, PACE_NS / SECOND, 0.7 + PACE_NS / SECOND]
+
+
+def test_what_nobody_waits_for_goes_with_the_next_report_or_after_a_while() -> None:
+    """Also where the report before it has no receipt yet, which is not sent again the later for it."""
+
+    async def story(world: World, scene: Scene) -> None:
+        await scene.become("committed", patience_ns=0)
+        await world.clock.sleep(SECOND)
+        await scene.become("committed, fresh", patience_ns=CALM_NS)
+        scene.courier.on_receipt(1)
+        await world.clock.sleep(9 * SECOND)
+        await scene.become("fetching release", patience_ns=0)
+        await world.clock.sleep(SECOND)
+        await scene.become("committed, fresh again", patience_ns=CALM_NS)
+        await world.clock.sleep(FIRST_RETRY_NS)
+        scene.courier.on_receipt(3)
+        await scene.become("committed, still fresh", patience_ns=CALM_NS)
+        await world.clock.sleep(2 * CALM_NS)
+
+    at_s, again_s = [0.0, 10.0, 10.0], FIRST_RETRY_NS / SECOND
+    told = sent(story)
+    assert [payload for _, payload in told[:3]] == [b"1 committed", b"2 fetching release", b"3 committed, fresh again"]
+    assert told[3] == (at_s[2] + again_s + CALM_NS / SECOND, b"4 committed, still fresh")
+    assert [at for at, _ in told[:3]] == [*at_s[:2], at_s[2] + again_s]

@@ -7,7 +7,7 @@ import pytest
 
 from cloud.service.effects import Effects
 from cloud.service.enrolment import Door
-from cloud.service.inbox import FEW, Inbox
+from cloud.service.inbox import CROWD, CROWD_NS, FEW, GATHER_NS, Inbox
 from simulator.fakes.store import MemoryStore
 from simulator.world import World
 from wire.codec import encode
@@ -28,11 +28,16 @@ class Silent:
 
 def taken(story: Story) -> list[int]:
     """At which second each message was acknowledged."""
-    world, seconds = World(1), list[int]()
+    return [int(ns / SECOND) for ns in acknowledged(story)]
+
+
+def acknowledged(story: Story) -> list[int]:
+    """When each message was (ns)."""
+    world, moments = World(1), list[int]()
     inbox = Inbox(MemoryStore(world.clock), Silent(), world.clock, Door(TOPICS, None))  # type: ignore[arg-type]
 
     def tell(device: str, seq: int, channel: str = "telemetry") -> None:
-        ack = lambda: seconds.append(int(world.loop.time()))  # noqa: E731
+        ack = lambda: moments.append(world.loop.now_ns)  # noqa: E731
         inbox.take(Inbound(TOPICS.up(device, channel), encode(Telemetry(seq=seq)), False, ack))
 
     async def scene() -> None:
@@ -42,7 +47,7 @@ def taken(story: Story) -> list[int]:
         running.cancel()
 
     world.loop.run(scene())
-    return seconds
+    return moments
 
 
 @pytest.mark.parametrize(("hurried", "second"), [(False, 10), (True, 1)])
@@ -97,3 +102,27 @@ def test_anything_else_is_taken_at_once() -> None:
         tell("d2", 1, "reported")
 
     assert taken(story) == [0, 0]
+
+
+def test_many_who_have_something_to_say_are_taken_together() -> None:
+    """After a crowd the next ones wait longer, for fewer transactions, but not a FEW, nor who comes late."""
+    begun = list[int]()
+
+    async def story(world: World, inbox: Inbox, tell: Callable[..., None]) -> None:
+        for pause_ns, count in ((0, CROWD), (SECOND, 1), (SECOND, CROWD), (SECOND, FEW)):
+            await world.clock.sleep(pause_ns)
+            begun.append(world.loop.now_ns)
+            for number in range(count):
+                tell(f"d{number}", len(begun), "reported")
+        await world.clock.sleep(SECOND)
+        begun.append(world.loop.now_ns)
+        tell("d1", 9, "reported")
+        await world.clock.sleep(SECOND)
+        begun.append(world.loop.now_ns)
+        tell("d1", 10, "reported")
+
+    moments = acknowledged(story)
+    firsts = [next(moment for moment in moments if moment > start) - start for start in begun]
+    crowded = [wait >= CROWD_NS for wait in firsts]
+    assert crowded == [False, True, False, False, True, False]
+    assert min(firsts) >= GATHER_NS

@@ -10,8 +10,8 @@ from sqlalchemy import Connection, Row, bindparam, select
 from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.errors import ConflictError, UnknownError
+from cloud.service import releases
 from cloud.tables import rollout_waves, rollouts, versions
-from wire.codec import MAX_RELEASE_BYTES, decode
 from wire.release import Release
 
 UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
@@ -57,4 +57,4 @@ def released(conn: Connection, model: str, version: int) -> Release:
     problem = why_not_rolled_out(VersionState(row.state), row.reason, row.retired)
     if problem:
         raise ConflictError(f"{model} version {version} cannot be used: {problem}")
-    return decode(row.release, Release, limit=MAX_RELEASE_BYTES)
+    return releases.read(row.release)

@@ -1,7 +1,7 @@
 """Every rollout as far as its facts allow: loads them from counters and indexes, and carries decisions out."""
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import msgspec
@@ -212,7 +212,7 @@ def _running(conn: Connection, slot: str, names: Mapping[str, Variant]) -> dict[
 
 def _note_evidence(conn: Connection, row: Row[Any], plan: Plan, facts: Facts) -> None:
     now = {
-        str(index): [asdict(verdict) for verdict in machine.verdicts(plan, facts, index)]
+        str(index): [msgspec.to_builtins(verdict) for verdict in machine.verdicts(plan, facts, index)]
         for index in range(facts.wave + 1)
     }
     if row.evidence != now:
