@@ -100,9 +100,7 @@ class Courier:
 
     def on_up(self) -> None:
         """The link is up: say again what was not receipted, or how things stand."""
-        self._dirty = True
-        self._retry_ns = FIRST_RETRY_NS
-        self._kick()
+        self._again()
 
     def on_receipt(self, seq: int) -> None:
         """The hub has everything up to `seq`.
@@ -118,12 +116,18 @@ class Courier:
             self._on_taken()
         elif self._seq < seq < SEQ_LIMIT:
             self._seq = seq
-            self.changed()
+            self._again()
 
     def stop(self) -> None:
         """No more sending."""
         self._dirty = self._outstanding = False
         self._disarm()
+
+    def _again(self) -> None:
+        """Whatever was told so far may not be known."""
+        self._dirty = True
+        self._retry_ns = FIRST_RETRY_NS
+        self._kick()
 
     def _soon(self) -> None:
         """As soon as `patience` wants it; but a report without its receipt is about to be sent again, anyway."""

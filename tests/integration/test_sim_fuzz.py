@@ -67,7 +67,7 @@ def test_what_a_thief_has_undone_is_done_again_though_its_hours_are_over() -> No
 
 def test_devices_learn_in_the_midst_of_trouble() -> None:
     """The run ends, nobody counts an update twice; a power cut took one of the messages that were in memory only."""
-    life = draw(51)
+    life = draw(200)
     assert life.learning is not None
     playing = Playing(life)
     assert not playing.play().problem
