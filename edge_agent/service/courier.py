@@ -100,7 +100,7 @@ class Courier:
 
     def on_up(self) -> None:
         """The link is up: say again what was not receipted, or how things stand."""
-        self._again()
+        self._anew()
 
     def on_receipt(self, seq: int) -> None:
         """The hub has everything up to `seq`.
@@ -116,14 +116,14 @@ class Courier:
             self._on_taken()
         elif self._seq < seq < SEQ_LIMIT:
             self._seq = seq
-            self._again()
+            self._anew()
 
     def stop(self) -> None:
         """No more sending."""
         self._dirty = self._outstanding = False
         self._disarm()
 
-    def _again(self) -> None:
+    def _anew(self) -> None:
         """Whatever was told so far may not be known."""
         self._dirty = True
         self._retry_ns = FIRST_RETRY_NS
