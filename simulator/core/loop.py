@@ -13,6 +13,7 @@ import contextvars
 import gc
 import heapq
 import logging
+import warnings
 from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from typing import Any, TypeVar
@@ -315,9 +316,11 @@ class VirtualLoop(asyncio.BaseEventLoop):
         left = {task.number: task for task in self._dead}
         left |= {task.number: task for task in asyncio.all_tasks(self) if isinstance(task, NumberedTask)}
         logging.disable(logging.CRITICAL)
-        for number in sorted(left):
-            left[number]._log_destroy_pending = False  # type: ignore[attr-defined]
-            _close(left[number].get_coro())
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RuntimeWarning)  # what a `finally` would have awaited is not
+            for number in sorted(left):
+                left[number]._log_destroy_pending = False  # type: ignore[attr-defined]
+                _close(left[number].get_coro())
         logging.disable(logging.NOTSET)
         self._ready.clear()
         self._heap.clear()

@@ -90,31 +90,29 @@ def test_a_life_that_ends_with_an_error_nobody_foresaw_has_a_problem() -> None:
 def test_a_seed_repeats_itself_whatever_was_played_before() -> None:
     """Alone and after another life in the same process, on a database that was used before."""
     first = play(6)
-    with BUG["an outcome is counted twice"].seeded():
-        play(8)
+    play(8, BUG["an outcome is counted twice"].seeded)
     assert play(6).digest == first.digest
 
 
 def test_a_seeded_bug_is_found_shrunk_and_seen_again() -> None:
     """Of all that happens in that life, only what it takes is named, and replaying that shows the bug."""
     bug, seed = BUG["names are not synced"], 3
-    with bug.seeded():
-        problem = play(seed).problem
+    problem = play(seed, bug.seeded).problem
     assert problem
     violation = explain(seed, problem, bug.seeded)
     steps = [int(step.partition(":")[0]) for step in violation.steps]
     assert 0 < len(steps) < draw(seed).steps
     assert violation.replay.endswith(",".join(map(str, steps)))
+    playing = Playing(draw(seed), steps)
     with bug.seeded():
-        assert Playing(draw(seed), steps).play().problem
+        assert playing.play().problem
     assert not Playing(draw(seed), steps).play().problem
 
 
 @pytest.mark.parametrize("name", ["the floor of the sequence is forgotten", "an outcome is counted twice"])
 def test_bugs_are_noticed_where_they_happen(name: str) -> None:
     """One on the device, one in the hub: the run ends at once, not when everything should have come to rest."""
-    with BUG[name].seeded():
-        ending = play(6)
+    ending = play(6, BUG[name].seeded)
     assert "BrokenPromiseError" in ending.problem
     assert ending.virtual_s < 120
 
