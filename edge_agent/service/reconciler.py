@@ -23,7 +23,6 @@ from edge_agent.core.slot import (
     Booted,
     CollectGarbage,
     Effect,
-    Event,
     FetchFiles,
     FetchRelease,
     HealthWindowPassed,
@@ -32,15 +31,12 @@ from edge_agent.core.slot import (
     RuntimeFailed,
     Serve,
     ServeTrial,
-    StepFailed,
     TimedOut,
     TrialServing,
     Unassigned,
     WatchHealth,
-    WindowOpened,
 )
 from edge_agent.core.update import decide
-from edge_agent.core.windows import wait_ns
 from edge_agent.errors import DiskError, ModelError, RefusedError, UnknownDirectorError
 from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
@@ -50,7 +46,8 @@ from edge_agent.service.mailbox import Desired, Happened, Item, Lasted, Learned,
 from edge_agent.service.objects import Objects
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.trusting import Change, Trusting
-from wire.messages import Outcome, Phase
+from edge_agent.service.under_way import UnderWay
+from wire.messages import Phase
 from wire.ports import SECOND, Timer
 
 log = logging.getLogger(__name__)
@@ -59,10 +56,6 @@ WRITE_AGAIN_NS = 5 * SECOND
 LASTING_NS = 20 * SECOND
 """A start that lasts so long was not ended by the models in use."""
 MAX_REASON = 500
-LOOK_AGAIN_NS = 900 * SECOND
-UNTOLD_NS = 15 * SECOND
-"""Until the next look while nobody has told the time; twice as long each time that it was asked for."""
-MISSED = "the times in which it might have begun are over"
 
 
 class Reconciler:
@@ -71,7 +64,6 @@ class Reconciler:
     __slots__ = (
         "_draining",
         "_inference",
-        "_installation",
         "_journal",
         "_lasting",
         "_mailbox",
@@ -79,10 +71,9 @@ class Reconciler:
         "_ports",
         "_refused",
         "_retry",
-        "_steps",
         "_tasks",
-        "_timers",
         "_trusting",
+        "_under_way",
         "_unheard",
         "_unwritten",
         "durable_boot",
@@ -98,13 +89,11 @@ class Reconciler:
         self._ports = ports
         self._journal = Journal(ports.disk)
         self._objects = objects
-        self._installation = installation
         self._inference = inference
         self._tasks = tasks
         self._mailbox: list[Item] = []  # short; a deque takes 600 bytes when it is empty
         self._draining = False
-        self._steps: dict[str, asyncio.Task[None]] = {}
-        self._timers: dict[str, list[Timer]] = {}
+        self._under_way = UnderWay(ports, installation, tasks, self._put)
         self._retry: Timer | None = None
         self._lasting: Timer | None = None
         self.record = Record()
@@ -183,8 +172,7 @@ class Reconciler:
     def stop(self) -> None:
         """No more timers; the owner of the tasks ends the tasks."""
         self._mailbox.clear()
-        for slot in tuple(self._timers):
-            self._abandon(slot)
+        self._under_way.stop()
         for timer in (self._retry, self._lasting):
             if timer is not None:
                 timer.cancel()
@@ -326,19 +314,18 @@ class Reconciler:
     async def _perform(self, slot: str, effect: Effect) -> None:
         match effect:
             case Abandon():
-                self._abandon(slot)
+                self._under_way.abandon(slot)
             case FetchRelease():
-                total_s = effect.desired.execution.total_timeout_s
-                self._later(slot, total_s, TimedOut(effect.ticket))
-                self._run(slot, effect)
+                self._under_way.later(slot, effect.desired.execution.total_timeout_s, TimedOut(effect.ticket))
+                self._under_way.run(slot, effect, self._floor(effect))
             case FetchFiles() | RunCanary():
-                self._run(slot, effect)
+                self._under_way.run(slot, effect, self._floor(effect))
             case AwaitWindow():
-                self._await_window(slot, effect)
+                self._under_way.await_window(slot, effect)
             case ServeTrial():
                 await self._serve_trial(slot, effect)
             case WatchHealth():
-                self._later(slot, effect.window_s, HealthWindowPassed(effect.ticket))
+                self._under_way.later(slot, effect.window_s, HealthWindowPassed(effect.ticket))
             case Serve():
                 await self._serve(slot, effect)
             case CollectGarbage():
@@ -346,39 +333,8 @@ class Reconciler:
             case _:
                 assert_never(effect)
 
-    def _run(self, slot: str, step: Step) -> None:
-        floor = self.record.floors.get(step.desired.model, 0)
-
-        async def run() -> None:
-            self._put(Happened(slot, await self._installation.perform(step, floor)))
-
-        self._steps[slot] = self._tasks.spawn(run(), f"install-{slot}")
-
-    def _later(self, slot: str, seconds: float, event: Event) -> None:
-        timer = self._ports.clock.call_later(int(seconds * SECOND), partial(self._put, Happened(slot, event)))
-        self._timers.setdefault(slot, []).append(timer)
-
-    def _await_window(self, slot: str, effect: AwaitWindow, untold_ns: int = UNTOLD_NS) -> None:
-        """By signed time alone, which may be set right while we wait: so it is looked at now and then."""
-        told_ns = self._trusting.told_ns()
-        left_ns = untold_ns if told_ns is None else wait_ns(effect.openings, told_ns)
-        if told_ns is None and self._ports.link.connected:
-            self._tasks.spawn(self._trusting.learn_time(), "learn-time")
-            untold_ns = min(2 * untold_ns, LOOK_AGAIN_NS)
-        if left_ns == 0:
-            self._put(Happened(slot, WindowOpened(effect.ticket)))
-        elif left_ns is None:
-            self._put(Happened(slot, StepFailed(effect.ticket, Outcome.TIMED_OUT, MISSED)))
-        else:
-            again = partial(self._await_window, slot, effect, untold_ns)
-            self._timers[slot] = [self._ports.clock.call_later(min(left_ns, LOOK_AGAIN_NS), again)]
-
-    def _abandon(self, slot: str) -> None:
-        step = self._steps.pop(slot, None)
-        if step is not None:
-            step.cancel()
-        for timer in self._timers.pop(slot, []):
-            timer.cancel()
+    def _floor(self, step: Step) -> int:
+        return self.record.floors.get(step.desired.model, 0)
 
     async def _serve(self, slot: str, effect: Serve) -> None:
         try:

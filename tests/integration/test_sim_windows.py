@@ -11,7 +11,7 @@ from cloud.core.rollout import Plan, Wave
 from cloud.core.rollout.windows import Window
 from cloud.service.rollouts import NewRollout
 from cloud.tables import members, slots
-from edge_agent.service.reconciler import MISSED
+from edge_agent.service.under_way import MISSED
 from simulator.core.network import Quality
 from simulator.device import Device
 from simulator.fleet import Fleet, Size
