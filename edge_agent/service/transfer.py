@@ -174,7 +174,7 @@ class Transfer:
     async def _flush(self) -> None:
         writes, self._writes = self._writes, []
         for run in _runs(writes):
-            await self._sink.write(run[0].offset, run[0].data if len(run) == 1 else b"".join(one.data for one in run))
+            await self._sink.write(run[0].offset, b"".join(one.data for one in run))
         for write in writes:
             self._received += len(write.data)
             self._done.add(write.index)

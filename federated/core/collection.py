@@ -87,7 +87,7 @@ class _Pull:
     ref: ObjectRef
     again_at_ns: int
     in_vain: int = 0
-    parts: dict[int, bytes] = field(default_factory=dict)
+    parts: dict[int, memoryview] = field(default_factory=dict)
 
 
 class Collection:

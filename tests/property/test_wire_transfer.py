@@ -261,6 +261,14 @@ def test_garbage_frames_are_malformed_never_more(payload: bytes) -> None:
     assert data
 
 
+def test_a_chunk_is_not_copied_to_be_looked_at() -> None:
+    """On its way to the disk each byte is copied once, when what came together is written together."""
+    payload = frame(bytes(CHUNK_BYTES), 0)
+    view = unframe(payload)[2]
+    assert view.obj is payload
+    assert len(view) == CHUNK_BYTES
+
+
 def test_frames_fit_every_broker() -> None:
     """A full chunk with its header is exactly 60 KiB."""
     assert [len(payload) for payload in frames(bytes(CHUNK_BYTES + 1))] == [60 * 1024, 13]

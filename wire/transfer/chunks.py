@@ -41,8 +41,8 @@ def wrap(part: bytes, index: int, total: int) -> bytes:
     return HEADER.pack(MAGIC, index, total) + part
 
 
-def unframe(payload: bytes) -> tuple[int, int, bytes]:
-    """(index, count, data) of a chunk payload.
+def unframe(payload: bytes) -> tuple[int, int, memoryview]:
+    """(index, count, data) of a chunk payload; the data are a view of it, not a copy.
 
     Raises:
         MalformedError: too short, too long, wrong magic, or an index outside its own count.
@@ -52,7 +52,7 @@ def unframe(payload: bytes) -> tuple[int, int, bytes]:
     magic, index, total = HEADER.unpack_from(payload)
     if magic != MAGIC or index >= total:
         raise MalformedError("not a chunk: wrong magic or index beyond its count")
-    return index, total, payload[HEADER.size :]
+    return index, total, memoryview(payload)[HEADER.size :]
 
 
 def _parts(data: bytes) -> Iterator[bytes]:

@@ -40,11 +40,11 @@ class Request:
 
 @dataclass(frozen=True, slots=True)
 class Write:
-    """Store `data` at byte `offset`, then call `on_written(index)`."""
+    """Store `data`, a view of the payload, at byte `offset`, then call `on_written(index)`."""
 
     index: int
     offset: int
-    data: bytes
+    data: memoryview
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,7 +169,7 @@ class Receiver:
         """The transfer ends early: what was written shall not be lost."""
         return self._settle(1)
 
-    def _check(self, index: int, framed_index: int, total: int, data: bytes) -> str:
+    def _check(self, index: int, framed_index: int, total: int, data: memoryview) -> str:
         last = index == self._count - 1
         expected = self.ref.bytes - index * CHUNK_BYTES if last else CHUNK_BYTES
         if (framed_index, total) != (index, self._count):
