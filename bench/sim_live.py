@@ -34,8 +34,9 @@ log = logging.getLogger(__name__)
 MAX_KB_PER_DEVICE = 40.0
 MAX_RATIO = 3.0
 BARE_AT_ONCE = 200
-INSTALLING_AT_ONCE = 1_000
-"""Those who began together end together, and then wait for the hub: few large groups wait seldom."""
+INSTALLING_AT_ONCE = 1_250
+"""The hub tells 500 at a time, and those who were told together end together: while it judges one group and tells the
+next, the others have something to do. Still more of them would take longer than it takes to have progress to report."""
 LOG_EVERY_S = 10.0
 REST_S, SHORT_REST_S = 10.0, 1.0
 """After which what a rollout needed has been given back."""

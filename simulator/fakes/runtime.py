@@ -52,13 +52,19 @@ ALL_GOOD: Final[Mapping[str, Manner]] = MappingProxyType({})
 
 class MemoryInstaller:
     """The `edge_agent.ports.Installer`. `unfit`: digests of models that fail on this device; `manners`: how models
-    behave that do not behave well."""
+    behave that do not behave well; `canary_ns`: how long it takes to try one."""
 
-    __slots__ = ("_clock", "_disk", "_manners", "_unfit")
+    __slots__ = ("_canary_ns", "_clock", "_disk", "_manners", "_unfit")
 
     def __init__(
-        self, disk: Disk, clock: Clock, unfit: Container[str] = (), manners: Mapping[str, Manner] = ALL_GOOD
+        self,
+        disk: Disk,
+        clock: Clock,
+        unfit: Container[str] = (),
+        manners: Mapping[str, Manner] = ALL_GOOD,
+        canary_ns: int = CANARY_NS,
     ) -> None:
+        self._canary_ns = canary_ns
         self._disk = disk
         self._clock = clock
         self._unfit = unfit
@@ -71,8 +77,8 @@ class MemoryInstaller:
             await self._disk.read(request.golden)
         except DiskError as error:
             return CanaryVerdict(f"cannot read the model: {error}")
-        await self._clock.sleep(CANARY_NS)
-        seconds = CANARY_NS / SECOND
+        await self._clock.sleep(self._canary_ns)
+        seconds = self._canary_ns / SECOND
         manner = self._manners.get(sha256, GOOD)
         if manner.crashes == "when tried":
             return CanaryVerdict("the model crashed the child that tried it: signal 11", seconds=seconds)

@@ -37,12 +37,12 @@ from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.adapters.system import SystemClock, SystemIds
 from wire.identity import ClaimFile
 from wire.ports import SECOND, Inbound, Timer
-from wire.topics import Topics
+from wire.topics import Chunk, Parsed, Topics
 
 ENROL_TIMEOUT_S = 60.0
 ENROL_AGAIN_S = 5.0
 BLOB = "/blob/"
-"""In the topics of chunks, which are the same for all who fetch them."""
+"""In the topics of chunks."""
 WINDOW = np.zeros(8, dtype=np.float32)
 """What every application shows its model."""
 CONNECTING_AT_ONCE = 64
@@ -75,6 +75,25 @@ class SharedClock(SystemClock):
     def call_later(self, ns: int, call: Callable[[], None]) -> Timer:
         """Schedule on the running loop."""
         return asyncio.get_running_loop().call_later(ns / SECOND, call, context=_NO_CONTEXT)
+
+
+class SharedTopics(Topics):
+    """Topics of chunks are the same for all devices, and taken apart once."""
+
+    __slots__ = ("_known",)
+
+    def __init__(self, root: str) -> None:
+        super().__init__(root)
+        self._known: dict[str, Parsed] = {}
+
+    def parse(self, topic: str) -> Parsed:
+        """Take a concrete topic apart. Raises TopicError."""
+        known = self._known.get(topic)
+        if known is None:
+            known = super().parse(topic)
+            if isinstance(known, Chunk):
+                self._known[topic] = known
+        return known
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,7 +241,7 @@ class LiveDevice:
     @property
     def _topics(self) -> Topics:
         root = self.claim.topic_root
-        return self._common.topics.setdefault(root, Topics(root))
+        return self._common.topics.setdefault(root, SharedTopics(root))
 
     async def _work(self, identity: Identity) -> None:
         common, topics = self._common, self._topics
@@ -241,7 +260,7 @@ class LiveDevice:
             ids=common.ids,
             disk=self.disk,
             trust=SharedTrust(self.claim.root, common.judgements),
-            installer=MemoryInstaller(self.disk, common.clock),
+            installer=MemoryInstaller(self.disk, common.clock, canary_ns=0),
             runtime=LightRuntime(self.disk, common.clock),
             captures=MemoryCaptures(),
             machine=common.machine,

@@ -32,13 +32,15 @@ class _File:
 
     def write(self, offset: int, data: bytes, pool: Pool | None) -> None:
         """Put `data` at `offset`; new contents of blocks go through the pool."""
-        blocks = list(self.blocks)
-        for number, inner, piece in _on_grid(offset, data):
-            blocks.extend(b"" for _ in range(number + 1 - len(blocks)))
-            before = blocks[number]
-            end = inner + len(piece)
-            whole = before[:inner].ljust(inner, b"\0") + piece + before[end:] if inner or end < len(before) else piece
-            blocks[number] = pool.share(whole) if pool else whole
+        blocks, last = list(self.blocks), (offset + len(data) - 1) // CHUNK_BYTES
+        blocks += [b""] * (last + 1 - len(blocks))
+        for number, inner, start, end in _on_grid(offset, len(data)):
+            before, stop = blocks[number], inner + end - start
+            if inner or stop < len(before):
+                whole = before[:inner].ljust(inner, b"\0") + data[start:end] + before[stop:]
+                blocks[number] = pool.share(whole) if pool else whole
+            else:
+                blocks[number] = pool.share_part(data, start, end) if pool else data[start:end]
         self.blocks = pool.together(blocks) if pool else tuple(blocks)
         self.size = max(self.size, offset + len(data))
 
@@ -131,11 +133,11 @@ class SharedDisk:
         self.used_bytes += by
 
 
-def _on_grid(offset: int, data: bytes) -> Iterator[tuple[int, int, bytes]]:
-    """(number of the block, place in it, what goes there)."""
+def _on_grid(offset: int, length: int) -> Iterator[tuple[int, int, int, int]]:
+    """Of `length` bytes at `offset`: (number of the block, place in it, which of the bytes go there, from and to)."""
     done = 0
-    while done < len(data):
+    while done < length:
         number, inner = divmod(offset + done, CHUNK_BYTES)
-        piece = data[done : done + CHUNK_BYTES - inner]
-        yield number, inner, piece
-        done += len(piece)
+        end = min(length, done + CHUNK_BYTES - inner)
+        yield number, inner, done, end
+        done = end

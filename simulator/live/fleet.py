@@ -65,14 +65,23 @@ class Fleet:
         return time.monotonic() - began
 
     async def roll_out(self, number: int) -> tuple[int, float]:
-        """Bring version `number` of the model to everybody; returns (its number, seconds). Raises OverdueError."""
+        """Bring version `number` of the model to everybody; returns (its number, seconds until the hub knew it).
+
+        What the devices say of themselves is looked at after that: their processes tell only now and then.
+
+        Raises OverdueError.
+        """
         assert self.hub is not None
         version = await self.hub.publish_version(number, self.settings.model_bytes)
         began = time.monotonic()
         rollout = await self.hub.roll_out(version, {}, **PATIENT, max_in_flight=self.settings.in_flight)
-        await self._until(f"version {version}", lambda: self.workers.now.running.get(f"{MODEL} {version}", 0))
-        await until("the hub knows", functools.partial(self.hub.settled, rollout), self.settings.limit_s)
-        return version, time.monotonic() - began
+        await self._until(f"version {version}", functools.partial(self.hub.committed, rollout))
+        await until("the hub has judged", functools.partial(self.hub.settled, rollout), self.settings.limit_s)
+        seconds = time.monotonic() - began
+        await self._until(
+            f"found with version {version}", lambda: self.workers.now.running.get(f"{MODEL} {version}", 0)
+        )
+        return version, seconds
 
     async def storm(self) -> Storm:
         """Break all connections at once, and see everybody back. Raises OverdueError."""

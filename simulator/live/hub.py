@@ -22,7 +22,7 @@ from cloud.service import registry
 from cloud.service.registry import Built, Numbers
 from cloud.service.trust import deliveries
 from cloud.settings import Settings
-from cloud.tables import ENROLLED, desired, devices, rollouts
+from cloud.tables import ENROLLED, desired, devices, rollout_waves, rollouts
 from simulator.core.rng import Rng
 from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build, random_files
@@ -115,6 +115,11 @@ class RealHub:
         }
         rollout: str = (await self.api("POST", "/rollouts", body))["id"]
         return rollout
+
+    async def committed(self, rollout: str) -> int:
+        """On how many devices is the version of this rollout in use, as far as the hub knows?"""
+        query = select(func.coalesce(func.sum(rollout_waves.c.committed), 0)).where(rollout_waves.c.rollout == rollout)
+        return await self.context.read(lambda conn: conn.execute(query).scalar_one())
 
     async def settled(self, rollout: str) -> bool:
         """Is this rollout over?"""

@@ -28,16 +28,21 @@ class Pool:
 
     def share(self, data: bytes) -> bytes:
         """The one object with this content. Short contents stay as they are: they are the device's own."""
-        if len(data) < WORTH_SHARING_BYTES:
-            return data
-        alike = self._alike[len(data), data[:_MARK_BYTES], data[-_MARK_BYTES:]]
+        return self.share_part(data, 0, len(data))
+
+    def share_part(self, data: bytes, start: int, end: int) -> bytes:
+        """The one object with the content `data[start:end]`, which is not copied to find it."""
+        if end - start < WORTH_SHARING_BYTES:
+            return data[start:end]
+        alike = self._alike[end - start, data[start : start + _MARK_BYTES], data[end - _MARK_BYTES : end]]
         for known in alike:
-            if known == data:
+            if known is data or data.startswith(known, start):
                 return known
-        alike.append(data)
-        self._shared.add(id(data))
-        self.held_bytes += len(data)
-        return data
+        part = data[start:end]
+        alike.append(part)
+        self._shared.add(id(part))
+        self.held_bytes += len(part)
+        return part
 
     def together(self, parts: Sequence[bytes]) -> tuple[bytes, ...]:
         """These parts, as the one tuple of them where all are shared and there are several."""

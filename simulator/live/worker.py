@@ -30,7 +30,7 @@ CONNECTING_THREADS = 32
 LEAVING_AT_ONCE = 200
 TELLING_SHARE = 0.02
 """Of the processor at most: thousands of devices are many to count."""
-LOOKING_FOR_GARBAGE = (20_000, 20, 20)
+LOOKING_FOR_GARBAGE = (100_000, 20, 20)
 """Once all have joined: their links to the enrolment desk were garbage, from then on there is hardly any."""
 MAX_CRASHES = 10
 MAX_REASONS = 100

@@ -11,8 +11,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from edge_agent.errors import DiskFullError, FileMissingError
+from simulator.live.device import SharedTopics
 from simulator.live.disk import SharedDisk
 from simulator.live.pool import Pool
+from wire.errors import TopicError
+from wire.topics import Topics
 from wire.transfer.chunks import CHUNK_BYTES
 
 OBJECT = random.Random(3).randbytes(2 * CHUNK_BYTES + 500)
@@ -57,6 +60,30 @@ def test_a_damaged_byte_is_another_content_with_another_digest() -> None:
     run(store(bad, "objects/a", [(0, OBJECT), (CHUNK_BYTES + 70, b"!")]))
     assert run(good.digest("objects/a")) != run(bad.digest("objects/a"))
     assert run(bad.read("objects/a"))[CHUNK_BYTES + 70 : CHUNK_BYTES + 71] == b"!"
+
+
+def test_a_chunk_damaged_in_the_middle_of_a_longer_write_is_not_taken_for_the_whole_one() -> None:
+    """Chunks written together are looked for one by one, and compared byte for byte."""
+    pool = Pool()
+    good, bad = SharedDisk(pool), SharedDisk(pool)
+    middle = CHUNK_BYTES + CHUNK_BYTES // 2
+    damaged = OBJECT[:middle] + bytes([OBJECT[middle] ^ 1]) + OBJECT[middle + 1 :]
+    run(store(good, "objects/a", chunks(0, 1, 2)))
+    run(store(bad, "objects/a", [(0, damaged)]))
+    kept = run(bad.read("objects/a")) == damaged
+    assert kept
+    assert pool.held_bytes < 4 * CHUNK_BYTES
+
+
+def test_topics_of_chunks_are_taken_apart_once_and_no_others() -> None:
+    """As any topics, with the chunk as the same object for every device."""
+    topics, plain = SharedTopics("fleet"), Topics("fleet")
+    chunk, desired = topics.blob("ab" * 32, 7), topics.dn("live-1", "desired")
+    assert topics.parse(chunk) is topics.parse(chunk)
+    assert (topics.parse(chunk), topics.parse(desired)) == (plain.parse(chunk), plain.parse(desired))
+    assert topics.parse(desired) is not topics.parse(desired)
+    with pytest.raises(TopicError):
+        topics.parse("fleet/blob/nothing")
 
 
 @settings(deadline=None, max_examples=60)
