@@ -19,7 +19,7 @@ from cloud.settings import Settings as HubSettings
 from cloud.tables import slots
 from simulator.live import broker
 from simulator.live.device import Habits
-from simulator.live.hub import MODEL, OverdueError, RealHub, free_port, operated, until
+from simulator.live.hub import LOOK_EVERY_S, MODEL, OverdueError, RealHub, free_port, operated, until
 from simulator.live.settings import Settings
 from simulator.live.worker import Command, Order
 from simulator.live.workers import LimitError, Workers, addresses, raise_file_limit, shares, working
@@ -31,6 +31,8 @@ PREFIX = "live"
 HUB_TIMEOUT_S = 30.0
 PATIENT = {"waves": [{"percent": 100}], "step_timeout_s": 900.0, "total_timeout_s": 7200.0}
 """A rollout to everybody that gives up on nobody because one machine plays them all."""
+ASK_EVERY_S = 0.25
+"""How often the hub's database is asked how far a rollout is, at its own expense."""
 Show = Callable[[str, int, int], None]
 """(what, how many, of how many)."""
 
@@ -75,7 +77,7 @@ class Fleet:
         version = await self.hub.publish_version(number, self.settings.model_bytes)
         began = time.monotonic()
         rollout = await self.hub.roll_out(version, {}, **PATIENT, max_in_flight=self.settings.in_flight)
-        await self._until(f"version {version}", functools.partial(self.hub.committed, rollout))
+        await self._until(f"version {version}", functools.partial(self.hub.committed, rollout), ASK_EVERY_S)
         await until("the hub has judged", functools.partial(self.hub.settled, rollout), self.settings.limit_s)
         seconds = time.monotonic() - began
         await self._until(
@@ -113,7 +115,7 @@ class Fleet:
         known = await self.hub.look(lambda conn: conn.execute(query).scalar_one())
         return self.settings.devices - min(int(known), now.running.get(f"{MODEL} {version}", 0))
 
-    async def _until(self, what: str, count: Callable[[], Any]) -> None:
+    async def _until(self, what: str, count: Callable[[], Any], every_s: float = LOOK_EVERY_S) -> None:
         async def all_of_them() -> bool:
             if self.workers.lost:
                 raise OverdueError(self.workers.lost)
@@ -122,7 +124,7 @@ class Fleet:
             self.show(what, done, self.settings.devices)
             return bool(done >= self.settings.devices)
 
-        await until(f"all devices are {what}", all_of_them, self.settings.limit_s)
+        await until(f"all devices are {what}", all_of_them, self.settings.limit_s, every_s)
 
 
 @contextlib.asynccontextmanager

@@ -39,7 +39,7 @@ class OverdueError(Exception):
     """Something that has to happen did not, within the time it was given."""
 
 
-async def until(what: str, done: Callable[[], Any], limit_s: float) -> None:
+async def until(what: str, done: Callable[[], Any], limit_s: float, every_s: float = LOOK_EVERY_S) -> None:
     """Look again and again, at a value or at an awaitable of one. Raises OverdueError."""
     deadline = asyncio.get_running_loop().time() + limit_s
     while True:
@@ -48,7 +48,7 @@ async def until(what: str, done: Callable[[], Any], limit_s: float) -> None:
             return
         if asyncio.get_running_loop().time() > deadline:
             raise OverdueError(f"{what}: not within {limit_s:g} s")
-        await asyncio.sleep(LOOK_EVERY_S)
+        await asyncio.sleep(every_s)
 
 
 def free_port() -> int:
