@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Row, func, select
 
 from cloud.core.rollout import RolloutState
-from cloud.tables import ENROLLED, desired, devices, members, rollout_waves, rollouts
+from cloud.tables import ENROLLED, devices, members, rollout_waves, rollouts
 from simulator.fleet import Fleet
 from simulator.report import Curve, RolloutReport, Samples
 from wire.messages import Outcome
@@ -73,12 +73,8 @@ class Observer:
     def look(self) -> None:
         """Take one sample."""
         fleet = self._fleet
-        behind = (
-            select(func.count())
-            .select_from(desired)
-            .join(devices, devices.c.name == desired.c.device)
-            .where(ENROLLED, devices.c.reported_sequence < desired.c.sequence)
-        )
+        accepted_less = devices.c.reported_sequence < devices.c.desired_sequence
+        behind = select(func.count()).select_from(devices).where(ENROLLED, accepted_less)
         present = select(func.count()).select_from(devices).where(ENROLLED, devices.c.online)
         online, late = fleet.hub.look(
             lambda conn: (conn.execute(present).scalar_one(), conn.execute(behind).scalar_one())

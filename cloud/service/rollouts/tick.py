@@ -56,6 +56,7 @@ _READY = (
     .order_by(members.c.wave, members.c.place, members.c.device)
     .limit(2 * machine.AT_ONCE)
 )
+_PACKED = update(rollouts).where(rollouts.c.id == bindparam("rollout")).values(packed=bindparam("upto"))
 _ANY_OPEN = select(rollouts.c.id).where(UNDER_WAY).limit(1)
 
 
@@ -114,10 +115,10 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     join_late(conn, row)
     suitability.reconsider(conn, row, means.now_ns)
     measuring.measure(conn, row, plan, means.now_ns)
-    undecided = row.state == RolloutState.RUNNING and deltas.undecided(conn, row)
-    effects = wake(Wake.DELTAS) if undecided else NOTHING  # which wakes us again
-    full = bool(undecided)  # one batch a tick; what it led to is judged at once
+    effects, full = NOTHING, False  # one batch a tick; what it led to is judged at once
     for _ in range(MAX_DECISIONS):
+        if not _packed(conn, row):
+            effects, full = effects + wake(Wake.DELTAS), True  # which wakes us again
         facts = facts_of(conn, row, plan, means.now_ns, full=full)
         _note_evidence(conn, row, plan, facts)
         decisions = machine.evaluate(plan, facts, means.now_ns)
@@ -128,6 +129,16 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
         if not decisions or RolloutState(row.state) not in ADVANCING:
             break
     return effects
+
+
+def _packed(conn: Connection, row: Row[Any]) -> bool:
+    """Are the deltas of its waves so far decided? What its devices run is looked through once for each wave."""
+    if row.state != RolloutState.RUNNING or row.packed >= row.wave:
+        return True
+    if deltas.undecided(conn, row):
+        return False
+    conn.execute(_PACKED, {"rollout": row.id, "upto": row.wave})
+    return True
 
 
 def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, means: Means) -> Effects:
@@ -148,7 +159,8 @@ def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, mean
             set_state(conn, row.id, RolloutState.HALTED, reason, now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.halt", row.id), reason=reason)
         case machine.Succeed():
-            if last_to_join(conn, row):
+            joined, fit_now = last_to_join(conn, row), suitability.reconsider_all(conn, row, now_ns)
+            if joined or fit_now:
                 return NOTHING  # it goes on with them
             set_state(conn, row.id, RolloutState.SUCCEEDED, "", now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.succeed", row.id), model=row.model, version=row.version)
