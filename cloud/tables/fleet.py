@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table
 
-from cloud.tables.base import metadata
+from cloud.tables.base import ZERO, metadata
 
 devices = Table(
     "devices",
@@ -49,7 +49,7 @@ ENROLLED = devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
 
 BEHIND = devices.c.online & (devices.c.reported_sequence < devices.c.desired_sequence)
 """Is it there, and has not accepted what it shall run?"""
-AHEAD = (devices.c.desired_sequence > 0) & (devices.c.reported_sequence > devices.c.desired_sequence)
+AHEAD = (devices.c.desired_sequence > ZERO) & (devices.c.reported_sequence > devices.c.desired_sequence)
 """Has it accepted a higher sequence than we know?"""
 
 Index("ix_devices_behind", devices.c.name, sqlite_where=BEHIND, postgresql_where=BEHIND)

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table
 
-from cloud.tables.base import metadata
+from cloud.tables.base import ZERO, metadata
 
 rollouts = Table(
     "rollouts",
@@ -77,7 +77,7 @@ rollout_waves = Table(  # the counts of each wave, kept up to date with every ch
     Column("controls", JSON, nullable=False),
     Column("ended_ns", BigInteger, nullable=False, default=0),  # when its last execution ended
 )
-BUSY = rollout_waves.c.in_flight > 0
+BUSY = rollout_waves.c.in_flight > ZERO
 """Are devices of this wave under way?"""
 Index("ix_rollout_waves_busy", rollout_waves.c.rollout, sqlite_where=BUSY, postgresql_where=BUSY)
 

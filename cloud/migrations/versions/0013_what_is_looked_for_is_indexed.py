@@ -1,6 +1,7 @@
 """What the hub looks for again and again is found by an index: devices that are behind or ahead, work under way.
 
-The sequence of a device's document stands beside the one that it has accepted, where an index can compare them.
+The sequence of a device's document stands beside the one that it has accepted, where an index can compare them. SQLite
+takes an index that holds only some rows where a query says the same, to the letter.
 """
 
 import sqlalchemy as sa
@@ -9,7 +10,8 @@ from alembic import op
 revision = "0013"
 down_revision = "0012"
 
-BEHIND = sa.text("online AND reported_sequence < desired_sequence")
+HAS_LESS = "reported_sequence < desired_sequence"
+BEHIND = {"sqlite_where": sa.text(f"online = 1 AND {HAS_LESS}"), "postgresql_where": sa.text(f"online AND {HAS_LESS}")}
 AHEAD = sa.text("desired_sequence > 0 AND reported_sequence > desired_sequence")
 BUSY = sa.text("in_flight > 0")
 
@@ -23,7 +25,7 @@ def upgrade() -> None:
     op.add_column("rollouts", sa.Column("reconsidered_to", sa.String(length=63), nullable=False, server_default=""))
     op.add_column("rollouts", sa.Column("packed", sa.Integer(), nullable=False, server_default="-1"))
     op.execute("UPDATE members SET measured = false WHERE outcome = 'rejected' AND assigned_ns IS NULL")
-    op.create_index("ix_devices_behind", "devices", ["name"], sqlite_where=BEHIND, postgresql_where=BEHIND)
+    op.create_index("ix_devices_behind", "devices", ["name"], **BEHIND)
     op.create_index("ix_devices_ahead", "devices", ["name"], sqlite_where=AHEAD, postgresql_where=AHEAD)
     op.create_index("ix_rollout_waves_busy", "rollout_waves", ["rollout"], sqlite_where=BUSY, postgresql_where=BUSY)
     op.create_index("ix_slots_phase", "slots", ["phase"])
