@@ -15,11 +15,12 @@ from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
-from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.hub import Hub
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.leadership import Leadership
 from cloud.service.optimize_jobs import OptimizeJobs
+from cloud.service.parts import Intervals, Parts
 from cloud.service.rollouts import NewRollout
 from cloud.tables import devices, jobs, members, rollouts, signing_requests, stats
 from simulator.fakes.store import InlineDeltas

@@ -11,7 +11,8 @@ revision = "0013"
 down_revision = "0012"
 
 HAS_LESS = "reported_sequence < desired_sequence"
-BEHIND = {"sqlite_where": sa.text(f"online = 1 AND {HAS_LESS}"), "postgresql_where": sa.text(f"online AND {HAS_LESS}")}
+BEHIND_SQLITE = sa.text(f"online = 1 AND {HAS_LESS}")
+BEHIND_POSTGRESQL = sa.text(f"online AND {HAS_LESS}")
 AHEAD = sa.text("desired_sequence > 0 AND reported_sequence > desired_sequence")
 BUSY = sa.text("in_flight > 0")
 
@@ -25,7 +26,9 @@ def upgrade() -> None:
     op.add_column("rollouts", sa.Column("reconsidered_to", sa.String(length=63), nullable=False, server_default=""))
     op.add_column("rollouts", sa.Column("packed", sa.Integer(), nullable=False, server_default="-1"))
     op.execute("UPDATE members SET measured = false WHERE outcome = 'rejected' AND assigned_ns IS NULL")
-    op.create_index("ix_devices_behind", "devices", ["name"], **BEHIND)
+    op.create_index(
+        "ix_devices_behind", "devices", ["name"], sqlite_where=BEHIND_SQLITE, postgresql_where=BEHIND_POSTGRESQL
+    )
     op.create_index("ix_devices_ahead", "devices", ["name"], sqlite_where=AHEAD, postgresql_where=AHEAD)
     op.create_index("ix_rollout_waves_busy", "rollout_waves", ["rollout"], sqlite_where=BUSY, postgresql_where=BUSY)
     op.create_index("ix_slots_phase", "slots", ["phase"])
