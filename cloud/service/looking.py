@@ -91,6 +91,8 @@ class Looking:
         parts = self._parts
         if not parts.link.connected:
             return  # when it is, we are woken
+        if not self._under_way and not await parts.store.read(rollouts.under_way):
+            return  # which spares a transaction whenever a device comes or goes
         means = Means(self._seal, parts.ids, parts.topics, parts.clock.now_ns())
         try:
             effects, under_way = await parts.leadership.write(functools.partial(_tick, means=means))

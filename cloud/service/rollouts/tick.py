@@ -56,7 +56,15 @@ _READY = (
     .order_by(members.c.wave, members.c.place, members.c.device)
     .limit(2 * machine.AT_ONCE)
 )
-_PACKED = update(rollouts).where(rollouts.c.id == bindparam("rollout")).values(packed=bindparam("upto"))
+_THIS = update(rollouts).where(rollouts.c.id == bindparam("rollout"))
+_PACKED = _THIS.values(packed=bindparam("upto"))
+_JUDGED = _THIS.values(evidence=bindparam("now", type_=rollouts.c.evidence.type))
+_TICKED = _THIS.values(ticked_ns=bindparam("now_ns"))
+_PARDONED = (
+    update(members)
+    .where(members.c.rollout == bindparam("in_rollout"), members.c.status == Status.IN_FLIGHT)
+    .values(due_ns=members.c.due_ns + bindparam("gap_ns", type_=members.c.due_ns.type))
+)
 _ANY_OPEN = select(rollouts.c.id).where(UNDER_WAY).limit(1)
 
 
@@ -102,7 +110,7 @@ def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int, *, full: 
         waves=counts,
         ended_ns=ended_ns,
         approved=row.approved,
-        overdue=_overdue(conn, row, now_ns),
+        overdue=_overdue(conn, row, now_ns) if any(wave.in_flight for wave in counts) else (),
         candidates=_candidates(conn, row, machine.full_groups(plan, unavailable), now_ns) if may_tell else (),
         unavailable=unavailable,
         recent_minute=_asked(row, now_ns - 60 * SECOND),
@@ -124,8 +132,8 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
         decisions = machine.evaluate(plan, facts, means.now_ns)
         for decision in decisions:
             effects += _carry_out(conn, row, decision, means)
-        row = rollout_row(conn, row.id)
         full |= any(isinstance(decision, machine.Assign) for decision in decisions)
+        row = rollout_row(conn, row.id) if decisions else row
         if not decisions or RolloutState(row.state) not in ADVANCING:
             break
     return effects
@@ -228,17 +236,16 @@ def _note_evidence(conn: Connection, row: Row[Any], plan: Plan, facts: Facts) ->
         for index in range(facts.wave + 1)
     }
     if row.evidence != now:
-        conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(evidence=now))
+        conn.execute(_JUDGED, {"rollout": row.id, "now": now})
 
 
 def _pardon_outage(conn: Connection, row: Row[Any], now_ns: int) -> None:
     """Devices get the time back in which nobody could hear them."""
     gap_ns = now_ns - row.ticked_ns
     if row.ticked_ns and gap_ns > OUTAGE_S * SECOND:
-        under_way = (members.c.rollout == row.id) & (members.c.status == Status.IN_FLIGHT)
-        conn.execute(update(members).where(under_way).values(due_ns=members.c.due_ns + gap_ns))
+        conn.execute(_PARDONED, {"in_rollout": row.id, "gap_ns": gap_ns})
     if gap_ns > NOTED_EVERY_S * SECOND:
-        conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(ticked_ns=now_ns))
+        conn.execute(_TICKED, {"rollout": row.id, "now_ns": now_ns})
 
 
 def _expire(conn: Connection, row: Row[Any], now_ns: int) -> None:
