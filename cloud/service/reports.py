@@ -155,10 +155,8 @@ def _enter(conn: Connection, senders: Mapping[str, _Sender], known: _Known, now_
         outcomes.settle(conn, known.rollouts[rollout], changes, now_ns)
     if not ended:
         return NOTHING
-    over = any(known.rollouts[rollout].state not in ACTIVE for rollout in ended)
-    return (
-        wake(Wake.ROLLOUTS, Wake.BLOBS) if over else wake(Wake.ROLLOUTS)
-    )  # while it goes on, devices need its objects
+    over = any(known.rollouts[rollout].state not in ACTIVE for rollout in ended)  # else its objects are needed anyway
+    return wake(Wake.ROLLOUTS, Wake.BLOBS) if over else wake(Wake.ROLLOUTS)
 
 
 def _outcome(member: Row[Any], slot: SlotReport) -> Outcome | None:
