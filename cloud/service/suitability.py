@@ -64,17 +64,17 @@ def variants_for(conn: Connection, rollout: Row[Any], names: Iterable[str], now_
     return found
 
 
-def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> None:
-    """The next of those rejected here, before anything was sent: heard of since, does it fit now?"""
+def reconsider(conn: Connection, rollout: Row[Any], now_ns: int) -> bool:
+    """The next of those rejected here, before anything was sent, and heard of since. Does anybody wait again?"""
     names = conn.execute(_IN_TURN, {"rollout": rollout.id, "after": rollout.reconsidered_to}).scalars().all()
     last = names[-1] if len(names) == LOOKED_AT_ONCE else ""
     if last != rollout.reconsidered_to:
         conn.execute(update(rollouts).where(rollouts.c.id == rollout.id).values(reconsidered_to=last))
-    _reconsider(conn, rollout, names, now_ns)
+    return _reconsider(conn, rollout, names, now_ns)
 
 
 def reconsider_all(conn: Connection, rollout: Row[Any], now_ns: int) -> bool:
-    """The same of all of them, before the rollout ends. Does anybody wait again?"""
+    """The same of all of them, before the rollout ends."""
     names = conn.execute(_REJECTED, {"rollout": rollout.id}).scalars().all()
     return _reconsider(conn, rollout, names, now_ns)
 

@@ -32,6 +32,7 @@ NOTED_EVERY_S = 10.0
 """How often a rollout is noted as looked after."""
 STOPPED = frozenset({RolloutState.HALTED, RolloutState.ABORTED})
 """What has not begun by then is not to begin. A pause only asks nobody further."""
+UNPACKED = -1
 OUTAGE_S = 30.0
 """Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
 
@@ -120,13 +121,14 @@ def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int, *, full: 
 
 def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     plan = plan_of(row)
-    join_late(conn, row)
-    suitability.reconsider(conn, row, means.now_ns)
+    newcomers = join_late(conn, row)
+    newcomers |= suitability.reconsider(conn, row, means.now_ns)
     measuring.measure(conn, row, plan, means.now_ns)
     effects, full = NOTHING, False  # one batch a tick; what it led to is judged at once
     for _ in range(MAX_DECISIONS):
-        if not _packed(conn, row):
+        if not _packed(conn, row, newcomers=newcomers):
             effects, full = effects + wake(Wake.DELTAS), True  # which wakes us again
+        newcomers = False
         facts = facts_of(conn, row, plan, means.now_ns, full=full)
         _note_evidence(conn, row, plan, facts)
         decisions = machine.evaluate(plan, facts, means.now_ns)
@@ -139,14 +141,15 @@ def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     return effects
 
 
-def _packed(conn: Connection, row: Row[Any]) -> bool:
-    """Are the deltas of its waves so far decided? What its devices run is looked through once for each wave."""
-    if row.state != RolloutState.RUNNING or row.packed >= row.wave:
+def _packed(conn: Connection, row: Row[Any], *, newcomers: bool) -> bool:
+    """Are its deltas decided? What its devices run is looked through when a wave begins, or somebody has come."""
+    if row.state != RolloutState.RUNNING or (row.packed >= row.wave and not newcomers):
         return True
-    if deltas.undecided(conn, row):
-        return False
-    conn.execute(_PACKED, {"rollout": row.id, "upto": row.wave})
-    return True
+    decided = not deltas.undecided(conn, row)
+    upto = row.wave if decided else UNPACKED
+    if upto != row.packed:
+        conn.execute(_PACKED, {"rollout": row.id, "upto": upto})
+    return decided
 
 
 def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, means: Means) -> Effects:
@@ -168,8 +171,9 @@ def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, mean
             audit.record(conn, now_ns, audit.HUB, ("rollout.halt", row.id), reason=reason)
         case machine.Succeed():
             joined, fit_now = last_to_join(conn, row), suitability.reconsider_all(conn, row, now_ns)
-            if joined or fit_now:
-                return NOTHING  # it goes on with them
+            if joined or fit_now:  # it goes on with them
+                conn.execute(_PACKED, {"rollout": row.id, "upto": UNPACKED})
+                return NOTHING
             set_state(conn, row.id, RolloutState.SUCCEEDED, "", now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.succeed", row.id), model=row.model, version=row.version)
             return wake(Wake.BLOBS)
