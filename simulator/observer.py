@@ -20,6 +20,9 @@ MOST_REASONS = 5
 MOST_POINTS = 200
 """Points of a curve."""
 
+_LATE = devices.c.reported_sequence < devices.c.desired_sequence
+_PRESENT_AND_LATE = select(func.count().filter(devices.c.online), func.count().filter(_LATE)).where(ENROLLED)
+
 
 @dataclass(frozen=True, slots=True)
 class Progress:
@@ -73,12 +76,7 @@ class Observer:
     def look(self) -> None:
         """Take one sample."""
         fleet = self._fleet
-        accepted_less = devices.c.reported_sequence < devices.c.desired_sequence
-        behind = select(func.count()).select_from(devices).where(ENROLLED, accepted_less)
-        present = select(func.count()).select_from(devices).where(ENROLLED, devices.c.online)
-        online, late = fleet.hub.look(
-            lambda conn: (conn.execute(present).scalar_one(), conn.execute(behind).scalar_one())
-        )
+        online, late = fleet.hub.look(lambda conn: conn.execute(_PRESENT_AND_LATE).one())
         total = sum(device.network.up_bytes + device.network.down_bytes for device in fleet.devices)
         count = max(1, len(fleet.devices))
         now_ns = fleet.world.clock.monotonic_ns()
