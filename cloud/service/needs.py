@@ -31,14 +31,14 @@ _INSTALLING = (
     .join(devices, devices.c.name == slots.c.device)
     .where(slots.c.phase.in_(INSTALLING), devices.c.online)
 )
-_IS_LATE = desired.c.device.in_(select(devices.c.name).where(BEHIND).union(_INSTALLING))
-"""It is there and not done, whatever became of the rollout: new or reset hardware too."""
+_BEHIND = select(devices.c.name).where(BEHIND)
 _LATE = (
     select(desired.c.wanted, func.max(desired.c.issued_ns).label("issued_ns"))
-    .where(_IS_LATE)
+    .where(desired.c.device.in_(_BEHIND.union(_INSTALLING)))
     .group_by(desired.c.wanted)
     .order_by(desired.c.wanted)
 )
+"""What devices need that are there and not done, whatever became of the rollout: new or reset hardware too."""
 _WANTED = select(desired.c.wanted).where(desired.c.device == bindparam("device"))
 _VERSION = select(versions.c.release, versions.c.release_ref, versions.c.chosen).where(
     versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
@@ -49,7 +49,8 @@ _KNOWN = select(objects.c.sha256, objects.c.bytes).where(among(objects.c.sha256,
 NEEDED_OR_HELD = (
     select(rollouts.c.id).where(UNDER_WAY).exists()
     | _LEARNING.order_by(None).exists()
-    | select(desired.c.device).where(_IS_LATE).exists()
+    | _BEHIND.exists()
+    | _INSTALLING.exists()
     | select(retained.c.sha256).exists()
 )
 """Is anything needed, or does the broker hold anything that may be needed no more?"""
