@@ -32,13 +32,14 @@ _INSTALLING = (
     .where(slots.c.phase.in_(INSTALLING), devices.c.online)
 )
 _BEHIND = select(devices.c.name).where(BEHIND)
-_LATE = (
+_LATE = _BEHIND.union(_INSTALLING)
+"""Devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
+_WANTED_OF = (
     select(desired.c.wanted, func.max(desired.c.issued_ns).label("issued_ns"))
-    .where(desired.c.device.in_(_BEHIND.union(_INSTALLING)))
+    .where(among(desired.c.device, "names"))
     .group_by(desired.c.wanted)
     .order_by(desired.c.wanted)
 )
-"""What devices need that are there and not done, whatever became of the rollout: new or reset hardware too."""
 _WANTED = select(desired.c.wanted).where(desired.c.device == bindparam("device"))
 _VERSION = select(versions.c.release, versions.c.release_ref, versions.c.chosen).where(
     versions.c.model == bindparam("model"), versions.c.version == bindparam("version")
@@ -114,7 +115,9 @@ def _needs(conn: Connection) -> dict[_Need, int]:
         )
         for row in conn.execute(_ROLLING)
     ]
-    found += [(need, row.issued_ns) for row in conn.execute(_LATE) for need in _named(row.wanted)]
+    late = conn.execute(_LATE).scalars().all()
+    rows = conn.execute(_WANTED_OF, {"names": late}) if late else ()
+    found += [(need, row.issued_ns) for row in rows for need in _named(row.wanted)]
     found += [(_Need(row.model, row.version, True, ""), row.created_ns) for row in conn.execute(_LEARNING)]
     needs: dict[_Need, int] = {}
     for need, used_ns in found:
