@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,9 +14,9 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from fleetloop.client import HubClient, Json
+from wire.adapters.https import API_KEY_VARIABLE, CA_VARIABLE, HUB_URL, URL_VARIABLE, read_api_key
 from wire.errors import MalformedError
 
-DEFAULT_URL = "http://127.0.0.1:8600"
 SECOND_NS = 1_000_000_000
 WHOLE_LINES = 10_000
 LONGEST_WORD = 20
@@ -42,15 +41,7 @@ class Session:
 
     def hub(self) -> HubClient:
         """The API with the rights of the key in the file. Raises MalformedError."""
-        if not self.api_key_file:
-            raise MalformedError("api_key_file is not set: name a file with an API key, or set FLEETLOOP_API_KEY_FILE")
-        try:
-            key = Path(self.api_key_file).read_text(errors="replace").strip()
-        except OSError as error:
-            raise MalformedError(f"api_key_file {self.api_key_file}: {error.strerror}") from error
-        if not (key.isascii() and key.isprintable() and key):
-            raise MalformedError(f"api_key_file {self.api_key_file} holds no API key (one line, flk_...)")
-        return HubClient(self.url, key, ca_file=self.ca_file)
+        return HubClient(self.url, read_api_key(self.api_key_file), ca_file=self.ca_file)
 
     def table(self, rows: Sequence[Json], columns: Mapping[str, Callable[[Json], object]]) -> None:
         """A table for people, or the rows as they are. What names a row, and every word, stays in one piece."""
@@ -89,13 +80,9 @@ class HubCommand(TyperCommand):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.params += [
-            click.Option(["--url"], default=DEFAULT_URL, envvar="FLEETLOOP_URL", show_default=True, help="The hub."),
-            click.Option(
-                ["--api-key-file"], default="", envvar="FLEETLOOP_API_KEY_FILE", help="File that holds an API key."
-            ),
-            click.Option(
-                ["--ca-file"], default="", envvar="FLEETLOOP_CA_FILE", help="Authority (PEM) of the hub's certificate."
-            ),
+            _common("--url", URL_VARIABLE, "The hub.", default=HUB_URL, show_default=True),
+            _common("--api-key-file", API_KEY_VARIABLE, "File that holds an API key."),
+            _common("--ca-file", CA_VARIABLE, "Authority (PEM) of the hub's certificate."),
             click.Option(["--json", "as_json"], is_flag=True, help="Print what the API said, as JSON."),
         ]
 
@@ -108,6 +95,12 @@ class HubCommand(TyperCommand):
         taken = [ctx.params.pop(name) for name in ("url", "api_key_file", "ca_file", "as_json")]
         ctx.obj = Session(*taken)
         return super().invoke(ctx)
+
+
+def _common(option: str, variable: str, text: str, default: str = "", *, show_default: bool = False) -> click.Option:
+    """An option that every program has which speaks to a hub."""
+    shown = {"show_default": show_default, "show_envvar": True}
+    return click.Option([option], default=default, envvar=variable, help=text, **shown)
 
 
 def session(context: typer.Context) -> Session:
