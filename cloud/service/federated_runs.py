@@ -66,7 +66,7 @@ def create(conn: Connection, new: NewRun, actor: str, now_ns: int) -> Effects:
     _refuse_if_running(conn, new.model)
     eligible = _eligible(conn, new.selector)
     if not eligible:
-        raise InvalidError(f"no enrolled device that may learn matches the selector {dict(new.selector)}")
+        raise InvalidError(selecting.why_nobody(conn, new.selector, (~devices.c.federated, "not federated")))
     conn.execute(
         insert(federated_runs).values(
             id=new.id,

@@ -376,6 +376,26 @@ rollouts:
     assert desk.type("apply", "-f", str(file)) == Exit.CONFLICT
 
 
+def test_a_file_with_a_rollout_that_is_bound_to_be_refused_changes_nothing(desk: Desk) -> None:
+    """A version that is not there, or not signed, is said by plan and apply before anything is done."""
+    assert desk.type("models", "train", MODEL, "--workload", "watch") == Exit.DONE
+    asyncio.run(desk.world.train())
+    file = desk.directory / "fleet.yaml"
+    for version, why in ((1, "it is not signed yet"), (9, f"there is no version 9 of model '{MODEL}'")):
+        file.write_text(
+            f"devices: {{p01: {{labels: {{hall: '4'}}}}, p02: {{}}}}\n"
+            f"rollouts: [{{model: {MODEL}, version: {version}, waves: [{{percent: 100}}]}}]"
+        )
+        assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
+        assert f"! rollout {MODEL}:{version}: {why}" in desk.capture.readouterr().out
+        assert desk.type("apply", "-f", str(file), "--claims", str(desk.directory)) == Exit.CONFLICT
+        said = desk.capture.readouterr()
+        assert said.out.startswith(f"! rollout {MODEL}:{version}: {why}")
+        assert said.err == "fleetloop: nothing was changed\n"
+    assert [(one["name"], one["labels"]) for one in desk.ask("devices", "list")] == [("p01", {"hall": "3"})]
+    assert not (desk.directory / "p02.json").exists()
+
+
 def test_a_shell_can_complete() -> None:
     """The noun and its commands."""
     environ = os.environ | {
