@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetloop.console.devices import moment
+from fleetloop.console.plain import moment
 from fleetloop.console.secret_files import reserved
 from fleetloop.console.session import HubCommand, pairs, session
 
@@ -28,7 +28,7 @@ class Role(StrEnum):
 def me(context: typer.Context) -> None:
     """The key that asks."""
     with session(context).hub() as hub:
-        session(context).document(hub.me())
+        session(context).show(hub.me())
 
 
 @app.command("list", cls=HubCommand)

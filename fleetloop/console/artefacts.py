@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from fleetloop.console.devices import moment
+from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, session
 from wire.errors import MalformedError
 
@@ -31,7 +31,7 @@ def list_artefacts(context: typer.Context) -> None:
 def show(context: typer.Context, sha256: str) -> None:
     """What an uploaded file is."""
     with session(context).hub() as hub:
-        session(context).document(hub.artefact(sha256))
+        session(context).show(hub.artefact(sha256))
 
 
 @app.command("upload", cls=HubCommand)

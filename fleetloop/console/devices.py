@@ -1,6 +1,5 @@
 """`fleetloop devices`: see them, announce them, decide about them."""
 
-import datetime
 import json
 from pathlib import Path
 from typing import Annotated
@@ -8,8 +7,9 @@ from typing import Annotated
 import typer
 
 from fleetloop.client import Json
+from fleetloop.console.plain import moment, readable
 from fleetloop.console.secret_files import reserved
-from fleetloop.console.session import SECOND_NS, HubCommand, pairs, session
+from fleetloop.console.session import HubCommand, pairs, session
 
 app = typer.Typer(help="Devices: see them, announce them, decide about them.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def list_devices(
 def show(context: typer.Context, name: str) -> None:
     """One device with its newest documents."""
     with session(context).hub() as hub:
-        session(context).document(hub.device(name))
+        session(context).show(hub.device(name))
 
 
 @app.command("claim", cls=HubCommand)
@@ -134,7 +134,7 @@ def edit(
 def twin(context: typer.Context, name: str) -> None:
     """What a device shall run, and what it runs. With its holds and pins, and the age of its agent."""
     with session(context).hub() as hub:
-        session(context).document(hub.device_twin(name))
+        session(context).show(hub.device_twin(name))
 
 
 @app.command("history", cls=HubCommand)
@@ -148,7 +148,7 @@ def history(
             "WHEN": lambda one: moment(one["at_ns"]),
             "EVENT": lambda one: one["event"],
             "BY": lambda one: one["actor"] or None,
-            "DETAIL": lambda one: json.dumps(one["detail"], ensure_ascii=False),
+            "DETAIL": lambda one: json.dumps(readable(one["detail"]), ensure_ascii=False),
         }
         here.table(hub.device_history(name, limit), columns)
 
@@ -160,13 +160,6 @@ def decommission(
     """Take a device out for good. Its history stays, and only a claim that replaces it gives its name away."""
     with session(context).hub() as hub:
         session(context).say(f"{name} is decommissioned", hub.decommission_device(name, reason))
-
-
-def moment(at_ns: int | None) -> str:
-    """A time for people, in UTC."""
-    if at_ns is None:
-        return "-"
-    return datetime.datetime.fromtimestamp(at_ns // SECOND_NS, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _state(one: Json) -> str:

@@ -3,9 +3,9 @@
 import typer
 
 from fleetloop.client import HubClient, Json
-from fleetloop.console.devices import moment
 from fleetloop.console.exits import Exit
 from fleetloop.console.following import followed
+from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, Session, session
 
 app = typer.Typer(help="Jobs: what the hub trains and derives, and why it failed.", no_args_is_help=True)
@@ -33,7 +33,7 @@ def list_jobs(context: typer.Context) -> None:
 def show(context: typer.Context, job: str) -> None:
     """One job with what it said of its progress."""
     with session(context).hub() as hub:
-        session(context).document(hub.job(job))
+        session(context).show(hub.job(job))
 
 
 @app.command("watch", cls=HubCommand)

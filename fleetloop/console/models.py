@@ -4,7 +4,7 @@ from typing import Annotated
 
 import typer
 
-from fleetloop.console.devices import moment
+from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, session
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
@@ -43,7 +43,7 @@ def versions(context: typer.Context, model: str) -> None:
 def show(context: typer.Context, model: str, version: int) -> None:
     """One version with its release and model card."""
     with session(context).hub() as hub:
-        session(context).document(hub.version(model, version))
+        session(context).show(hub.version(model, version))
 
 
 @app.command("promote", cls=HubCommand)

@@ -7,9 +7,9 @@ import typer
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fleetloop.client import HubClient, Json, RolloutCommand
-from fleetloop.console.devices import moment
 from fleetloop.console.exits import Exit
 from fleetloop.console.following import followed
+from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, Session, pairs, session
 from wire.errors import MalformedError
 
@@ -40,7 +40,7 @@ def list_rollouts(context: typer.Context) -> None:
 def show(context: typer.Context, rollout: str) -> None:
     """One rollout with the evidence of its gates."""
     with session(context).hub() as hub:
-        session(context).document(hub.rollout(rollout))
+        session(context).show(hub.rollout(rollout))
 
 
 @app.command("members", cls=HubCommand)

@@ -14,10 +14,10 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from fleetloop.client import HubClient, Json
+from fleetloop.console.plain import lines, readable, said
 from wire.adapters.https import API_KEY_VARIABLE, CA_VARIABLE, HUB_URL, URL_VARIABLE, read_api_key
 from wire.errors import MalformedError
 
-SECOND_NS = 1_000_000_000
 WHOLE_LINES = 10_000
 LONGEST_WORD = 20
 """Longer ones are folded when the terminal is narrow."""
@@ -49,14 +49,21 @@ class Session:
             self.document(rows)
             return
         table = Table(box=None, header_style="bold", pad_edge=False)
-        texts = [[_text(cell(row)) for cell in columns.values()] for row in rows]
+        texts = [[said(cell(row)) for cell in columns.values()] for row in rows]
         for number, name in enumerate(columns):
-            words = [len(word) for text in texts for word in text[number].split()]
+            words = [len(word) for cells in texts for word in cells[number].split()]
             whole = min(max(words, default=0), LONGEST_WORD)
             table.add_column(name, no_wrap=not number, min_width=whole, overflow="fold")
-        for text in texts:
-            table.add_row(*text)
+        for cells in texts:
+            table.add_row(*cells)
         self.out.print(table)
+
+    def show(self, document: Json) -> None:
+        """One thing with all its fields, by lines for people."""
+        if self.json:
+            self.document(document)
+        else:
+            self.out.print("\n".join(lines(readable(document))), markup=False)
 
     def document(self, document: Any) -> None:
         """One JSON document."""
@@ -115,13 +122,3 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
         if "=" not in text:
             raise MalformedError(f"{text!r}: write it as name=value")
     return dict(text.split("=", 1) for text in texts)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}={one}" for name, one in sorted(value.items())) or "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)
