@@ -182,9 +182,13 @@ class HubClient:
         """One version, with its release and model card."""
         return self._hub.object("GET", f"/models/{model}/versions/{version}")
 
-    def signing_requests(self, state: Literal["pending", "signed", "refused"] = "pending") -> list[Json]:
-        """Versions that wait for the publisher, or what became of them."""
-        return self._hub.rows(f"/signing-requests?state={state}")
+    def signing_requests(self, state: str | None = "pending") -> list[Json]:
+        """Versions that wait for the publisher (pending), those that it signed or refused, or all of them."""
+        return self._hub.rows(f"/signing-requests?{urlencode({} if state is None else {'state': state})}")
+
+    def signing_request(self, request: str) -> Json:
+        """One of them, with its gate report and the exact bytes to sign."""
+        return self._hub.object("GET", f"/signing-requests/{request}")
 
     def sign(self, request: str, metadata: Mapping[str, str]) -> None:
         """Hand in the bin in which the publisher lists the release: role -> base64."""

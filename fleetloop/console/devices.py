@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fleetloop.client import Json
+from fleetloop.client import HubClient, Json
+from fleetloop.console.looking import showing
 from fleetloop.console.plain import moment, readable
 from fleetloop.console.secret_files import reserved
 from fleetloop.console.session import HubCommand, pairs, session
@@ -35,11 +36,9 @@ def list_devices(
         here.table(hub.devices(selector), columns)
 
 
-@app.command("show", cls=HubCommand)
-def show(context: typer.Context, name: str) -> None:
-    """One device with its newest documents."""
-    with session(context).hub() as hub:
-        session(context).show(hub.device(name))
+showing(app, "NAME", HubClient.device, "One device with its newest documents.")
+TWIN = "What a device shall run, and what it runs. With its holds and pins, and the age of its agent."
+showing(app, "NAME", HubClient.device_twin, TWIN, "twin")
 
 
 @app.command("claim", cls=HubCommand)
@@ -128,13 +127,6 @@ def edit(
     """Change what its claim said of a device."""
     with session(context).hub() as hub:
         session(context).say(f"{name} is changed", hub.edit_device(name, federated=federated))
-
-
-@app.command("twin", cls=HubCommand)
-def twin(context: typer.Context, name: str) -> None:
-    """What a device shall run, and what it runs. With its holds and pins, and the age of its agent."""
-    with session(context).hub() as hub:
-        session(context).show(hub.device_twin(name))
 
 
 @app.command("history", cls=HubCommand)

@@ -4,23 +4,20 @@ from typing import Annotated
 
 import typer
 
+from fleetloop.client import HubClient
+from fleetloop.console.looking import listing
 from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, session
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 
 
-@app.command("list", cls=HubCommand)
-def list_models(context: typer.Context) -> None:
-    """All models."""
-    here = session(context)
-    with here.hub() as hub:
-        columns = {
-            "MODEL": lambda one: one["name"],
-            "WORKLOAD": lambda one: one["workload"],
-            "LAST VERSION": lambda one: one["last_version"],
-        }
-        here.table(hub.models(), columns)
+COLUMNS = {
+    "MODEL": lambda one: one["name"],
+    "WORKLOAD": lambda one: one["workload"],
+    "LAST VERSION": lambda one: one["last_version"],
+}
+listing(app, HubClient.models, COLUMNS, "All models.")
 
 
 @app.command("versions", cls=HubCommand)

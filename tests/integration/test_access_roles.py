@@ -83,6 +83,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "GET /models/{model}/versions": (VIEW, PARTS),
     "GET /models/{model}/versions/{version}": (VIEW, PARTS),
     "GET /signing-requests": (VIEW, PARTS),
+    "GET /signing-requests/{request}": (VIEW, PARTS),
     "POST /signing-requests/{request}/signature": (PUBLISH, PARTS),
     "POST /signing-requests/{request}/refusal": (PUBLISH, PARTS),
     "POST /rollouts": (OPERATE, PARTS),

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from cloud.errors import StoreError
-from cloud.tables import jobs
+from cloud.tables import federated_runs, jobs, signing_requests
 from fleetloop.cli import NOUNS, main
 from fleetloop.console.exits import Exit
 from tests.api_world import ROLES, app_of
@@ -131,6 +132,45 @@ def test_a_job_is_followed_to_its_end(desk: Desk) -> None:
     assert "failed: out of memory" in desk.capture.readouterr().out
     assert {one["id"]: one["state"] for one in desk.ask("jobs", "list")} == {first: "succeeded", second: "failed"}
     assert desk.ask("jobs", "show", second)["kind"] == "train"
+
+
+def test_a_federated_run_is_started_seen_and_followed_to_its_end(desk: Desk) -> None:
+    """What is left out is the hub's to choose; 0 when its result passed, 1 and why when it did not."""
+    release(desk)
+    words = ("federated", "start", MODEL, "1", "--rounds", "3", "--select", "hall=3", "--strategy", "FedAvgM")
+    words = (*words, "--train", "local-epochs=4", "--train", "lr=0.5", "--argument", "server_momentum=0.5")
+    assert desk.type(*words) == Exit.USAGE
+    assert "nobody can take part: 1 devices match hall=3: 1 not federated" in desk.capture.readouterr().err
+    assert desk.type("devices", "edit", "p01", "--federated") == Exit.DONE
+    run = desk.ask(*words)["id"]
+    request = asyncio.run(desk.world.store.read(lambda conn: conn.execute(select(federated_runs)).one())).request
+    assert (request["rounds"], request["strategy_args"]) == (3, {"server_momentum": 0.5})
+    assert request["train"] == {"local-epochs": 4, "lr": 0.5, "momentum": 0.9}
+    assert [(one["id"], one["devices"]) for one in desk.ask("federated", "list")] == [(run, ["p01"])]
+    assert desk.ask("federated", "show", run)["state"] == "running"
+    for state, told, code in (("refused", "it learned nothing", Exit.FAILED), ("succeeded", "", Exit.DONE)):
+        ended = update(federated_runs).values(state=state, reason=told)
+        asyncio.run(desk.world.store.write(lambda conn, ended=ended: conn.execute(ended)))
+        desk.capture.readouterr()
+        assert desk.type("federated", "watch", run) == code
+        assert f"{state}: {told or 'done'}" in desk.capture.readouterr().out
+
+
+def test_what_waits_for_the_publisher_and_what_devices_trust_can_be_seen(desk: Desk) -> None:
+    """The release itself for people, its exact bytes for programs; every role with the time when it ends."""
+    release(desk)
+    assert desk.ask("signing", "list", "--state", "pending") == []
+    (request,) = desk.ask("signing", "list")
+    assert desk.ask("signing", "show", request["id"]) == request
+    assert desk.type("signing", "show", request["id"]) == Exit.DONE
+    said = desk.capture.readouterr().out
+    assert ("state: signed" in said, "release:\n" in said, request["payload"] in said) == (True, True, False)
+    assert desk.type("signing", "show", "none") == Exit.UNKNOWN
+    assert desk.ask("trust", "show")["roles"]["targets"]["version"] == 1
+    assert desk.type("trust", "show") == Exit.DONE
+    said = desk.capture.readouterr().out
+    assert "ready: yes" in said
+    assert re.search(r"^targets +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", said, re.MULTILINE)
 
 
 def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:
@@ -409,8 +449,4 @@ def test_a_shell_can_complete() -> None:
 
 
 def _requests(conn: Any) -> list[str]:
-    from sqlalchemy import select
-
-    from cloud.tables import signing_requests
-
     return list(conn.execute(select(signing_requests.c.id)).scalars())
