@@ -327,3 +327,7 @@ class HubClient:
     def federated_run(self, run: str) -> Json:
         """One federated run, with its rounds."""
         return self._hub.object("GET", f"/federated-runs/{run}")
+
+    def stop_federated_run(self, run: str) -> Json:
+        """End a run in which devices still learn; nothing of what they learned is kept."""
+        return self._hub.object("POST", f"/federated-runs/{run}/stop")

@@ -50,6 +50,13 @@ def start(
         session(context).say(f"federated run {made['id']} begins with {len(made['devices'])} devices", made)
 
 
+@app.command("stop", cls=HubCommand)
+def stop(context: typer.Context, run: str) -> None:
+    """End a run in which devices still learn. Nothing of what they learned is kept."""
+    with session(context).hub() as hub:
+        session(context).say(f"federated run {run} is being stopped", hub.stop_federated_run(run))
+
+
 def _scalars(texts: list[str]) -> dict[str, bool | int | float | str]:
     """Numbers and truth values as such; anything else is a word."""
     return {name: _scalar(text) for name, text in pairs(texts).items()}

@@ -94,6 +94,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "POST /federated-runs": (OPERATE, PARTS),
     "GET /federated-runs": (VIEW, PARTS),
     "GET /federated-runs/{run}": (VIEW, PARTS),
+    "POST /federated-runs/{run}/stop": (OPERATE, PARTS),
 }
 """METHOD path -> who may, and what a bounded key gets. A new route is entered here, by hand: that is the point."""
 

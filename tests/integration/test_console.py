@@ -148,12 +148,17 @@ def test_a_federated_run_is_started_seen_and_followed_to_its_end(desk: Desk) -> 
     assert request["train"] == {"local-epochs": 4, "lr": 0.5, "momentum": 0.9}
     assert [(one["id"], one["devices"]) for one in desk.ask("federated", "list")] == [(run, ["p01"])]
     assert desk.ask("federated", "show", run)["state"] == "running"
+    assert desk.type("federated", "stop", run) == Exit.DONE
+    assert "is being stopped" in desk.capture.readouterr().out
+    assert desk.ask("jobs", "list")[-1]["state"] == "stopping"
     for state, told, code in (("refused", "it learned nothing", Exit.FAILED), ("succeeded", "", Exit.DONE)):
         ended = update(federated_runs).values(state=state, reason=told)
         asyncio.run(desk.world.store.write(lambda conn, ended=ended: conn.execute(ended)))
         desk.capture.readouterr()
         assert desk.type("federated", "watch", run) == code
         assert f"{state}: {told or 'done'}" in desk.capture.readouterr().out
+    assert desk.type("federated", "stop", run) == Exit.CONFLICT
+    assert desk.type("federated", "stop", "none") == Exit.UNKNOWN
 
 
 def test_what_waits_for_the_publisher_and_what_devices_trust_can_be_seen(desk: Desk) -> None:
