@@ -62,7 +62,7 @@ def lines(document: Any, indent: str = "") -> Iterator[str]:
 
 def said(value: object) -> str:
     """A value in one line. What a terminal would take for more than text is escaped: devices choose some of it."""
-    if value is None:
+    if value is None or value == "":
         return NOTHING
     if isinstance(value, Mapping):
         return " ".join(f"{said(name)}={said(one)}" for name, one in sorted(value.items())) or NOTHING
