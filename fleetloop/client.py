@@ -17,6 +17,7 @@ from fleetloop.connection import Connection, HubError, Json
 __all__ = ["HubClient", "HubError", "Json", "Role", "RolloutCommand"]
 
 RolloutCommand: TypeAlias = Literal["pause", "approve", "resume", "abort", "revert"]
+SigningState: TypeAlias = Literal["pending", "signed", "refused"]
 Role: TypeAlias = Literal["viewer", "operator", "publisher", "admin"]
 BAD_BYTES = 502
 
@@ -182,7 +183,7 @@ class HubClient:
         """One version, with its release and model card."""
         return self._hub.object("GET", f"/models/{model}/versions/{version}")
 
-    def signing_requests(self, state: str | None = "pending") -> list[Json]:
+    def signing_requests(self, state: SigningState | None = "pending") -> list[Json]:
         """Versions that wait for the publisher (pending), those that it signed or refused, or all of them."""
         return self._hub.rows(f"/signing-requests?{urlencode({} if state is None else {'state': state})}")
 

@@ -13,12 +13,12 @@ LABEL_NAME: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,62}$"
 IDENTIFIER: Final = r"^[A-Za-z_][A-Za-z0-9_]{0,62}$"
 SOURCE: Final = r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,55}$"
 DIGEST: Final = "^[0-9a-f]{64}$"
-_FREELY: Final = "letters, digits, '.', '_', '/' and '-', at most 63, the first one a letter or a digit"
+_FREELY: Final = "letters, digits, '.', '_', '/' and '-', the first one a letter or a digit, at most"
 RULES: Final[Mapping[str, str]] = {
     NAME: f"cannot be a name: {NAME_RULE}",
-    PREFIX: f"cannot begin names: {NAME_RULE.replace('63', '53')}",
-    LABEL_NAME: f"cannot be a label's name: {_FREELY}",
-    SOURCE: f"cannot be a source: {_FREELY.replace('63', '56')}",
+    PREFIX: f"cannot begin names: a name of at most 53, since numbers follow; {NAME_RULE}",
+    LABEL_NAME: f"cannot be a label's name: {_FREELY} 63",
+    SOURCE: f"cannot be a source: {_FREELY} 56",
     DIGEST: "cannot be a SHA-256: 64 digits of 0-9 and a-f",
     IDENTIFIER: "cannot be an identifier: letters, digits and '_', at most 63, the first one no digit",
 }
