@@ -61,9 +61,10 @@ def why_nobody(conn: Connection, pairs: Mapping[str, str], *kept: tuple[ColumnEl
     )
     query = select(case(*outside, *kept).label("reason"), func.count().label("devices"))
     found = conn.execute(query.where(selected(conn, pairs)).group_by("reason").order_by("reason")).all()
-    meant = ", ".join(f"{name}={value}" for name, value in sorted(pairs.items())) or "a selector that means all"
+    meant = ", ".join(f"{name}={value}" for name, value in sorted(pairs.items()))
     reasons = ", ".join(f"{row.devices} {row.reason}" for row in found)
-    return f"nobody can take part: {sum(row.devices for row in found)} devices match {meant}{reasons and ': '}{reasons}"
+    said = f"devices that match {meant}" if meant else "devices in all"
+    return f"nobody can take part: {said}: {sum(row.devices for row in found)}{reasons and f' ({reasons})'}"
 
 
 def condition(selector: Selector) -> ColumnElement[bool]:

@@ -140,7 +140,7 @@ def test_a_federated_run_is_started_seen_and_followed_to_its_end(desk: Desk) -> 
     words = ("federated", "start", MODEL, "1", "--rounds", "3", "--select", "hall=3", "--strategy", "FedAvgM")
     words = (*words, "--train", "local-epochs=4", "--train", "lr=0.5", "--argument", "server_momentum=0.5")
     assert desk.type(*words) == Exit.USAGE
-    assert "nobody can take part: 1 devices match hall=3: 1 not federated" in desk.capture.readouterr().err
+    assert "nobody can take part: devices that match hall=3: 1 (1 not federated)" in desk.capture.readouterr().err
     assert desk.type("devices", "edit", "p01", "--federated") == Exit.DONE
     run = desk.ask(*words)["id"]
     request = asyncio.run(desk.world.store.read(lambda conn: conn.execute(select(federated_runs)).one())).request
@@ -150,7 +150,7 @@ def test_a_federated_run_is_started_seen_and_followed_to_its_end(desk: Desk) -> 
     assert desk.ask("federated", "show", run)["state"] == "running"
     assert desk.type("federated", "stop", run) == Exit.DONE
     assert "is being stopped" in desk.capture.readouterr().out
-    assert desk.ask("jobs", "list")[-1]["state"] == "stopping"
+    assert [one["state"] for one in desk.ask("jobs", "list") if one["kind"] == "federated"] == ["stopping"]
     for state, told, code in (("refused", "it learned nothing", Exit.FAILED), ("succeeded", "", Exit.DONE)):
         ended = update(federated_runs).values(state=state, reason=told)
         asyncio.run(desk.world.store.write(lambda conn, ended=ended: conn.execute(ended)))

@@ -1,5 +1,6 @@
 """Rollouts on real SQLite: waves, gates, late joiners, commands."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -100,7 +101,7 @@ class TestRollouts:
 
         async def scenario(world: World) -> None:
             await fleet(world, 1)
-            with pytest.raises(InvalidError, match=r"nobody can take part: 0 devices match arm=third$"):
+            with pytest.raises(InvalidError, match=r"nobody can take part: devices that match arm=third: 0$"):
                 await roll_out(world, arm="third")
             new = NewRollout("r9", MODEL, 1, "main", {}, "int4", Plan(WAVES))
             with pytest.raises(InvalidError, match="int8"):
@@ -123,8 +124,8 @@ class TestRollouts:
                 return NOTHING
 
             await world.change(keep)
-            kept = "4 devices match arm=left: 1 held, 1 not enrolled yet, 1 pinned to another version in slot 'main', "
-            with pytest.raises(InvalidError, match=f"{kept}1 revoked$"):
+            kept = "1 held, 1 not enrolled yet, 1 pinned to another version in slot 'main', 1 revoked"
+            with pytest.raises(InvalidError, match=re.escape(f"devices that match arm=left: 4 ({kept})")):
                 await roll_out(world, arm="left")
             await roll_out(world, "r1", arm="right")
             await world.enrol("p97", arm="middle")
