@@ -50,8 +50,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    """A fresh hub with a device, and a key file for each role."""
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A fresh hub with a device, and a key file for each role; commands that follow something look often."""
+    monkeypatch.setattr("fleetloop.console.following.AGAIN_S", 0.05)
     world = World(tmp_path)
 
     async def quick(ns: int) -> None:
@@ -326,8 +327,9 @@ def test_what_is_exported_is_what_is_there(desk: Desk) -> None:
     assert desk.type("plan", "-f", str(file)) == Exit.DONE
 
 
-def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk) -> None:
+def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 503 is waited out and said on standard error; the rollout's end is still seen."""
+    monkeypatch.setattr("cloud.api.problems.RETRY_AFTER_S", 1.0)
     release(desk)
     made = desk.ask("rollouts", "start", MODEL, "1", "--wave", "100%")
     read = desk.world.store.read
