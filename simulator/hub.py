@@ -31,7 +31,7 @@ from cloud.service.trust import deliveries
 from cloud.service.trust.rows import current_root
 from cloud.service.trust.service import Trust
 from cloud.tables import devices, signing_requests
-from edge_agent.service.identity import Identity, claim_digest
+from edge_agent.core.identity import Identity, claim_digest
 from simulator.core.loop import Process
 from simulator.core.network import Network, Quality
 from simulator.core.rng import SeededIds

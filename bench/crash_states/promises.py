@@ -13,10 +13,11 @@ from bench.crash_states.cloud import Cloud, Promises
 from bench.crash_states.identities import secret_of
 from bench.crash_states.life import Device, Judge
 from bench.crash_states.recording import sha256_of
+from edge_agent.core.identity import Identity
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
 from edge_agent.service.courier import BOOT_SHIFT
-from edge_agent.service.identity import IDENTITY, Identity
+from edge_agent.service.identity import IDENTITY
 from edge_agent.service.objects import FOLDER, path_of
 from simulator.invariants.records import taken_back
 from wire.codec import decode
