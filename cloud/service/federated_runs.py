@@ -178,8 +178,9 @@ class FederatedJobs:
         return await self._store.write(enter)
 
     def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
-        """The run has failed."""
-        fail_run(conn, job.federated_run, reason, now_ns)
+        """The run has failed, unless its result was taken just before."""
+        if _run(conn, job.federated_run).state == "running":
+            fail_run(conn, job.federated_run, reason, now_ns)
 
 
 def fail_run(conn: Connection, run: str, reason: str, now_ns: int) -> None:

@@ -85,7 +85,7 @@ class Jobs:
         self._clock = clock
         self._kinds = kinds
         self._busy: dict[str, tuple[str, asyncio.Task[None]]] = {}
-        """Lane -> the job that has it, and what looks after that."""
+        """Lane -> the job that has it, and what looks after that; one that is being ended has a lane of its own."""
 
     async def run(self) -> None:
         """Run jobs for ever. Cancelling it ends the processes; their jobs stay queued for the next hub."""
@@ -95,12 +95,18 @@ class Jobs:
             while True:
                 await self._outbox.woken(Wake.JOBS)
                 for job in await self._store.read(_waiting):
-                    lane = self._kinds[job.kind].lane
+                    lane = self._lane(job)
                     if lane not in self._busy:
                         task = group.create_task(self._supervise(job, lane), name=f"job-{job.id[:8]}")
                         self._busy[lane] = (job.id, task)
-                    elif job.state == STOPPING:
-                        _interrupt(*self._busy[lane], job.id)
+                    elif job.state == STOPPING and lane != job.id and not self._busy[lane][1].cancelling():
+                        self._busy[lane][1].cancel()  # its process ends with it, after which the row is looked at again
+
+    def _lane(self, job: Row[Any]) -> str:
+        """Where it waits for its turn: what is to be stopped and does not run waits for nobody."""
+        lane = self._kinds[job.kind].lane
+        runs = lane in self._busy and self._busy[lane][0] == job.id
+        return lane if runs or job.state != STOPPING else str(job.id)
 
     async def _supervise(self, job: Row[Any], lane: str) -> None:
         try:
@@ -186,12 +192,6 @@ class Jobs:
 
         await self._store.write(store)
         self._outbox.post(wake(Wake.BLOBS))
-
-
-def _interrupt(busy: str, task: asyncio.Task[None], job: str) -> None:
-    """If it is this job that is looked after: its process ends with the task, then its row is looked at again."""
-    if busy == job and not task.cancelling():
-        task.cancel()
 
 
 def add(conn: Connection, job: str, kind: str, model: str, request: Mapping[str, Any], now_ns: int) -> Effects:

@@ -2,11 +2,12 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
 from cloud.errors import ConflictError
 from cloud.service import federated_runs as service
@@ -181,6 +182,39 @@ def test_a_run_that_is_stopped_ends_its_aggregator_and_keeps_nothing(tmp_path: P
         assert (await one(world, federated_runs)).state == "succeeded"
 
     hub(tmp_path, scenario)
+
+
+def test_a_run_that_waits_for_another_one_is_stopped_at_once(tmp_path: Path) -> None:
+    """The other one goes on: it has the aggregator's place, and nobody said a word about it."""
+
+    async def scenario(world: World) -> None:
+        world.launcher.hangs = True
+        second = dict((await one(world, federated_runs))._mapping) | {"id": "run-2"}
+
+        def order(conn: Any, now_ns: int) -> Any:
+            conn.execute(insert(federated_runs).values(second))
+            return job_service.add(conn, "job-2", "federated", MODEL, {"run": "run-2"}, now_ns)
+
+        life = asyncio.create_task(run_until_idle(world, runner(world)))
+        while (await one(world, jobs)).state != "running":
+            await asyncio.sleep(0.005)
+        world.outbox.post(await world.change(order))
+        for run, others in (("run-2", "running"), ("run-1", "failed")):
+            stop = partial(service.stop, run=run, actor="me")
+            world.outbox.post(await world.change(lambda conn, now_ns, stop=stop: stop(conn, now_ns=now_ns)))
+            async with asyncio.timeout(10):
+                while (await states(world))[run] != "failed":
+                    await asyncio.sleep(0.005)
+            assert (await states(world))["run-1" if run == "run-2" else "run-2"] == others
+        await life
+
+    hub(tmp_path, scenario)
+
+
+async def states(world: World) -> dict[str, str]:
+    """Run -> how it stands."""
+    query = select(federated_runs.c.id, federated_runs.c.state)
+    return {row.id: row.state for row in await world.store.read(lambda conn: conn.execute(query).all())}
 
 
 @pytest.mark.parametrize("over", [False, True])
