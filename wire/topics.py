@@ -17,7 +17,11 @@ DEFAULT_ROOT: Final = "fl/1"
 UP_CHANNELS: Final = ("status", "reported", "telemetry", "fed", "ask")
 DOWN_CHANNELS: Final = ("desired", "receipt", "want", "fed", "answer")
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME_PATTERN: Final = "[a-z0-9][a-z0-9._-]{0,62}"
+NAME_RULE: Final = "lower-case letters, digits, '.', '_' and '-', at most 63, the first one a letter or a digit"
+"""Names of devices, models and clients, for programs and for people."""
+
+_NAME = re.compile(NAME_PATTERN)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,6}")
 
@@ -73,7 +77,7 @@ Parsed = Upward | UpwardChunk | Downward | DownwardChunk | Chunk | Enrolment
 
 
 def valid_name(name: str) -> bool:
-    """Device, model and client names: lower-case letters, digits, `.`, `_`, `-`; at most 63 characters."""
+    """Can a device, model or client be called so?"""
     return _NAME.fullmatch(name) is not None
 
 
