@@ -24,6 +24,7 @@ from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
+from cloud.service.repeating import Failures
 from cloud.service.rollouts import Means
 from cloud.service.trust import deliveries
 from cloud.service.trust.service import Trust
@@ -70,6 +71,7 @@ class World:
         self.publisher = SimulatedPublisher(self.keys, *hub, self.clock.now_ns)
         self.outbox = Outbox(self.store, self.link, self.control, ROOT, self.clock)
         self.door = Door(ROOT)
+        self.failures = Failures()
         self.last = NOTHING
         self.seqs: dict[str, int] = {}
 

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from cloud.many import among
 from cloud.service import releases
 from cloud.service.rollouts.plans import UNDER_WAY
-from cloud.tables import deltas, desired, devices, federated_runs, objects, retained, rollouts, slots, versions
+from cloud.tables import BEHIND, deltas, desired, devices, federated_runs, objects, retained, rollouts, slots, versions
 from wire.messages import Phase
 
 INSTALLING = (
@@ -26,12 +26,15 @@ _ROLLING = (
     .order_by(rollouts.c.id)
 )
 _LEARNING = select(federated_runs).where(federated_runs.c.state == "running").order_by(federated_runs.c.id)
-_INSTALLING = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
-_IS_LATE = devices.c.online & ((devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(_INSTALLING))
+_INSTALLING = (
+    select(slots.c.device)
+    .join(devices, devices.c.name == slots.c.device)
+    .where(slots.c.phase.in_(INSTALLING), devices.c.online)
+)
+_IS_LATE = desired.c.device.in_(select(devices.c.name).where(BEHIND).union(_INSTALLING))
 """It is there and not done, whatever became of the rollout: new or reset hardware too."""
 _LATE = (
     select(desired.c.wanted, func.max(desired.c.issued_ns).label("issued_ns"))
-    .join(devices, devices.c.name == desired.c.device)
     .where(_IS_LATE)
     .group_by(desired.c.wanted)
     .order_by(desired.c.wanted)
@@ -46,7 +49,7 @@ _KNOWN = select(objects.c.sha256, objects.c.bytes).where(among(objects.c.sha256,
 NEEDED_OR_HELD = (
     select(rollouts.c.id).where(UNDER_WAY).exists()
     | _LEARNING.order_by(None).exists()
-    | select(desired.c.device).join(devices, devices.c.name == desired.c.device).where(_IS_LATE).exists()
+    | select(desired.c.device).where(_IS_LATE).exists()
     | select(retained.c.sha256).exists()
 )
 """Is anything needed, or does the broker hold anything that may be needed no more?"""

@@ -77,11 +77,11 @@ def enter_all(conn: Connection, rollout: Row[Any], chosen: Labels) -> None:
         conn.execute(insert(rollout_bystanders), alone)
 
 
-def join_late(conn: Connection, rollout: Row[Any]) -> None:
-    """Devices that match the selector now and belong to nobody."""
+def join_late(conn: Connection, rollout: Row[Any]) -> bool:
+    """The next devices, of those that match the selector now and belong to nobody. Has anybody joined?"""
     if rollout.reverts is not None:
-        return
-    _join(conn, rollout, rollout.joined_to, _last_of_turn(conn, rollout))
+        return False
+    return _join(conn, rollout, rollout.joined_to, _last_of_turn(conn, rollout))
 
 
 def last_to_join(conn: Connection, rollout: Row[Any]) -> bool:
