@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 900.0
 CLOSEST_S: Final = 5.0
-TOLD_AGAIN_NS: Final = 6 * 3600 * SECOND
+TOLD_AGAIN_NS: Final = 12 * 3600 * SECOND
 """Counters that stand where they stood are told so often all the same: a hub may have been restored from a backup."""
 SHARE: Final = 4
 """The age of the news over that time, until it is the interval."""
