@@ -6,7 +6,8 @@ the 45 for which a silent device counts as present. A last will that came after 
 
 import asyncio
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from sqlalchemy import Connection, null, select, true
 
@@ -76,7 +77,7 @@ class Heartbeats:
 
 def note(conn: Connection, heard: Mapping[str, int]) -> None:
     """These devices were heard of at these moments (wall clock, ns), unless there is later word of them."""
-    rows = conn.execute(_KNOWN, {"names": sorted(heard)}).all()
+    rows: Sequence[Any] = conn.execute(_KNOWN, {"names": sorted(heard)}).all()
     news = [row for row in rows if max(row.seen_ns or 0, row.gone_ns or 0) < heard[row.name]]
     for row in news:
         history.back(conn, row, heard[row.name])
