@@ -21,6 +21,7 @@ from http import HTTPStatus
 from pathlib import Path
 from urllib.parse import quote
 
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
 from edge_agent.adapters.tuf_trust import TufTrust
 from edge_agent.core.patience import Patience
@@ -133,6 +134,7 @@ async def connected(broker: Broker, data: Path, metadata_url: str) -> AsyncItera
         runtime=LightRuntime(disk, clock),
         captures=MemoryCaptures(),
         machine=FixedMachine(),
+        make_trainer=onnx_trainer,
     )
     tasks = Tasks(lambda error: print(f"{error!r}", file=sys.stderr))
     asking = Asking(Uplink(DEVICE, TOPICS, link, clock, tasks), ids)

@@ -15,6 +15,7 @@ import numpy as np
 
 from bench.mosquitto_fleet import until
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble, open_desk
 from edge_agent.errors import NoModelError
@@ -91,6 +92,7 @@ class RealDevice:
             runtime=LightRuntime(disk, clock),
             captures=MemoryCaptures(),
             machine=FixedMachine(),
+            make_trainer=onnx_trainer,
         )
         uplink = Uplink(identity.username, topics, link, clock, Tasks(on_crash))
         member = Member(self.claim, identity, P256Keys(), BrokerAccess(link), open_desk)

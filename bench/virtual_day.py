@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from bench.phases import sampled, shares
 from cloud.core.rollout import Plan, RolloutState, Wave
-from cloud.service.hub import Intervals
+from cloud.service.parts import Intervals
 from cloud.service.rollouts import NewRollout
 from cloud.tables import devices, members, rollout_waves, rollouts, slots
 from edge_agent.bootstrap import AgentPolicy

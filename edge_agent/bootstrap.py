@@ -12,10 +12,12 @@ from edge_agent.adapters.code_pages import give_back
 from edge_agent.adapters.http_api import LocalApi
 from edge_agent.adapters.machine import ThisMachine, read_overrides
 from edge_agent.adapters.onnx_runtime import OnnxRuntime
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
 from edge_agent.adapters.tuf_trust import TufTrust
+from edge_agent.core.identity import Identity
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, Parts, offline_status
 from edge_agent.service.asking import Asking
@@ -24,7 +26,7 @@ from edge_agent.service.courier import Uplink
 from edge_agent.service.downloads import Downloads
 from edge_agent.service.enrolment import Desk, Enrolment
 from edge_agent.service.freshness import Freshness
-from edge_agent.service.identity import Identity, load_identity
+from edge_agent.service.identity import load_identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation
 from edge_agent.service.learning import LearningHost
@@ -122,6 +124,7 @@ async def running_agent(
             runtime=OnnxRuntime(disk.locate, offloads.inference),
             captures=captures,
             machine=ThisMachine(read_overrides(settings.capabilities)),
+            make_trainer=onnx_trainer,
         )
         uplink = Uplink(identity.username, topics, ports.link, ports.clock, Tasks(on_crash))
         policy = AgentPolicy(settings.telemetry_interval_s, settings.outbox_bytes, settings.refresh_trust_s)
@@ -178,7 +181,8 @@ def assemble(
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
 
     def known() -> Known:
-        return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
+        record = reconciler.record
+        return Known(reconciler.durable_boot, record.updates_accepted, record.capture)
 
     spacing = Spacing(policy.telemetry_interval_s, policy.telemetry_closest_s)
     telemetry = TelemetryReporter(ports, uplink, outbox, known, spacing)

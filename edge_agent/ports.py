@@ -8,10 +8,11 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
+from edge_agent.core.identity import Identity
 from edge_agent.core.lifetime import Lifetime
 from edge_agent.core.stats import Tally, Variant
 from edge_agent.core.trust import Judgement, Question
-from federated.device.ports import MakeTrainer, onnx_trainer
+from federated.device.ports import MakeTrainer
 from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.assignment import CapturePolicy
 from wire.dsse import Verify
@@ -22,8 +23,6 @@ from wire.release import Learning
 if TYPE_CHECKING:  # numpy is not imported before a model is there
     import numpy as np
     import numpy.typing as npt
-
-    from edge_agent.service.identity import Identity
 
     Floats = npt.NDArray[np.float32]
     Labels = npt.NDArray[np.int64]
@@ -126,7 +125,7 @@ class Access(Protocol):
     def refused(self) -> bool:
         """Is there none because the broker does not accept the login?"""
 
-    async def change(self, identity: "Identity") -> None:
+    async def change(self, identity: Identity) -> None:
         """Log in anew with `identity`; with the one of before when that fails. Raises LoginRefusedError, LinkError."""
 
 
@@ -270,4 +269,4 @@ class Ports:
     runtime: Runtime
     captures: Captures
     machine: Machine
-    make_trainer: MakeTrainer = onnx_trainer
+    make_trainer: MakeTrainer

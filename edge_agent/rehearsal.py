@@ -14,7 +14,7 @@ from wire.release import Learning
 
 if TYPE_CHECKING:
     from federated.device.ports import LearningFiles, Samples
-    from federated.device.trainer import Recipe
+    from federated.device.training import Recipe
     from federated.records import Arrays
 
 SEED: Final = 7
@@ -60,7 +60,8 @@ def _attempt(order: RehearsalOrder) -> str:
 def _learn(files: "LearningFiles", parameters: "Arrays", samples: "Samples", recipe: "Recipe") -> None:
     import numpy as np
 
-    from federated.device.trainer import DivergedError, OnnxTrainer
+    from federated.device.trainer import OnnxTrainer
+    from federated.device.training import DivergedError
 
     trainer, everywhere = OnnxTrainer(files), np.arange(len(samples.y))
     with contextlib.suppress(DivergedError):
@@ -73,7 +74,7 @@ def _made_up(order: RehearsalOrder) -> "tuple[Arrays, Samples, Recipe]":
     import numpy as np
 
     from federated.device.ports import Samples
-    from federated.device.trainer import Recipe
+    from federated.device.training import Recipe
 
     rng = np.random.default_rng(SEED)
     count = order.learning.batch + 1  # two steps

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.bootstrap import AgentPolicy, assemble
+from edge_agent.core.identity import Identity
 from edge_agent.core.pointer import Record, choose
 from edge_agent.core.slot import Deployed
 from edge_agent.errors import DamagedRecordError, DiskError, EnrolmentError
@@ -21,7 +22,7 @@ from edge_agent.service.claims import CLAIM, adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.durable import STATE, STATE_COPY
 from edge_agent.service.enrolment import Desk, Enrolment
-from edge_agent.service.identity import IDENTITY, Identity, load_identity
+from edge_agent.service.identity import IDENTITY, load_identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Member
 from edge_agent.service.objects import path_of

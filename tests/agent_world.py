@@ -17,6 +17,7 @@ from paho.mqtt.client import topic_matches_sub
 from safetensors.numpy import save
 
 from edge_agent.adapters.http_api import LocalApi
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.ports import Captures, Disk, Installer, Machine, Ports, Runtime, Trust
 from edge_agent.service.agent import Agent
@@ -337,6 +338,7 @@ class Gear:
             runtime=self.runtime or LightRuntime(self.disk, self.clock),
             captures=self.captures or MemoryCaptures(),
             machine=self.machine,
+            make_trainer=onnx_trainer,
         )
 
 

@@ -9,7 +9,8 @@ from flwr.serverapp import Grid, strategy
 
 from federated.core.node_ids import NodeTable
 from federated.device.ports import LearningFiles
-from federated.device.trainer import OnnxTrainer, Recipe, seed_of, split
+from federated.device.trainer import OnnxTrainer
+from federated.device.training import Recipe, seed_of, split
 from federated.flower.compat import bind_identity
 from federated.flower.convert import array_record, ndarrays
 from tests.federated_world import CONFIG, samples_of, starting_parameters

@@ -21,7 +21,8 @@ from edge_agent.ports import Installer, RehearsalRequest
 from federated.aggregator import open_run, read_spec
 from federated.core.report import Result
 from federated.device.client import FederatedClient
-from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer, onnx_trainer
+from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer
+from federated.device.trainer import OnnxTrainer
 from federated.records import load_arrays, save_arrays
 from federated.spec import Participant, Spec
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
@@ -207,7 +208,7 @@ class MemoryHost:
 
     def trainer(self, files: LearningFiles) -> Trainer:
         """Stock onnxruntime."""
-        return onnx_trainer(files)
+        return OnnxTrainer(files)
 
     async def samples(self) -> Samples:
         """What the test says was captured."""

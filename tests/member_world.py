@@ -19,11 +19,12 @@ from cryptography.x509 import load_pem_x509_certificate
 
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble
+from edge_agent.core.identity import Identity
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.enrolment import Desk, Enrolment
-from edge_agent.service.identity import Identity, load_identity
+from edge_agent.service.identity import load_identity
 from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload

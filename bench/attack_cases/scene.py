@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
 from bench.attack_cases.attack import Outcome
 from bench.attack_cases.releases import wanted
 from bench.crash_states.releases import DEVICE, SLOT, Shipped
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import State
@@ -229,6 +230,7 @@ class Device:
             runtime=LightRuntime(self.disk, clock),
             captures=MemoryCaptures(),
             machine=FixedMachine(),
+            make_trainer=onnx_trainer,
         )
         uplink = Uplink(DEVICE, TOPICS, link, clock, Tasks(self.crashes.append))
         self.agent, _ = assemble(ports, uplink, str, InlineOffload(), AgentPolicy(60.0))

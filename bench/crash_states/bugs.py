@@ -15,6 +15,7 @@ from bench.crash_states.recording import RecordingDisk
 from bench.replacing import replaced, together
 from edge_agent.core import resume, update
 from edge_agent.core.decision import Decision, Moved, changed
+from edge_agent.core.identity import Identity
 from edge_agent.core.pointer import Record, dump
 from edge_agent.core.slot import Booted, State
 from edge_agent.core.spool import Frame
@@ -22,7 +23,7 @@ from edge_agent.ports import Disk
 from edge_agent.service import durable, identity, outbox, reconciler
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.durable import STATE, Journal
-from edge_agent.service.identity import CANDIDATE, Identity
+from edge_agent.service.identity import CANDIDATE
 from edge_agent.service.part_file import PartFile
 from wire.codec import encode
 from wire.messages import Phase

@@ -6,9 +6,9 @@ A key is a word, a request names the word, a certificate is for the word and las
 import hashlib
 from collections.abc import Callable
 
+from edge_agent.core.identity import Identity
 from edge_agent.core.lifetime import Lifetime
 from edge_agent.ports import KeyRequest
-from edge_agent.service.identity import Identity
 from simulator.core.clock import EPOCH_NS
 from simulator.core.rng import Rng
 from wire.ports import SECOND, LoginRefusedError

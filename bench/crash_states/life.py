@@ -17,6 +17,7 @@ from bench.crash_states.link import CloudLink
 from bench.crash_states.recording import RecordingDisk, sha256_of
 from bench.crash_states.repository import Repository
 from edge_agent.adapters.http_api import LocalApi
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.bootstrap import AgentPolicy, assemble
 from edge_agent.core.pointer import Record
 from edge_agent.core.trust import Judgement, Question
@@ -255,6 +256,7 @@ class Life:
             runtime=WatchedRuntime(self.disk, clock, self.hazards, self.judge.broken),
             captures=captures,
             machine=FixedMachine(),
+            make_trainer=onnx_trainer,
         )
         uplink = Uplink(member.identity.username, TOPICS, link, clock, tasks)
         policy = AgentPolicy(TELEMETRY_INTERVAL_S, self.outbox_bytes)

@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from edge_agent.service.identity import Identity
+from edge_agent.core.identity import Identity
 from wire.adapters.mqtt_link import Credentials
 
 

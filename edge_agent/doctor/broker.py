@@ -6,8 +6,8 @@ import ssl
 from collections.abc import Iterator
 
 from edge_agent.adapters.broker_access import credentials
+from edge_agent.core.identity import Identity
 from edge_agent.doctor.patient import Finding, Patient
-from edge_agent.service.identity import Identity
 from edge_agent.service.membership import REFUSED_ADVICE
 from wire.adapters.mqtt_link import MqttLink
 from wire.adapters.tls import client_context, present

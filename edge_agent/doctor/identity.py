@@ -5,9 +5,9 @@ from collections.abc import Iterator
 from datetime import UTC, datetime
 
 from edge_agent.adapters.p256_keys import P256Keys
+from edge_agent.core.identity import Identity, claim_digest
 from edge_agent.core.pointer import Record
 from edge_agent.doctor.patient import Finding, Patient
-from edge_agent.service.identity import Identity, claim_digest
 from wire.identity import ClaimFile
 from wire.ports import SECOND
 

@@ -11,12 +11,13 @@ from typing import Any
 
 from edge_agent.client import AgentClient
 from edge_agent.client import AgentError as CallError
+from edge_agent.core.identity import Identity
 from edge_agent.core.lifetime import at_least
 from edge_agent.core.pointer import Record, choose
 from edge_agent.errors import AgentError
 from edge_agent.service.claims import CLAIM, parse_claim
 from edge_agent.service.durable import STATE, STATE_COPY
-from edge_agent.service.identity import IDENTITY, Identity
+from edge_agent.service.identity import IDENTITY
 from edge_agent.settings import Settings
 from wire.codec import decode
 from wire.errors import WireError

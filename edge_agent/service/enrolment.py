@@ -7,17 +7,10 @@ import asyncio
 import contextlib
 import hashlib
 
+from edge_agent.core.identity import Identity, claim_digest
 from edge_agent.errors import EnrolmentError, RefusedError, UnansweredError
 from edge_agent.ports import Disk, Keys
-from edge_agent.service.identity import (
-    Identity,
-    claim_digest,
-    granted,
-    load_candidate,
-    new_candidate,
-    promote,
-    save_candidate,
-)
+from edge_agent.service.identity import granted, load_candidate, new_candidate, promote, save_candidate
 from wire.codec import decode, encode
 from wire.errors import WireError
 from wire.identity import PROOF_CONTEXT, ClaimFile, EnrolReply, EnrolRequest, RecoverRequest

@@ -5,15 +5,15 @@ a request cut off at any point is repeated word for word; then it holds what the
 has accepted it is it renamed over the one in force.
 """
 
-import hashlib
 import logging
 
 import msgspec
 
+from edge_agent.core.identity import Identity, claim_digest
 from edge_agent.errors import RefusedError
 from edge_agent.ports import Disk, Keys
 from edge_agent.service.durable import read_if_there, write_atomic
-from wire.codec import Document, decode, encode
+from wire.codec import decode, encode
 from wire.errors import WireError
 from wire.identity import ClaimFile, EnrolReply
 from wire.ports import Ids
@@ -23,25 +23,6 @@ log = logging.getLogger(__name__)
 IDENTITY = "identity/identity.json"
 CANDIDATE = "identity/candidate.json"
 FOLDER = "identity"
-
-
-class Identity(Document, frozen=True, kw_only=True):
-    """A login. Either `password`, or `key`, `csr` and later `certificate` (all PEM)."""
-
-    username: str
-    claim: str
-    """SHA-256 (hex) of the token of the claim that it belongs to: another claim means another identity."""
-    password: str = ""
-    key: str = ""
-    csr: str = ""
-    certificate: str = ""
-    enrolled: bool = False
-    """The hub has granted it."""
-
-
-def claim_digest(claim: ClaimFile) -> str:
-    """What an identity keeps of its claim."""
-    return hashlib.sha256(claim.token.encode()).hexdigest()
 
 
 async def load_identity(disk: Disk, keys: Keys, claim: ClaimFile) -> Identity | None:

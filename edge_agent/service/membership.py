@@ -11,13 +11,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+from edge_agent.core.identity import Identity, claim_digest
 from edge_agent.core.lifetime import Lifetime
 from edge_agent.errors import DiskError, RefusedError, UnansweredError
 from edge_agent.ports import Access, Disk, Keys
 from edge_agent.service.asking import Asking
 from edge_agent.service.courier import Uplink
 from edge_agent.service.enrolment import Desk, Enrolment
-from edge_agent.service.identity import Identity, claim_digest, discard_candidate, load_candidate, promote
+from edge_agent.service.identity import discard_candidate, load_candidate, promote
 from wire.asks import AskRenewal, Renewed
 from wire.identity import ClaimFile, EnrolReply
 from wire.ports import SECOND, Ids, LinkError, LoginRefusedError, Timer

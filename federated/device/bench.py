@@ -17,7 +17,7 @@ from wire.release import object_ref
 
 if TYPE_CHECKING:
     from federated.device.ports import LearningFiles, Samples, Trainer
-    from federated.device.trainer import Recipe, Split
+    from federated.device.training import Recipe, Split
     from federated.records import Arrays
 
 log = logging.getLogger(__name__)
@@ -124,7 +124,7 @@ class Bench:
         return self._kit
 
     def _make_kit(self, task: Task, files: "LearningFiles", samples: "Samples", policy: FederatedPolicy) -> _Kit:
-        from federated.device.trainer import split
+        from federated.device.training import split
 
         parts = split(samples.y, policy.holdout_share)
         return _Kit(task.run, task.model, task.version, self._host.trainer(files), samples, parts)
@@ -167,7 +167,7 @@ class Bench:
 
 
 def _recipe(device: str, task: Task) -> "Recipe":
-    from federated.device.trainer import Recipe, seed_of
+    from federated.device.training import Recipe, seed_of
     from federated.records import CONFIG, values
 
     config = values(task.records, CONFIG)

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
-    from federated.device.trainer import Evaluated, Indices, Recipe, Trained
+    from federated.device.training import Evaluated, Indices, Recipe, Trained
 
 
 class HostError(Exception):
@@ -62,13 +62,6 @@ class Trainer(Protocol):
 
 
 MakeTrainer = Callable[[LearningFiles], Trainer]
-
-
-def onnx_trainer(files: LearningFiles) -> Trainer:
-    """Stock onnxruntime runs the graphs. It is loaded by the first call."""
-    from federated.device.trainer import OnnxTrainer
-
-    return OnnxTrainer(files)
 
 
 class Remembered(NamedTuple):

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import numpy as np
     import numpy.typing as npt
 
-    from federated.device.trainer import Evaluated, Indices, Recipe, Trained
+    from federated.device.training import Evaluated, Indices, Recipe, Trained
 
     Parameters = Mapping[str, npt.NDArray[np.generic]]
     Whole = npt.NDArray[np.int64]
@@ -43,7 +43,7 @@ class PrototypeTrainer:
         """Each epoch goes the share `recipe.lr` of the way to the means. Raises TrainingError."""
         import numpy as np
 
-        from federated.device.trainer import Trained, TrainingError
+        from federated.device.training import Trained, TrainingError
 
         if not len(places):
             raise TrainingError("there are no windows to train on")
@@ -64,7 +64,7 @@ class PrototypeTrainer:
         """How many windows have the right prototype nearest. Raises TrainingError."""
         import numpy as np
 
-        from federated.device.trainer import Evaluated, TrainingError
+        from federated.device.training import Evaluated, TrainingError
 
         if not len(places):
             raise TrainingError("there are no holdout windows to evaluate on")
@@ -150,7 +150,7 @@ def _spoilt(learnt: "Trained", sent: "Parameters", tampering: Tampering) -> "Tra
 def _whole(parameters: "Parameters") -> "Whole":
     import numpy as np
 
-    from federated.device.trainer import TrainingError
+    from federated.device.training import TrainingError
 
     given = parameters[PROTOTYPES]
     if given.shape != LEARNING.parameters[0].shape:

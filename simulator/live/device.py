@@ -15,14 +15,15 @@ import msgspec
 import numpy as np
 
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
+from edge_agent.adapters.onnx_trainer import onnx_trainer
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble
+from edge_agent.core.identity import Identity
 from edge_agent.errors import EnrolmentError, NoModelError
 from edge_agent.ports import Ports
 from edge_agent.service.agent import Agent, offline_status
 from edge_agent.service.courier import Uplink
 from edge_agent.service.enrolment import Desk, Enrolment
-from edge_agent.service.identity import Identity
 from edge_agent.service.inference import Inference
 from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
@@ -264,6 +265,7 @@ class LiveDevice:
             runtime=LightRuntime(self.disk, common.clock),
             captures=MemoryCaptures(),
             machine=common.machine,
+            make_trainer=onnx_trainer,
         )
         uplink = Uplink(identity.username, topics, self.link, common.clock, self._tasks)
         member = Member(self.claim, identity, common.keys, BrokerAccess(self.link), self._open_desk)

@@ -9,8 +9,9 @@ import msgspec
 import pytest
 
 from edge_agent.adapters.p256_keys import P256Keys
+from edge_agent.core.identity import Identity
 from edge_agent.errors import DamagedRecordError, EnrolmentError
-from edge_agent.service.identity import IDENTITY, Identity
+from edge_agent.service.identity import IDENTITY
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng

@@ -20,13 +20,14 @@ from edge_agent.adapters.http_api import LocalApi
 from edge_agent.adapters.machine import ThisMachine
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.adapters.posix_disk import PosixDisk, prepare
+from edge_agent.core.identity import Identity, claim_digest
 from edge_agent.core.pointer import Record
 from edge_agent.core.slot import Deployed, State
 from edge_agent.core.trust import Heard, Trusted
 from edge_agent.doctor import CHECKS, examine
 from edge_agent.doctor.patient import Finding
 from edge_agent.service.durable import STATE, STATE_COPY, Journal
-from edge_agent.service.identity import IDENTITY, Identity, claim_digest
+from edge_agent.service.identity import IDENTITY
 from edge_agent.service.objects import path_of
 from edge_agent.service.reports import DeviceStatus
 from edge_agent.settings import Settings

@@ -7,12 +7,13 @@ import msgspec
 import pytest
 
 from edge_agent.adapters.p256_keys import P256Keys
+from edge_agent.core.identity import Identity, claim_digest
 from edge_agent.errors import DamagedRecordError, EnrolmentError
 from edge_agent.service.claims import CLAIM as CLAIM_PATH
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.durable import write_atomic
 from edge_agent.service.enrolment import Desk, Enrolment
-from edge_agent.service.identity import CANDIDATE, IDENTITY, Identity, claim_digest, load_identity
+from edge_agent.service.identity import CANDIDATE, IDENTITY, load_identity
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng

@@ -6,8 +6,9 @@ from dataclasses import replace
 
 import msgspec
 
+from edge_agent.core.identity import Identity
 from edge_agent.service.durable import write_atomic
-from edge_agent.service.identity import CANDIDATE, IDENTITY, Identity
+from edge_agent.service.identity import CANDIDATE, IDENTITY
 from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng

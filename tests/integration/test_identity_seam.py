@@ -14,11 +14,12 @@ from bench.mosquitto_fleet import RealHub, free_port, real_hub, until
 from edge_agent.adapters.broker_access import BrokerAccess, credentials
 from edge_agent.adapters.p256_keys import P256Keys
 from edge_agent.bootstrap import AgentPolicy, assemble, open_desk
+from edge_agent.core.identity import Identity
 from edge_agent.service.agent import Agent
 from edge_agent.service.claims import adopt_claim
 from edge_agent.service.courier import Uplink
 from edge_agent.service.enrolment import Enrolment
-from edge_agent.service.identity import IDENTITY, Identity, load_identity
+from edge_agent.service.identity import IDENTITY, load_identity
 from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload

@@ -9,7 +9,8 @@ import msgspec
 import pytest
 
 from federated.device.client import FIRST_REPEAT_NS, FederatedClient
-from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer, onnx_trainer
+from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer
+from federated.device.trainer import OnnxTrainer
 from federated.records import from_object, to_object
 from tests.federated_world import CONFIG, MODEL, TOPICS, VERSION, samples_of, starting_parameters, write_graphs
 from wire.assignment import FederatedPolicy
@@ -140,7 +141,7 @@ class FakeHost:
 
     def trainer(self, files: LearningFiles) -> Trainer:
         """Stock onnxruntime."""
-        return onnx_trainer(files)
+        return OnnxTrainer(files)
 
     async def samples(self) -> Samples:
         """As set."""

@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from federated.core.node_ids import NodeTable
 from federated.core.rounds import ENDED, IllegalStepError, Phase, Plan, Position, close
-from federated.device.trainer import batches, seed_of, split
+from federated.device.training import batches, seed_of, split
 from federated.records import from_object, load_arrays, to_object
 from wire.errors import MalformedError
 from wire.federated import Record
