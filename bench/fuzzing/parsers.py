@@ -229,7 +229,7 @@ def _is_bool(value: object) -> bool:
     return isinstance(value, bool)
 
 
-def _framed(parts: tuple[int, int, bytes]) -> bool:
+def _framed(parts: tuple[int, int, memoryview]) -> bool:
     index, total, data = parts
     return 0 <= index < total and 0 < len(data) <= CHUNK_BYTES
 

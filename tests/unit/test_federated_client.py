@@ -221,7 +221,7 @@ def test_a_training_task_is_answered_with_new_parameters(files: LearningFiles) -
         await world.rest()
         topic, payload = world.link.sent[-1]
         assert topic == TOPICS.up_chunk("ada", reply.arrays.sha256, 0)
-        update = from_object(unframe(payload)[2], reply.records)["arrays"]
+        update = from_object(bytes(unframe(payload)[2]), reply.records)["arrays"]
         assert (update["w"] != starting_parameters()["w"]).all()
         assert list(world.host.memory) == ["t1"]
         await world.done()
