@@ -188,8 +188,8 @@ CAPABILITIES = Capabilities(
 
 
 async def run_until_idle(world: World, runner: Jobs) -> None:
-    """Run queued jobs until none is queued or running."""
-    open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running")))
+    """Run queued jobs until none is queued, running or to be stopped."""
+    open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running", "stopping")))
     tasks = [asyncio.create_task(runner.run()), asyncio.create_task(world.outbox.run())]
     async with asyncio.timeout(20):
         while await world.store.read(lambda conn: conn.scalar(open_jobs)):

@@ -13,6 +13,7 @@ from typing import Any
 from cloud.ports import Scheduler
 from cloud.service.asks import is_ask
 from cloud.service.effects import Wake, wake
+from cloud.service.heartbeats import Heartbeats
 from cloud.service.looking import Looking
 from cloud.service.parts import Intervals, Parts
 from cloud.service.repeating import Repeated, repeat, rung
@@ -30,6 +31,7 @@ class Hub:
 
     def __init__(self, parts: Parts, scheduler: Scheduler, intervals: Intervals) -> None:
         self._parts = parts
+        self._heartbeats = Heartbeats(parts.store, parts.clock, parts.topics)
         self._note_keys = asyncio.Event()
         self._rounds = Rounds(parts, scheduler, intervals)
         self._looking = Looking(parts, scheduler, intervals)
@@ -45,7 +47,7 @@ class Hub:
         parts.link.on_up = self._looking.publish_everything
         parts.link.on_down = self._on_down
         await parts.trust.follow()  # before anything is signed: which keys does the root name?
-        filters = (*parts.inbox.filters(), *parts.asks.filters())
+        filters = (*parts.inbox.filters(), *self._heartbeats.filters(), *parts.asks.filters())
         await parts.link.subscribe(*(f"$share/{parts.group}/{one}" if parts.group else one for one in filters))
         await parts.link.start()
         try:
@@ -62,6 +64,7 @@ class Hub:
         await _all(
             ("outbox", parts.outbox.run()),
             ("inbox", parts.inbox.run()),
+            ("heartbeats", self._heartbeats.run()),
             ("asks", parts.asks.run()),
             ("chunks", parts.chunk_answers.run()),
             *self._repeating(own),
@@ -88,6 +91,8 @@ class Hub:
 
     def _on_message(self, message: Inbound) -> None:
         parts = self._parts
+        if self._heartbeats.take(message):
+            return
         asker = is_ask(parts.topics, message.topic)
         if asker is not None:
             parts.asks.take(asker, message)

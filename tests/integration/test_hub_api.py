@@ -195,7 +195,7 @@ def test_a_federated_run_needs_eligible_devices_and_a_released_version(tmp_path:
         (request,) = await call("publisher", "GET", "/signing-requests")
         await world.sign(request["id"])
         await world.enrol("p01", federated=False)
-        assert "may learn" in await call("operator", "POST", "/federated-runs", order, 422)
+        assert "devices in all: 1 (1 not federated)" in await call("operator", "POST", "/federated-runs", order, 422)
         await world.enrol("p02", federated=True)
         run = await call("operator", "POST", "/federated-runs", order, 201)
         assert (run["state"], run["devices"], run["rounds_planned"]) == ("running", ["p02"], 2)
