@@ -210,7 +210,7 @@ class MemoryHost:
         """Stock onnxruntime."""
         return OnnxTrainer(files)
 
-    async def samples(self) -> Samples:
+    async def samples(self, model: str) -> Samples:
         """What the test says was captured."""
         return self.captured
 

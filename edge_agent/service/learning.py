@@ -83,10 +83,10 @@ class LearningHost:
         """What learns on this device."""
         return self._ports.make_trainer(files)
 
-    async def samples(self) -> Samples:
-        """Labelled windows. Raises HostError."""
+    async def samples(self, model: str) -> Samples:
+        """Labelled windows of this model. Raises HostError."""
         try:
-            x, y = await self._ports.captures.samples()
+            x, y = await self._ports.captures.samples(model)
         except AgentError as error:
             raise HostError(str(error)) from error
         return Samples(x, y)

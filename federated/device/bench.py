@@ -115,7 +115,7 @@ class Bench:
         files = await self._host.learning(task.model, task.version)
         if files is None:
             raise RefusalError(f"{task.model} version {task.version} is not what runs here")
-        samples = await self._host.samples()
+        samples = await self._host.samples(task.model)
         if len(samples.y) < policy.min_samples:
             raise RefusalError(
                 f"too few samples: {len(samples.y)} labelled windows, the policy asks for {policy.min_samples}"

@@ -86,8 +86,8 @@ class Host(Protocol):
     def trainer(self, files: LearningFiles) -> Trainer:
         """What learns with these graphs. Called away from the event loop. Raises TrainingError."""
 
-    async def samples(self) -> Samples:
-        """What was captured with a label, in capture order."""
+    async def samples(self, model: str) -> Samples:
+        """What `model` was shown and told the truth about, in capture order; nothing of other slots' models."""
 
     async def remember(self, task: str, reply: bytes, arrays: bytes) -> None:
         """Keep an answer durably until `forget`. `task` is a plain word of at most 200 characters."""

@@ -143,7 +143,7 @@ class FakeHost:
         """Stock onnxruntime."""
         return OnnxTrainer(files)
 
-    async def samples(self) -> Samples:
+    async def samples(self, model: str) -> Samples:
         """As set."""
         return self.captured
 
