@@ -81,7 +81,7 @@ def test_nothing_else_runs_under_the_umask_of_the_socket(tmp_path: Path) -> None
         watcher = asyncio.create_task(watch())
         await asyncio.sleep(0)
         async with serving(tmp_path / "agent.sock"):
-            assert (tmp_path / "agent.sock").stat().st_mode & 0o777 == 0o600  # noqa: ASYNC240
+            assert (tmp_path / "agent.sock").stat().st_mode & 0o777 == 0o600
         watcher.cancel()
 
     asyncio.run(scenario())
