@@ -277,6 +277,12 @@ BREAKAGES = {
     "clock behind": Breakage(
         lambda p: p.save_record(record_of(time_ns=time.time_ns() + 3600 * SECOND)), "clock", "behind", "NTP"
     ),
+    "impossible host": Breakage(
+        lambda p: p.save_claim(enrol=Broker(host="hub..example", port=1)),
+        "enrolment address",
+        "label empty",
+        "right name",
+    ),
     "unknown host": Breakage(unknown_host, "broker address", "no-such-host", "name server"),
     "nobody listens": Breakage(no_broker, "broker connection", "refused", "hub and broker run"),
     "enrolment listener closed": Breakage(
