@@ -4,6 +4,7 @@ Settings are a frozen struct; each field's description becomes the help text. Th
 `PREFIX_FIELD`, for the command line `--field`, for the file `field = ...`. Values are passed in: nothing is read here.
 """
 
+import math
 import re
 import tomllib
 import types
@@ -32,11 +33,15 @@ def load(kind: type[S], toml: bytes, environ: Mapping[str, str], flags: Mapping[
         if text is not None:
             values[field.name] = _from_text(kind, field.name, text)
     try:
-        return msgspec.convert(values, kind, strict=False)
+        settings = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         told = re.split(r"[.`\[]", where)[0]
         raise MalformedError(f"{option(told, prefix)}: {what}" if told else what) from error
+    for name, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):  # no timer ends after that
+            raise MalformedError(f"{option(name, prefix)}: must be a finite number, not {value}")
+    return settings
 
 
 def option(name: str, prefix: str) -> str:
