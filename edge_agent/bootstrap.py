@@ -176,7 +176,7 @@ def assemble(
     trusting = Trusting(ports, uplink.device, asking)
     installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
-    host = LearningHost(ports, objects, downloads, reconciler, locate)
+    host = LearningHost(ports, objects, downloads, reconciler, locate, trusting.now_ns)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
 

@@ -164,6 +164,10 @@ class MemoryHost:
         """The policy set by the test."""
         return self.allowed
 
+    def now_ns(self) -> int:
+        """The machine's clock."""
+        return SystemClock().now_ns()
+
     async def fetch(self, ref: ObjectRef) -> bytes:
         """Pull retained chunks, at most ten seconds."""
         receiver, parts, done = Receiver(ref), dict[int, bytes](), asyncio.Event()

@@ -77,6 +77,9 @@ class Host(Protocol):
     def policy(self) -> FederatedPolicy:
         """The policy of the newest accepted assignment (disabled when there is none)."""
 
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970, as well as the device knows: the cloud's deadlines are judged by it."""
+
     async def fetch(self, ref: ObjectRef) -> bytes:
         """The object, its digest checked. Raises HostError when it cannot be had in time."""
 

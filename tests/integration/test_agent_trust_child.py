@@ -77,8 +77,8 @@ def test_the_child_is_the_first_to_go_when_memory_runs_out(tmp_path: Path) -> No
     scores: list[int] = []
 
     async def look(ask: AskMetadata) -> MetadataPiece | Refused:
-        for child in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split():
-            scores.append(int(Path(f"/proc/{child}/oom_score_adj").read_text()))
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        scores.extend(int(Path(f"/proc/{child}/oom_score_adj").read_text()) for child in children)
         return await fetch(ask)
 
     trust = TufTrust(ROOT, str(tmp_path / "work"), command=REAL)

@@ -128,6 +128,10 @@ class FakeHost:
         """As set."""
         return self.allowed
 
+    def now_ns(self) -> int:
+        """Later than the earliest deadline."""
+        return 1
+
     async def fetch(self, ref: ObjectRef) -> bytes:
         """The object, unless there is none."""
         self.fetched += 1
