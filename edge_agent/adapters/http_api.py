@@ -90,14 +90,24 @@ class LocalApi:
             ("GET", "/v1/status"): self._get_status,
         }
 
-    async def listen_unix(self, path: Path) -> None:
-        """Listen on a socket that only this user may open. Raises SettingsError: there can be none."""
-        listener = _private_socket(path)
-        self._servers.append(await asyncio.start_unix_server(self._serve, sock=listener, limit=MAX_HEAD_BYTES))
+    async def bind_unix(self, path: Path) -> None:
+        """Take a socket that only this user may open. Raises SettingsError: there can be none."""
+        self._servers.append(
+            await asyncio.start_unix_server(
+                self._serve, sock=_private_socket(path), limit=MAX_HEAD_BYTES, start_serving=False
+            )
+        )
 
-    async def listen_loopback(self, port: int) -> None:
-        """Listen on 127.0.0.1. Raises OSError."""
-        self._servers.append(await asyncio.start_server(self._serve, "127.0.0.1", port, limit=MAX_HEAD_BYTES))
+    async def bind_loopback(self, port: int) -> None:
+        """Take a port of 127.0.0.1. Raises OSError."""
+        self._servers.append(
+            await asyncio.start_server(self._serve, "127.0.0.1", port, limit=MAX_HEAD_BYTES, start_serving=False)
+        )
+
+    async def serve(self) -> None:
+        """Let applications connect to what was bound."""
+        for server in self._servers:
+            await server.start_serving()
 
     async def close(self) -> None:
         """Stop listening and end the connections."""

@@ -154,7 +154,8 @@ def daemon(patient: Patient, **changes: Any) -> Iterator[None]:
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
         api = LocalApi(None, tell)  # type: ignore[arg-type]
-        await api.listen_unix(patient.root / "agent.sock")
+        await api.bind_unix(patient.root / "agent.sock")
+        await api.serve()
         up.set()
         await stop.wait()
         await api.close()

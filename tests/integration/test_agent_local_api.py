@@ -27,7 +27,8 @@ async def _tell() -> bytes:
 async def serving(path: Path) -> AsyncIterator[LocalApi]:
     """An API that knows its status and nothing else."""
     api = LocalApi(None, _tell)  # type: ignore[arg-type]
-    await api.listen_unix(path)
+    await api.bind_unix(path)
+    await api.serve()
     try:
         yield api
     finally:
