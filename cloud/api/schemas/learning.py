@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cloud.api.schemas.base import Labels, Name, Request, VersionNumber
+from cloud.api.schemas.base import IDENTIFIER, Labels, Name, Request, VersionNumber
 
 
 class TrainRequest(Request):
@@ -39,7 +39,7 @@ class FederatedRequest(Request):
     model: Name
     version: VersionNumber
     selector: Labels = {}
-    strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "FedAvg"
+    strategy: Annotated[str, Field(pattern=IDENTIFIER)] = "FedAvg"
     strategy_args: dict[str, float | int | bool | str] = {}
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
     train: TrainRequest = TrainRequest()
