@@ -131,11 +131,12 @@ async def running_agent(
         member = Member(claim, identity, P256Keys(), BrokerAccess(link), open_desk)
         agent, api = assemble(ports, uplink, disk.locate, offloads.training, policy, member)
         stack.push_async_callback(agent.stop)
-        await agent.start()
         stack.push_async_callback(api.close)
-        await api.listen_unix(Path(settings.socket) if settings.socket else root / DEFAULT_SOCKET)
+        await api.bind_unix(Path(settings.socket) if settings.socket else root / DEFAULT_SOCKET)
         if settings.port:
-            await api.listen_loopback(settings.port)
+            await api.bind_loopback(settings.port)
+        await agent.start()  # not before: a start that ends here counts against the models in use
+        await api.serve()
         settling = asyncio.get_running_loop().call_later(SETTLED_S, give_back)
         stack.callback(settling.cancel)
         yield
@@ -176,7 +177,7 @@ def assemble(
     trusting = Trusting(ports, uplink.device, asking)
     installation = Installation(ports, objects, downloads, trusting)
     reconciler = Reconciler(ports, objects, installation, inference, uplink.tasks)
-    host = LearningHost(ports, objects, downloads, reconciler, locate)
+    host = LearningHost(ports, objects, downloads, reconciler, locate, trusting.now_ns)
     learner = FederatedClient(uplink.device, uplink.topics, uplink.link, uplink.clock, training, host)
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
 

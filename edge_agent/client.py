@@ -8,6 +8,7 @@ with AgentClient("/var/lib/fleetloop-agent/agent.sock") as agent:
 import http.client
 import json
 import os
+import select
 import socket
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,6 +80,8 @@ class AgentClient:
 
     def _call(self, method: str, path: str, body: bytes = b"", kind: str = "application/json") -> dict[str, Any]:
         try:
+            if _is_over(self._connection.sock):
+                self._connection.close()  # `request` opens it anew
             self._connection.request(method, path, body, {"Content-Type": kind})
             response = self._connection.getresponse()
             answer: dict[str, Any] = json.loads(response.read())
@@ -89,6 +92,15 @@ class AgentClient:
         if response.status != http.HTTPStatus.OK:
             raise AgentError(response.status, str(answer.get("error", answer)))
         return answer
+
+
+def _is_over(connection: socket.socket | None) -> bool:
+    """The agent ends what rests for minutes. Between two calls it has nothing else to say, so anything is the end."""
+    if connection is None:
+        return False
+    poll = select.poll()
+    poll.register(connection, select.POLLIN)
+    return bool(poll.poll(0))
 
 
 def _float32(window: Any) -> bytes:

@@ -5,8 +5,10 @@ such data does to this process, under its resource limits, the daemon only sees 
 the memory that it took is given back. The child has no network: what it needs on the way it asks the daemon for.
 """
 
+import contextlib
 import resource
 import sys
+from pathlib import Path
 from typing import Annotated, Final
 
 import msgspec
@@ -21,6 +23,8 @@ from wire.errors import WireError
 
 MODULE: Final = "edge_agent.installer"
 MAX_ORDER_BYTES: Final = 8 * 1024 * 1024
+FIRST_TO_GO: Final = "1000"
+"""Score by which the kernel chooses whom to kill when memory runs out (proc_pid_oom_score_adj(5))."""
 
 
 class TrustOrder(Document, frozen=True, kw_only=True, tag="trust"):
@@ -57,9 +61,16 @@ def main() -> int:
         print(error, file=sys.stderr)
         return 2
     end_with_parent()
+    go_first()
     limit(order.limits)
     sys.stdout.buffer.write(encode(carry_out(order.what)) + b"\n")
     return 0
+
+
+def go_first() -> None:
+    """When memory runs out, this process ends, whatever it holds, and not the daemon that answers with its models."""
+    with contextlib.suppress(OSError):  # not every system has such scores
+        Path("/proc/self/oom_score_adj").write_text(FIRST_TO_GO)
 
 
 def limit(limits: Limits) -> None:

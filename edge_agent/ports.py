@@ -236,8 +236,8 @@ class Captures(Protocol):
     async def feedback(self, prediction_id: str, label: int) -> None:
         """Join the truth to a prediction, once. Raises UnknownPredictionError, FeedbackGivenError."""
 
-    async def samples(self) -> "tuple[Floats, Labels]":
-        """Labelled windows [N, ...] and labels [N], in the order they were captured."""
+    async def samples(self, model: str) -> "tuple[Floats, Labels]":
+        """Labelled windows [N, ...] that any version of `model` answered, and labels [N], in capture order."""
 
     async def counts(self) -> Counts:
         """The counters."""

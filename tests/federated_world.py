@@ -164,6 +164,10 @@ class MemoryHost:
         """The policy set by the test."""
         return self.allowed
 
+    def now_ns(self) -> int:
+        """The machine's clock."""
+        return SystemClock().now_ns()
+
     async def fetch(self, ref: ObjectRef) -> bytes:
         """Pull retained chunks, at most ten seconds."""
         receiver, parts, done = Receiver(ref), dict[int, bytes](), asyncio.Event()
@@ -210,7 +214,7 @@ class MemoryHost:
         """Stock onnxruntime."""
         return OnnxTrainer(files)
 
-    async def samples(self) -> Samples:
+    async def samples(self, model: str) -> Samples:
         """What the test says was captured."""
         return self.captured
 

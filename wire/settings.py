@@ -6,6 +6,7 @@ one variable for all of them, too, which counts where `PREFIX_FIELD` is not set.
 here.
 """
 
+import math
 import re
 import tomllib
 import types
@@ -41,11 +42,15 @@ def load(kind: type[S], toml: bytes, environ: Mapping[str, str], flags: Mapping[
         if text is not None:
             values[name] = _from_text(kind, name, text)
     try:
-        return msgspec.convert(values, kind, strict=False)
+        settings = msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
         what, _, where = str(error).partition(" - at `$.")
         told = re.split(r"[.`\[]", where)[0]
         raise MalformedError(f"{option(told, prefix)}: {what}" if told else what) from error
+    for name, value in msgspec.structs.asdict(settings).items():
+        if isinstance(value, float) and not math.isfinite(value):  # no timer ends after that
+            raise MalformedError(f"{option(name, prefix)}: must be a finite number, not {value}")
+    return settings
 
 
 def option(name: str, prefix: str) -> str:

@@ -7,9 +7,11 @@ Every error is JSON {"error": reason}. A request is bounded in size and must arr
 """
 
 import asyncio
+import contextlib
 import json
 import logging
 import os
+import socket
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -19,7 +21,7 @@ from urllib.parse import parse_qs, urlsplit
 
 import msgspec
 
-from edge_agent.errors import AgentError, RequestError
+from edge_agent.errors import AgentError, RequestError, SettingsError
 from edge_agent.service.inference import Answer, Inference
 
 if TYPE_CHECKING:
@@ -31,6 +33,8 @@ MAX_BODY_BYTES = 4 * 1024 * 1024
 MAX_HEAD_BYTES = 8 * 1024
 REQUEST_TIMEOUT_S = 30.0
 IDLE_TIMEOUT_S = 300.0
+HEAR_OUT_S = 2.0
+"""For what a client goes on sending after a request that is refused unread."""
 OCTETS = "application/octet-stream"
 
 
@@ -86,18 +90,24 @@ class LocalApi:
             ("GET", "/v1/status"): self._get_status,
         }
 
-    async def listen_unix(self, path: Path) -> None:
-        """Listen on a socket that only this user may open. Raises OSError."""
-        path.unlink(missing_ok=True)  # noqa: ASYNC240 - once, before anything is served
-        before = os.umask(0o177)
-        try:
-            self._servers.append(await asyncio.start_unix_server(self._serve, path, limit=MAX_HEAD_BYTES))
-        finally:
-            os.umask(before)
+    async def bind_unix(self, path: Path) -> None:
+        """Take a socket that only this user may open. Raises SettingsError: there can be none."""
+        self._servers.append(
+            await asyncio.start_unix_server(
+                self._serve, sock=_private_socket(path), limit=MAX_HEAD_BYTES, start_serving=False
+            )
+        )
 
-    async def listen_loopback(self, port: int) -> None:
-        """Listen on 127.0.0.1. Raises OSError."""
-        self._servers.append(await asyncio.start_server(self._serve, "127.0.0.1", port, limit=MAX_HEAD_BYTES))
+    async def bind_loopback(self, port: int) -> None:
+        """Take a port of 127.0.0.1. Raises OSError."""
+        self._servers.append(
+            await asyncio.start_server(self._serve, "127.0.0.1", port, limit=MAX_HEAD_BYTES, start_serving=False)
+        )
+
+    async def serve(self) -> None:
+        """Let applications connect to what was bound."""
+        for server in self._servers:
+            await server.start_serving()
 
     async def close(self) -> None:
         """Stop listening and end the connections."""
@@ -119,6 +129,7 @@ class LocalApi:
 
     async def _serve_one(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
         """Answer one request; may there be another on this connection?"""
+        fatal = False
         try:
             request = await _read_request(reader)
             if request is None:
@@ -126,9 +137,13 @@ class LocalApi:
             status, body = await self._respond(request)
             keep = request.keep_alive
         except HttpError as error:
-            status, body, keep = error.status, _problem(str(error)), not error.fatal
+            fatal = error.fatal
+            status, body, keep = error.status, _problem(str(error)), not fatal
         writer.write(_response(status, body, keep=keep))
         await asyncio.wait_for(writer.drain(), REQUEST_TIMEOUT_S)
+        if fatal:
+            writer.write_eof()
+            await _hear_out(reader)
         return keep
 
     async def _respond(self, request: HttpRequest) -> tuple[HTTPStatus, bytes]:
@@ -173,6 +188,34 @@ def _input(request: HttpRequest) -> "Floats":
         return np.asarray(nested, dtype=np.float32)
     except (ValueError, TypeError, OverflowError) as error:
         raise RequestError(f"input: not numbers in equal rows: {error}") from error
+
+
+def _private_socket(path: Path) -> socket.socket:
+    """Bound before anything else can run: the umask is the whole process's, children included.
+
+    A socket that lies there, of an agent that is gone, is replaced; any other file is somebody's. Raises SettingsError.
+    """
+    listener = socket.socket(socket.AF_UNIX)
+    before = os.umask(0o177)
+    try:
+        if path.is_socket():
+            path.unlink()
+        listener.bind(str(path))
+    except OSError as error:
+        listener.close()
+        reason = f"socket {path}: {error.strerror or error}; name another place with --socket"
+        raise SettingsError(reason) from error
+    finally:
+        os.umask(before)
+    return listener
+
+
+async def _hear_out(reader: asyncio.StreamReader) -> None:
+    """Drop what still comes: a socket closed on it would be reset, and the client would never see its answer."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(HEAR_OUT_S):
+            while await reader.read(MAX_HEAD_BYTES):
+                pass
 
 
 async def _read_request(reader: asyncio.StreamReader) -> HttpRequest | None:

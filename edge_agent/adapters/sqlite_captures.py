@@ -76,9 +76,9 @@ class SqliteCaptures:
         """Join the truth, once."""
         await self._write(lambda: self._feedback(prediction_id, label))
 
-    async def samples(self) -> "tuple[Floats, Labels]":
-        """Labelled windows of the shape captured last, in capture order."""
-        return await self._read(self._samples)
+    async def samples(self, model: str) -> "tuple[Floats, Labels]":
+        """Labelled windows of this model, of the shape that it was shown last, in capture order."""
+        return await self._read(lambda: self._samples(model))
 
     async def counts(self) -> Counts:
         """The counters, the variant used last at the end."""
@@ -147,15 +147,14 @@ class SqliteCaptures:
             self._count -= len(rows)
             self._bytes -= sum(size for _, size in rows)
 
-    def _samples(self) -> "tuple[Floats, Labels]":
+    def _samples(self, model: str) -> "tuple[Floats, Labels]":
         import numpy as np
 
-        last = self._db.execute(
-            "SELECT shape FROM prediction WHERE window NOT NULL ORDER BY seq DESC LIMIT 1"
-        ).fetchone()
+        kept = "FROM prediction WHERE window NOT NULL AND tally IN (SELECT key FROM tally WHERE model = ?)"
+        last = self._db.execute(f"SELECT shape {kept} ORDER BY seq DESC LIMIT 1", (model,)).fetchone()
         shape = tuple(int(part) for part in last[0].split(",")) if last else (0,)
-        where = "FROM prediction WHERE window NOT NULL AND label NOT NULL AND shape = ?"
-        key = (last[0] if last else "",)
+        where = f"{kept} AND label NOT NULL AND shape = ?"
+        key = (model, last[0] if last else "")
         total = self._db.execute(f"SELECT COUNT(*) {where}", key).fetchone()[0]
         x = np.empty((total, math.prod(shape)), dtype=np.float32)
         y = np.empty(total, dtype=np.int64)

@@ -23,9 +23,9 @@ def address(patient: Patient) -> Iterator[Finding]:
     for what, broker in _brokers(patient):
         try:
             found = {entry[4][0] for entry in socket.getaddrinfo(broker.host, broker.port, type=socket.SOCK_STREAM)}
-        except OSError as error:
+        except (OSError, UnicodeError) as error:  # some names cannot even be asked for
             advice = "see this device's name server (/etc/resolv.conf), or get a claim with the broker's right name"
-            yield Finding(f"{what} address", f"{broker.host}: {error.strerror or error}", advice)
+            yield Finding(f"{what} address", f"{broker.host}: {getattr(error, 'strerror', None) or error}", advice)
         else:
             yield Finding(f"{what} address", f"{broker.host} is {', '.join(sorted(map(str, found)))}")
 
@@ -36,7 +36,7 @@ def connection(patient: Patient) -> Iterator[Finding]:
         where = f"{broker.host}:{broker.port}"
         try:
             socket.create_connection((broker.host, broker.port), TIMEOUT_S).close()
-        except OSError as error:
+        except (OSError, UnicodeError) as error:
             yield Finding(f"{what} connection", f"{where}: {error}", NETWORK_ADVICE)
         else:
             yield Finding(f"{what} connection", f"{where} answers")

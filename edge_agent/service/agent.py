@@ -17,7 +17,7 @@ from edge_agent.service.telemetry import TelemetryReporter
 from wire.codec import decode, encode
 from wire.errors import TopicError, WireError
 from wire.messages import Receipt, Status
-from wire.ports import Inbound, LinkError
+from wire.ports import Inbound
 from wire.topics import DOWN_CHANNELS, Chunk, Downward, DownwardChunk
 
 
@@ -101,15 +101,17 @@ class Agent:
         self.membership.start()
 
     async def stop(self) -> None:
-        """Say goodbye and end everything in order; what is not receipted is told after the next start."""
+        """Say goodbye and end everything in order; what is not receipted is told after the next start.
+
+        No broker is waited for, since it may be silent: what is sent goes before the link's own goodbye, and if it gets
+        lost, the will says the same.
+        """
         self._freshness.stop()
         self.reconciler.stop()
         self._reports.stop()
         await self._telemetry.stop()
-        if self._uplink.link.connected:
-            with contextlib.suppress(LinkError):  # the will says the same
-                topic = self._uplink.topics.up(self._uplink.device, "status")
-                await self._uplink.link.publish(topic, offline_status(), retain=True)
+        topic = self._uplink.topics.up(self._uplink.device, "status")
+        self._uplink.link.send(topic, offline_status(), retain=True)
         await self._learner.close()
         await self._uplink.link.stop()
         self.membership.stop()

@@ -45,12 +45,20 @@ class _Rehearsal:
 class LearningHost:
     """Implements `federated.device.ports.Host`."""
 
-    __slots__ = ("_downloads", "_locate", "_objects", "_ports", "_reconciler", "_rehearsal")
+    __slots__ = ("_downloads", "_locate", "_objects", "_ports", "_reconciler", "_rehearsal", "now_ns")
 
     def __init__(
-        self, ports: Ports, objects: Objects, downloads: Downloads, reconciler: Reconciler, locate: Callable[[str], str]
+        self,
+        ports: Ports,
+        objects: Objects,
+        downloads: Downloads,
+        reconciler: Reconciler,
+        locate: Callable[[str], str],
+        now_ns: Callable[[], int],
     ) -> None:
-        """`locate` turns a path in the data directory into one that a runtime can open."""
+        """`locate` turns a path in the data directory into one that a runtime can open; `now_ns` is the time as it was
+        told, since the device's own clock may be wrong."""
+        self.now_ns = now_ns
         self._ports = ports
         self._objects = objects
         self._downloads = downloads
@@ -83,10 +91,10 @@ class LearningHost:
         """What learns on this device."""
         return self._ports.make_trainer(files)
 
-    async def samples(self) -> Samples:
-        """Labelled windows. Raises HostError."""
+    async def samples(self, model: str) -> Samples:
+        """Labelled windows of this model. Raises HostError."""
         try:
-            x, y = await self._ports.captures.samples()
+            x, y = await self._ports.captures.samples(model)
         except AgentError as error:
             raise HostError(str(error)) from error
         return Samples(x, y)

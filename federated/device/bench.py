@@ -12,7 +12,7 @@ from wire.assignment import FederatedPolicy
 from wire.codec import encode
 from wire.errors import WireError
 from wire.federated import Record, Reply, Task, Value
-from wire.ports import Clock, Offload
+from wire.ports import Offload
 from wire.release import object_ref
 
 if TYPE_CHECKING:
@@ -68,11 +68,10 @@ class _Kit(NamedTuple):
 class Bench:
     """Does tasks, one at a time."""
 
-    __slots__ = ("_clock", "_device", "_host", "_kit", "_offload")
+    __slots__ = ("_device", "_host", "_kit", "_offload")
 
-    def __init__(self, device: str, clock: Clock, offload: Offload, host: Host) -> None:
+    def __init__(self, device: str, offload: Offload, host: Host) -> None:
         self._device = device
-        self._clock = clock
         self._offload = offload
         self._host = host
         self._kit: _Kit | None = None
@@ -101,7 +100,7 @@ class Bench:
             raise RefusalError("this device's policy does not allow federated learning")
         if _base_kind(task) not in (TRAIN, EVALUATE):
             raise RefusalError(f"unknown kind of task {task.kind!r}")
-        if task.deadline_ns and self._clock.now_ns() >= task.deadline_ns:
+        if task.deadline_ns and self._host.now_ns() >= task.deadline_ns:
             raise RefusalError("the deadline has passed")
         if task.arrays is None:
             raise RefusalError("the task brings no parameters")
@@ -115,7 +114,7 @@ class Bench:
         files = await self._host.learning(task.model, task.version)
         if files is None:
             raise RefusalError(f"{task.model} version {task.version} is not what runs here")
-        samples = await self._host.samples()
+        samples = await self._host.samples(task.model)
         if len(samples.y) < policy.min_samples:
             raise RefusalError(
                 f"too few samples: {len(samples.y)} labelled windows, the policy asks for {policy.min_samples}"

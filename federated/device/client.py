@@ -74,7 +74,7 @@ class FederatedClient:
         self._link = link
         self._clock = clock
         self._host = host
-        self._bench = Bench(device, clock, offload, host)
+        self._bench = Bench(device, offload, host)
         self._work: list[Task | Done] = []  # short ones; a deque takes 600 bytes when it is empty
         self._current: Task | None = None
         self._stop = Stop()

@@ -77,6 +77,9 @@ class Host(Protocol):
     def policy(self) -> FederatedPolicy:
         """The policy of the newest accepted assignment (disabled when there is none)."""
 
+    def now_ns(self) -> int:
+        """Nanoseconds since 1970, as well as the device knows: the cloud's deadlines are judged by it."""
+
     async def fetch(self, ref: ObjectRef) -> bytes:
         """The object, its digest checked. Raises HostError when it cannot be had in time."""
 
@@ -86,8 +89,8 @@ class Host(Protocol):
     def trainer(self, files: LearningFiles) -> Trainer:
         """What learns with these graphs. Called away from the event loop. Raises TrainingError."""
 
-    async def samples(self) -> Samples:
-        """What was captured with a label, in capture order."""
+    async def samples(self, model: str) -> Samples:
+        """What `model` was shown and told the truth about, in capture order; nothing of other slots' models."""
 
     async def remember(self, task: str, reply: bytes, arrays: bytes) -> None:
         """Keep an answer durably until `forget`. `task` is a plain word of at most 200 characters."""

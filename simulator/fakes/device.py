@@ -69,12 +69,13 @@ class MemoryCaptures:
         correct = tally.correct + (label == prediction.predicted)
         self._tallies[prediction.variant] = replace(tally, feedback=tally.feedback + 1, correct=correct)
 
-    async def samples(self) -> "tuple[Floats, Labels]":
-        """Labelled windows, in capture order."""
+    async def samples(self, model: str) -> "tuple[Floats, Labels]":
+        """Labelled windows of this model, in capture order."""
         import numpy as np
 
         await asyncio.sleep(0)
-        labelled = [(one, label) for one, label in self._kept.values() if label is not None]
+        shown = [(one, label) for one, label in self._kept.values() if one.variant.model == model]
+        labelled = [(one, label) for one, label in shown if label is not None]
         windows = [np.frombuffer(one.window, dtype=np.float32).reshape(one.shape) for one, _ in labelled]
         x = np.stack(windows) if windows else np.zeros((0, 1), dtype=np.float32)
         return x, np.array([label for _, label in labelled], dtype=np.int64)

@@ -39,11 +39,27 @@ def test_labelled_windows_come_back_in_capture_order(tmp_path: Path) -> None:
             await captures.record(prediction(number))
         for number in (3, 0, 4):
             await captures.feedback(f"id{number}", number)
-        x, y = await captures.samples()
+        x, y = await captures.samples("watch")
         assert x.shape == (3, 2, 3)
         assert x.dtype == np.float32
         assert x[:, 0, 0].tolist() == [0, 3, 4]
         assert y.tolist() == [0, 3, 4]
+        captures.close()
+
+    asyncio.run(scenario())
+
+
+def test_a_model_learns_from_its_own_windows(tmp_path: Path) -> None:
+    """Two slots whose models take inputs of one shape: each has its own truth, whichever answered last."""
+
+    async def scenario() -> None:
+        captures = store(tmp_path)
+        for number, variant in enumerate((FP32, Variant("pump", 1, "fp32"), INT8, Variant("pump", 1, "fp32"))):
+            await captures.record(prediction(number, variant))
+            await captures.feedback(f"id{number}", number)
+        assert (await captures.samples("watch"))[1].tolist() == [0, 2]
+        assert (await captures.samples("pump"))[1].tolist() == [1, 3]
+        assert (await captures.samples("none"))[1].tolist() == []
         captures.close()
 
     asyncio.run(scenario())
@@ -125,7 +141,7 @@ def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -> None
         captures = store(tmp_path)
         counts = await captures.counts()
         assert (counts.captured, counts.tallies[0].predictions, counts.tallies[0].correct) == (50, 50, 50)
-        assert len((await captures.samples())[1]) == 50
+        assert len((await captures.samples("watch"))[1]) == 50
         captures.close()
 
     asyncio.run(after())

@@ -273,6 +273,39 @@ def test_a_new_device_enrols_installs_serves_and_comes_back_after_a_kill(broker:
     run(scenario)
 
 
+def test_a_silent_broker_does_not_hold_up_the_end(broker: BrokerProcess, daemon: Daemon) -> None:
+    """A network that is gone and has not been missed yet: whoever stops the agent does not wait for its broker."""
+
+    async def scenario() -> None:
+        async with hub_of(broker) as hub:
+            daemon.start()
+            await hub.until(lambda: bool(hub.statuses) and hub.statuses[-1].online)
+            broker.process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            assert await asyncio.to_thread(daemon.end, signal.SIGTERM) == 0
+            assert time.monotonic() - began < 5.0
+            broker.process.send_signal(signal.SIGCONT)
+
+    run(scenario)
+
+
+def test_a_start_that_finds_its_port_taken_counts_for_nothing(broker: BrokerProcess, daemon: Daemon) -> None:
+    """Starts that do not last cast doubt on the models in use, and somebody else's port is none of their doing."""
+
+    async def scenario() -> None:
+        async with hub_of(broker) as hub:
+            daemon.start()
+            await hub.until(lambda: bool(hub.statuses) and hub.statuses[-1].online)
+
+    run(scenario)
+    daemon.end(signal.SIGKILL)
+    before = (daemon.directory / "state.json").read_text()
+    command = daemon.command("--port", str(broker.port))
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=WAIT_S)
+    assert (done.returncode, "address already in use" in done.stderr) == (1, True)
+    assert (daemon.directory / "state.json").read_text() == before
+
+
 def test_killed_during_an_installation_it_always_ends_with_the_new_model(broker: BrokerProcess, daemon: Daemon) -> None:
     """kill -9 as soon as each phase is on the disk; a model answers after every start."""
 

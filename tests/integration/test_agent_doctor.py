@@ -154,7 +154,8 @@ def daemon(patient: Patient, **changes: Any) -> Iterator[None]:
     async def serve() -> None:
         loops.append(asyncio.get_running_loop())
         api = LocalApi(None, tell)  # type: ignore[arg-type]
-        await api.listen_unix(patient.root / "agent.sock")
+        await api.bind_unix(patient.root / "agent.sock")
+        await api.serve()
         up.set()
         await stop.wait()
         await api.close()
@@ -276,6 +277,12 @@ BREAKAGES = {
     ),
     "clock behind": Breakage(
         lambda p: p.save_record(record_of(time_ns=time.time_ns() + 3600 * SECOND)), "clock", "behind", "NTP"
+    ),
+    "impossible host": Breakage(
+        lambda p: p.save_claim(enrol=Broker(host="hub..example", port=1)),
+        "enrolment address",
+        "label empty",
+        "right name",
     ),
     "unknown host": Breakage(unknown_host, "broker address", "no-such-host", "name server"),
     "nobody listens": Breakage(no_broker, "broker connection", "refused", "hub and broker run"),

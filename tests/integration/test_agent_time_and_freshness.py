@@ -20,13 +20,14 @@ from wire.trust import DAY_S
 
 @pytest.mark.parametrize("year", [1970, 2099])
 def test_with_a_wrong_clock_the_time_told_counts(year: int) -> None:
-    """It installs, and keeps the floor."""
+    """It installs, keeps the floor, and takes part in rounds that end by the director's clock."""
     life = Life(skew_ns=-EPOCH_NS if year == 1970 else 73 * 365 * DAY_S * SECOND)
 
     async def scene(unit: Device) -> None:
         await life.install(1, 1)
         assert unit.reconciler.record.time_floor_ns == NOW_NS
         assert unit.reconciler.record.trust.verified_ns == NOW_NS
+        assert 0 <= unit.host.now_ns() - NOW_NS < HOUR
 
     life.live(scene)
 

@@ -72,6 +72,20 @@ def test_whatever_becomes_of_the_child_is_a_refusal_that_changes_nothing(case: s
     assert (judgement.floors, judgement.files, judgement.directors) == (HELD, question.files, None)
 
 
+def test_the_child_is_the_first_to_go_when_memory_runs_out(tmp_path: Path) -> None:
+    """The daemon may hold more memory, but also the models that answer."""
+    scores: list[int] = []
+
+    async def look(ask: AskMetadata) -> MetadataPiece | Refused:
+        children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+        scores.extend(int(Path(f"/proc/{child}/oom_score_adj").read_text()) for child in children)
+        return await fetch(ask)
+
+    trust = TufTrust(ROOT, str(tmp_path / "work"), command=REAL)
+    judgement = asyncio.run(trust.judge(Question(root=ROOT, now_ns=NOW_NS), look, 30.0))
+    assert (judgement.refusal, max(scores)) == ("", 1000)
+
+
 def test_the_daemon_never_imports_tuf_nor_numpy_to_start() -> None:
     """They cost memory that only the child pays."""
     code = (

@@ -128,6 +128,10 @@ class FakeHost:
         """As set."""
         return self.allowed
 
+    def now_ns(self) -> int:
+        """Later than the earliest deadline."""
+        return 1
+
     async def fetch(self, ref: ObjectRef) -> bytes:
         """The object, unless there is none."""
         self.fetched += 1
@@ -143,7 +147,7 @@ class FakeHost:
         """Stock onnxruntime."""
         return OnnxTrainer(files)
 
-    async def samples(self) -> Samples:
+    async def samples(self, model: str) -> Samples:
         """As set."""
         return self.captured
 

@@ -15,6 +15,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     port: Annotated[int, msgspec.Meta(description="where to listen", ge=1)] = 80
     names: tuple[str, ...] = ()
     fast: bool = False
+    pause_s: float = 1.0
 
 
 def test_precedence() -> None:
@@ -53,6 +54,8 @@ def test_text_becomes_lists_and_booleans() -> None:
         (b"port = 0", {}, r"^--port \(X_PORT\): Expected `int` >= 1$"),
         (b"port = ", {}, "configuration file"),
         (b"", {"X_PORT": "many"}, r"^--port \(X_PORT\): Expected `int`"),
+        (b"pause_s = inf", {}, r"^--pause-s \(X_PAUSE_S\): must be a finite number, not inf"),
+        (b"", {"X_PAUSE_S": "nan"}, r"^--pause-s \(X_PAUSE_S\): must be a finite number, not nan"),
         (b"names = [1]", {}, r"^--names \(X_NAMES\): Expected `str`"),
     ],
 )
@@ -64,4 +67,4 @@ def test_mistakes_are_named(toml: bytes, environ: dict[str, str], named: str) ->
 
 def test_help_text_comes_from_the_struct() -> None:
     """A field without a description has an empty one."""
-    assert describe(Settings) == {"port": "where to listen", "names": "", "fast": ""}
+    assert describe(Settings) == {"port": "where to listen", "names": "", "fast": "", "pause_s": ""}
