@@ -6,7 +6,6 @@ from pydantic import BaseModel, Field
 
 from cloud.api.schemas.base import Label, Labels, Name, Request, VersionNumber
 
-
 Text = Annotated[str, Field(max_length=1000)]
 
 
