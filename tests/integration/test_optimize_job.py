@@ -185,7 +185,7 @@ def test_golden_inputs_are_half_precision_of_every_class(trained: Finished) -> N
 
 
 def test_a_pass_that_breaks_on_a_network_stops_no_other() -> None:
-    """Whatever the tool behind it raises: calibration of another shape here, a `view` of fixed width in a pruned one."""
+    """Whatever the tool behind it raises: calibration of another shape here, a `view` of fixed width when pruned."""
     model = onnx.load_from_string(onnx_model())
     recipes = [Recipe("int8", PARENT, Quantize(np.zeros((4, 3), np.float32))), Recipe("fp16", PARENT, half)]
     origin = Origin(parent_candidate(model), model, model, batch=1, parameters={}, recipes=recipes)
