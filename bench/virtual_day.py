@@ -1,7 +1,7 @@
 """One run of `bench sim-virtual`, in a process of its own: a fleet that has enrolled long ago lives for some hours.
 
 Every device starts, gets one version through a staged rollout, a bounded number of them under way at a time, and shows
-that it is there by telemetry. The digest covers every message; the promises (nobody without his model, hub and devices
+that it is there. The digest covers every message; the promises (nobody without his model, hub and devices
 agree) are looked at as time goes on. The one line that this program prints is what it found.
 """
 
@@ -17,7 +17,7 @@ from sqlalchemy import func, select
 
 from bench.phases import sampled, shares
 from cloud.core.rollout import Plan, RolloutState, Wave
-from cloud.service.hub import Intervals
+from cloud.service.parts import Intervals
 from cloud.service.rollouts import NewRollout
 from cloud.tables import devices, members, rollout_waves, rollouts, slots
 from edge_agent.bootstrap import AgentPolicy

@@ -2,15 +2,13 @@
 
 import asyncio
 import contextlib
-import fcntl
 import functools
 import importlib.util
 import logging
-import os
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any
 
 from fastapi import FastAPI
 from sqlalchemy import Connection, select
@@ -30,10 +28,11 @@ from cloud.api.context import Context, FleetIdentity
 from cloud.brokers import BrokerAccess
 from cloud.core.access import AGGREGATOR_USER, ENROL_USER, HUB_USER
 from cloud.core.identity import api_key
+from cloud.data_directory import locked, secret
 from cloud.ports import Store
 from cloud.service import keys
 from cloud.service.artefacts import Artefacts
-from cloud.service.asks import Asks
+from cloud.service.asks import Asks, Handler
 from cloud.service.blobs import Blobs
 from cloud.service.certificates import Renewals
 from cloud.service.chunk_answers import ChunkAnswers
@@ -41,7 +40,7 @@ from cloud.service.deltas import Deltas
 from cloud.service.enrolment import Door
 from cloud.service.federated_runs import Access as AggregatorAccess
 from cloud.service.federated_runs import FederatedJobs
-from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.hub import Hub
 from cloud.service.imports import Imports
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import JobKind, Jobs
@@ -49,6 +48,7 @@ from cloud.service.leadership import Leadership, LeadersLink
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
 from cloud.service.overview import overview
+from cloud.service.parts import Intervals, Parts
 from cloud.service.trust.service import Trust
 from cloud.settings import Settings, told
 from cloud.settings_check import SettingsError, check, check_replica
@@ -92,6 +92,19 @@ class _Base:
     topics: Topics
 
 
+@dataclass(frozen=True)
+class _Core:
+    """What services and API share."""
+
+    base: _Base
+    store: Store
+    access: BrokerAccess
+    link: MqttLink
+    leadership: Leadership
+    outbox: Outbox
+    objects: FsspecObjects
+
+
 OpenBroker = Callable[[str, contextlib.AsyncExitStack], Awaitable[BrokerAccess]]
 """(password of the enrolment, what closes it again) -> a broker."""
 
@@ -108,7 +121,7 @@ async def started(settings: Settings, open_broker: OpenBroker | None = None) -> 
     directory = base.directory
     async with contextlib.AsyncExitStack() as stack:
         stack.callback(base.offload.close)
-        stack.enter_context(_locked(directory / "lock"))
+        stack.enter_context(locked(directory))
         store = _store(settings, directory)
         await store.open()
         stack.callback(store.close)
@@ -136,77 +149,96 @@ def _store(settings: Settings, directory: Path) -> SqlStore | PostgresStore:
         raise SettingsError(f"{told('database_password_file')}: {password!r}: {error.strerror}") from error
 
 
-def _locked(path: Path) -> BinaryIO:
-    """One hub per data directory; the lock goes with the process. Raises SettingsError."""
-    file = path.open("ab")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        file.close()
-        raise SettingsError(f"another hub uses {path.parent}: end it, or choose another {told('data_dir')}") from error
-    return file
-
-
 async def _wire(
     settings: Settings, base: _Base, store: Store, access: BrokerAccess, stack: contextlib.AsyncExitStack
 ) -> Running:
-    clock, ids, topics, broker = base.clock, base.ids, base.topics, access.control
-    me = f"{HUB_USER}@{settings.replica}" if settings.replica else HUB_USER  # no device can have a name with an @
-    link = MqttLink(access.endpoint, access.login(me))
-    stack.push_async_callback(link.stop)
-    leadership = Leadership(store, clock, me, lease_s=settings.lease_s, alone=not settings.database_url)
-    outbox = Outbox(store, link, broker, topics, clock)
-    outbox.own_users = access.own_users
-    await outbox.users()
-    objects = _objects(settings, base)
-    staging = UploadFiles(base.directory / "uploads", base.offload)
-    artefacts = Artefacts(store, objects, staging, InspectionChild())
-    launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
-    aggregator = AggregatorAccess(lambda: access.endpoint, lambda: _aggregator_login(access), topics)
-    optimizing = OptimizeJobs(leadership, objects, launcher, clock, ids)
-    learning = FederatedJobs(leadership, objects, launcher, (clock, ids), aggregator)
-    kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
-    trust = Trust(leadership, _notary(base), clock)
-    wakeups = Wakeups()
-    keys_in_use = keys.KeysInUse()
+    core = await _core(settings, base, store, access, stack)
     packing = ThreadOffload(1, "deltas")
     stack.callback(packing.close)
-    renewals = Renewals(store, clock, access.authority)
-    chunk_answers = ChunkAnswers(store, objects, link, clock, topics)
-    parts = Parts(
-        store=store,
-        link=link,
-        clock=clock,
-        ids=ids,
-        topics=topics,
-        outbox=outbox,
-        inbox=Inbox(store, outbox, clock, Door(topics, access.authority), shared=bool(settings.replica)),
-        asks=Asks(
-            store,
-            link,
-            clock,
-            topics,
-            {AskChunks: chunk_answers.answer, AskRenewal: renewals.answer},
-            trust.looks(),
-        ),
-        blobs=Blobs(leadership, objects, LeadersLink(link, leadership), topics),
-        chunk_answers=chunk_answers,
-        deltas=Deltas(leadership, objects, ZstdDeltas(packing), clock),
-        jobs=Jobs(leadership, outbox, launcher, clock, kinds),
-        trust=trust,
-        leadership=leadership,
-        keys_in_use=keys_in_use,
-        group=HUB_USER if settings.replica else "",
-    )
+    parts = _parts(settings, core, packing)
+    wakeups = Wakeups()
     hub = Hub(parts, wakeups, intervals(settings))
     wakeups.start()
     stack.callback(wakeups.stop)
-    imports = Imports(store, objects, ids)
-    fleet = FleetIdentity(ENROL_USER, access.enrol_password)
-    ports = (store, objects, outbox, broker, link, clock, ids, topics)
-    known_keys = keys.KnownKeys(KEYS_FRESH_NS if settings.database_url else None)
-    context = Context(*ports, fleet, trust, artefacts, imports, keys_in_use=keys_in_use, known_keys=known_keys)
+    context = _context(settings, core, parts)
     return Running(hub, *_app(base, context), context.closing)
+
+
+async def _core(
+    settings: Settings, base: _Base, store: Store, access: BrokerAccess, stack: contextlib.AsyncExitStack
+) -> _Core:
+    """The connection to the broker, which knows by the end who may come in, and where files are."""
+    me = f"{HUB_USER}@{settings.replica}" if settings.replica else HUB_USER  # no device can have a name with an @
+    link = MqttLink(access.endpoint, access.login(me))
+    stack.push_async_callback(link.stop)
+    leadership = Leadership(store, base.clock, me, lease_s=settings.lease_s, alone=not settings.database_url)
+    outbox = Outbox(store, link, access.control, base.topics, base.clock)
+    outbox.own_users = access.own_users
+    await outbox.users()
+    return _Core(base, store, access, link, leadership, outbox, _objects(settings, base))
+
+
+def _parts(settings: Settings, core: _Core, packing: ThreadOffload) -> Parts:
+    """The services of the hub."""
+    base, store, link, leadership, outbox = core.base, core.store, core.link, core.leadership, core.outbox
+    clock, topics, authority = base.clock, base.topics, core.access.authority
+    trust = Trust(leadership, _notary(base), clock)
+    chunk_answers = ChunkAnswers(store, core.objects, link, clock, topics)
+    answers: dict[type, Handler] = {
+        AskChunks: chunk_answers.answer,
+        AskRenewal: Renewals(store, clock, authority).answer,
+    }
+    return Parts(
+        store=store,
+        link=link,
+        clock=clock,
+        ids=base.ids,
+        topics=topics,
+        outbox=outbox,
+        inbox=Inbox(store, outbox, clock, Door(topics, authority), shared=bool(settings.replica)),
+        asks=Asks(store, link, clock, topics, answers, trust.looks()),
+        blobs=Blobs(leadership, core.objects, LeadersLink(link, leadership), topics),
+        chunk_answers=chunk_answers,
+        deltas=Deltas(leadership, core.objects, ZstdDeltas(packing), clock),
+        jobs=_jobs(core),
+        trust=trust,
+        leadership=leadership,
+        group=HUB_USER if settings.replica else "",
+    )
+
+
+def _jobs(core: _Core) -> Jobs:
+    """Every kind of job, and who runs its processes."""
+    base, leadership, access = core.base, core.leadership, core.access
+    launcher = SubprocessLauncher(base.directory / "jobs", base.offload)
+    aggregator = AggregatorAccess(lambda: access.endpoint, lambda: _aggregator_login(access), base.topics)
+    optimizing = OptimizeJobs(leadership, core.objects, launcher, base.clock, base.ids)
+    learning = FederatedJobs(leadership, core.objects, launcher, (base.clock, base.ids), aggregator)
+    kinds: dict[str, JobKind] = {"train": optimizing, "derive": optimizing, "federated": learning}
+    return Jobs(leadership, core.outbox, launcher, base.clock, kinds)
+
+
+def _context(settings: Settings, core: _Core, parts: Parts) -> Context:
+    """What the API works with."""
+    base, store, objects = core.base, core.store, core.objects
+    staging = UploadFiles(base.directory / "uploads", base.offload)
+    return Context(
+        store=store,
+        objects=objects,
+        outbox=core.outbox,
+        control=core.access.control,
+        link=core.link,
+        clock=base.clock,
+        ids=base.ids,
+        topics=base.topics,
+        fleet=FleetIdentity(ENROL_USER, core.access.enrol_password),
+        trust=parts.trust,
+        artefacts=Artefacts(store, objects, staging, InspectionChild()),
+        imports=Imports(store, objects, base.ids),
+        keys_in_use=parts.keys_in_use,
+        known_keys=keys.KnownKeys(KEYS_FRESH_NS if settings.database_url else None),
+        failures=parts.failures,
+    )
 
 
 def _objects(settings: Settings, base: _Base) -> FsspecObjects:
@@ -246,14 +278,14 @@ def _page(app: FastAPI, base: _Base, context: Context) -> str:
         now_ns = context.clock.now_ns()
         return await context.read(lambda conn: overview(conn, now_ns))
 
-    mount(app, read_overview, PageDoor(context), _secret_file(base, "keys/cookies.secret"))
+    mount(app, read_overview, PageDoor(context), secret(base.directory / "keys/cookies.secret", base.ids))
     return f"{PATH}/"
 
 
 def _first_start(conn: Connection, base: _Base) -> None:
     """An administrator's key when there is none yet."""
     if conn.execute(select(api_keys.c.id).limit(1)).first() is None:
-        keys.first(conn, _secret_file(base, ADMIN_KEY_FILE, prefix=api_key("")), base.clock.now_ns())
+        keys.first(conn, secret(base.directory / ADMIN_KEY_FILE, base.ids, prefix=api_key("")), base.clock.now_ns())
 
 
 def _aggregator_login(access: BrokerAccess) -> Login:
@@ -266,7 +298,7 @@ async def _access(
     settings: Settings, base: _Base, stack: contextlib.AsyncExitStack, open_broker: OpenBroker | None
 ) -> BrokerAccess:
     """The broker of the settings, unless another is brought. Raises SettingsError, BrokerError."""
-    password = _secret_file(base, "keys/enrol.secret")
+    password = secret(base.directory / "keys/enrol.secret", base.ids)
     if open_broker is not None:
         return await open_broker(password, stack)
     try:
@@ -284,18 +316,3 @@ async def _access(
 def _notary(base: _Base) -> TufNotary:
     keys = base.directory / "keys"
     return TufNotary(key_files(keys, ONLINE), key_files(keys, DIRECTOR))
-
-
-def _secret_file(base: _Base, name: str, prefix: str = "") -> str:
-    """The secret in a file of the data directory (0600); made, durably, when it is not there."""
-    path = base.directory / name
-    if not path.exists():
-        path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        temporary = path.with_name(path.name + ".tmp")
-        descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(prefix + base.ids.secret() + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    return path.read_text().strip()

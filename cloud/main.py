@@ -68,7 +68,7 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         server = _Server(_configuration(settings, running))
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
-            loop.add_signal_handler(number, _stop, server, running)
+            loop.add_signal_handler(number, _asked_to_stop, number, server, running)
         serving = asyncio.create_task(server.serve([listener]), name="http")
         working = asyncio.create_task(running.hub.run(), name="hub")
         _announce(settings, running)
@@ -76,8 +76,12 @@ async def _serve(settings: Settings, listener: socket.socket) -> int:
         await asyncio.wait({serving, working}, return_when=asyncio.FIRST_COMPLETED)
         _stop(server, running)
         working.cancel()
-        outcomes = await asyncio.gather(serving, working, return_exceptions=True)
-        return _exit_code(outcomes)
+        code = _exit_code(await asyncio.gather(serving, working, return_exceptions=True))
+        log.info(
+            "the API is closed and nobody is heard any more; waiting for what is being written, then for the broker"
+        )
+    log.info("the hub has ended")
+    return code
 
 
 def _bound(settings: Settings) -> socket.socket:
@@ -104,6 +108,11 @@ def _exit_code(outcomes: Sequence[BaseException | None]) -> int:
             log.error("the hub stopped on an error", exc_info=outcome)
             code = EXIT_FAILED
     return code
+
+
+def _asked_to_stop(number: signal.Signals, server: uvicorn.Server, running: Running) -> None:
+    log.info("%s: the hub ends; requests under way have %d s", number.name, GRACE_S)
+    _stop(server, running)
 
 
 def _stop(server: uvicorn.Server, running: Running) -> None:

@@ -1,9 +1,9 @@
 """Settings that do not go together are refused before anything is opened, with the ones to change."""
 
-import ipaddress
 import ssl
 
 from cloud.settings import Settings, told
+from wire.adapters.https import is_this_machine
 
 
 class SettingsError(Exception):
@@ -12,7 +12,7 @@ class SettingsError(Exception):
 
 def check(settings: Settings) -> None:
     """Refuse to listen beyond this machine without TLS, and TLS files that cannot be used. Raises SettingsError."""
-    if not _is_loopback(settings.host) and not (settings.tls_certificate and settings.tls_key):
+    if not is_this_machine(settings.host) and not (settings.tls_certificate and settings.tls_key):
         raise SettingsError(
             f"refusing to serve the API on {settings.host} without TLS: set "
             f"{told('tls_certificate', 'tls_key')}, or bind to 127.0.0.1"
@@ -36,10 +36,3 @@ def check_replica(settings: Settings) -> None:
             f"{told('replica')}: several hubs need a PostgreSQL database and an external broker: set "
             f"{told('database_url', 'broker')}"
         )
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -181,7 +181,8 @@ def assemble(
     outbox = Outbox(ports.disk, ports.clock, uplink.tasks, policy.outbox_bytes)
 
     def known() -> Known:
-        return Known(reconciler.durable_boot, reconciler.record.updates_accepted)
+        record = reconciler.record
+        return Known(reconciler.durable_boot, record.updates_accepted, record.capture)
 
     spacing = Spacing(policy.telemetry_interval_s, policy.telemetry_closest_s)
     telemetry = TelemetryReporter(ports, uplink, outbox, known, spacing)

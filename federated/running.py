@@ -6,6 +6,7 @@ same run in virtual time.
 
 import asyncio
 import hashlib
+from collections import Counter
 from collections.abc import Callable, Coroutine
 from dataclasses import dataclass
 from typing import Final, TypeVar
@@ -115,7 +116,7 @@ class Aggregator:
 
     def _finish(self, position: Position, arrays: Arrays) -> int:
         if position.phase is Phase.FAILED:
-            reason = f"too few answers in round {position.round} after {position.attempt} attempts"
+            reason = f"too few answers in round {position.round} after {position.attempt} attempts{self._refused()}"
             self._means.emit(Ended(event="failed", rounds=position.round, reason=reason))
             return EXIT_FAILED
         final = {name: array.astype(self._dtypes[name]) for name, array in arrays.items()}
@@ -128,6 +129,11 @@ class Aggregator:
         self._means.write(RESULT, encode(self._result(position)))
         self._means.emit(Ended(event="done", rounds=position.round))
         return EXIT_DONE
+
+    def _refused(self) -> str:
+        """What devices that did not answer as asked said most often."""
+        said = Counter(sorted(answer.reason for answer in self._store.answers().values() if answer.reason))
+        return "".join(f"; most often: {reason}" for reason, _ in said.most_common(1))
 
     def _result(self, position: Position) -> Result:
         spec, history = self._spec, tuple(self._store.reports().values())

@@ -17,6 +17,7 @@ from fleetloop.connection import Connection, HubError, Json
 __all__ = ["HubClient", "HubError", "Json", "Role", "RolloutCommand"]
 
 RolloutCommand: TypeAlias = Literal["pause", "approve", "resume", "abort", "revert"]
+SigningState: TypeAlias = Literal["pending", "signed", "refused"]
 Role: TypeAlias = Literal["viewer", "operator", "publisher", "admin"]
 BAD_BYTES = 502
 
@@ -182,9 +183,13 @@ class HubClient:
         """One version, with its release and model card."""
         return self._hub.object("GET", f"/models/{model}/versions/{version}")
 
-    def signing_requests(self, state: Literal["pending", "signed", "refused"] = "pending") -> list[Json]:
-        """Versions that wait for the publisher, or what became of them."""
-        return self._hub.rows(f"/signing-requests?state={state}")
+    def signing_requests(self, state: SigningState | None = "pending") -> list[Json]:
+        """Versions that wait for the publisher (pending), those that it signed or refused, or all of them."""
+        return self._hub.rows(f"/signing-requests?{urlencode({} if state is None else {'state': state})}")
+
+    def signing_request(self, request: str) -> Json:
+        """One of them, with its gate report and the exact bytes to sign."""
+        return self._hub.object("GET", f"/signing-requests/{request}")
 
     def sign(self, request: str, metadata: Mapping[str, str]) -> None:
         """Hand in the bin in which the publisher lists the release: role -> base64."""
@@ -323,3 +328,7 @@ class HubClient:
     def federated_run(self, run: str) -> Json:
         """One federated run, with its rounds."""
         return self._hub.object("GET", f"/federated-runs/{run}")
+
+    def stop_federated_run(self, run: str) -> Json:
+        """End a run in which devices still learn; nothing of what they learned is kept."""
+        return self._hub.object("POST", f"/federated-runs/{run}/stop")

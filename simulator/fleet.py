@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
-from cloud.service.hub import Intervals
+from cloud.service.parts import Intervals
 from edge_agent.bootstrap import AgentPolicy
 from simulator.core.network import Network, Quality
 from simulator.device import DEFAULT_POLICY, Device

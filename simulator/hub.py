@@ -21,11 +21,12 @@ from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
 from cloud.service.effects import Effects, Wake, wake
 from cloud.service.enrolment import Door, NewClaim
-from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.hub import Hub
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.leadership import Leadership, LeadersLink
 from cloud.service.outbox import Outbox
+from cloud.service.parts import Intervals, Parts
 from cloud.service.rollouts import NewRollout
 from cloud.service.trust import deliveries
 from cloud.service.trust.rows import current_root

@@ -5,7 +5,7 @@ from typing import Any, assert_never
 
 from sqlalchemy import func, select
 
-from cloud.tables import ENROLLED, certificates, desired, devices, slots
+from cloud.tables import ENROLLED, certificates, devices, slots
 from simulator.device import Device
 from simulator.durations import nanoseconds
 from simulator.faults.fault import Among
@@ -80,11 +80,7 @@ class Judge:
     def agreeing(self) -> tuple[int, bool]:
         """Of how many devices does the hub know what they run, and have they accepted what is desired? Is that all?"""
         query = select(slots.c.device, slots.c.slot, slots.c.model, slots.c.version)
-        behind = (
-            select(desired.c.device)
-            .join(devices, devices.c.name == desired.c.device)
-            .where(devices.c.reported_sequence < desired.c.sequence)
-        )
+        behind = select(devices.c.name).where(devices.c.reported_sequence < devices.c.desired_sequence)
         here = select(devices.c.name).where(ENROLLED)
         told, late, present = self._fleet.hub.look(
             lambda conn: (

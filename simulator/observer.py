@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import Row, func, select
 
 from cloud.core.rollout import RolloutState
-from cloud.tables import ENROLLED, desired, devices, members, rollout_waves, rollouts
+from cloud.tables import ENROLLED, devices, members, rollout_waves, rollouts
 from simulator.fleet import Fleet
 from simulator.report import Curve, RolloutReport, Samples
 from wire.messages import Outcome
@@ -19,6 +19,9 @@ MOST_SAMPLES = 240
 MOST_REASONS = 5
 MOST_POINTS = 200
 """Points of a curve."""
+
+_LATE = devices.c.reported_sequence < devices.c.desired_sequence
+_PRESENT_AND_LATE = select(func.count().filter(devices.c.online), func.count().filter(_LATE)).where(ENROLLED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,16 +76,7 @@ class Observer:
     def look(self) -> None:
         """Take one sample."""
         fleet = self._fleet
-        behind = (
-            select(func.count())
-            .select_from(desired)
-            .join(devices, devices.c.name == desired.c.device)
-            .where(ENROLLED, devices.c.reported_sequence < desired.c.sequence)
-        )
-        present = select(func.count()).select_from(devices).where(ENROLLED, devices.c.online)
-        online, late = fleet.hub.look(
-            lambda conn: (conn.execute(present).scalar_one(), conn.execute(behind).scalar_one())
-        )
+        online, late = fleet.hub.look(lambda conn: conn.execute(_PRESENT_AND_LATE).one())
         total = sum(device.network.up_bytes + device.network.down_bytes for device in fleet.devices)
         count = max(1, len(fleet.devices))
         now_ns = fleet.world.clock.monotonic_ns()

@@ -57,6 +57,7 @@ def context_of(world: World, limits: Limits | None = None) -> Context:
         world.artefacts,
         world.imports,
         limits or Limits(),
+        failures=world.failures,
     )
 
 

@@ -15,13 +15,14 @@ from cloud.service.asks import Asks
 from cloud.service.blobs import Blobs
 from cloud.service.chunk_answers import ChunkAnswers
 from cloud.service.deltas import Deltas
-from cloud.service.hub import Hub, Intervals, Parts
+from cloud.service.hub import Hub
 from cloud.service.inbox import Inbox
 from cloud.service.jobs import Jobs
 from cloud.service.leadership import Leadership
 from cloud.service.optimize_jobs import OptimizeJobs
+from cloud.service.parts import Intervals, Parts
 from cloud.service.rollouts import NewRollout
-from cloud.tables import desired, devices, jobs, members, rollouts, signing_requests, stats
+from cloud.tables import devices, jobs, members, rollouts, signing_requests, stats
 from simulator.fakes.store import InlineDeltas
 from tests.hub_world import MODEL, ROOT, World, as_json
 from wire.codec import encode
@@ -197,6 +198,6 @@ async def newest(world: World, device: str) -> bytes:
 
 async def row(world: World, device: str) -> dict[str, Any]:
     """Everything that a refused message must not change."""
-    query = select(devices, desired.c.sequence).join(desired, desired.c.device == devices.c.name)
+    query = select(devices)
     found = await world.store.read(lambda conn: conn.execute(query.where(devices.c.name == device)).one())
     return {name: value for name, value in found._mapping.items() if "refus" not in name}

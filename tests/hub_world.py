@@ -24,6 +24,7 @@ from cloud.service.ingest import Received
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
 from cloud.service.outbox import Outbox
+from cloud.service.repeating import Failures
 from cloud.service.rollouts import Means
 from cloud.service.trust import deliveries
 from cloud.service.trust.service import Trust
@@ -70,6 +71,7 @@ class World:
         self.publisher = SimulatedPublisher(self.keys, *hub, self.clock.now_ns)
         self.outbox = Outbox(self.store, self.link, self.control, ROOT, self.clock)
         self.door = Door(ROOT)
+        self.failures = Failures()
         self.last = NOTHING
         self.seqs: dict[str, int] = {}
 
@@ -186,8 +188,8 @@ CAPABILITIES = Capabilities(
 
 
 async def run_until_idle(world: World, runner: Jobs) -> None:
-    """Run queued jobs until none is queued or running."""
-    open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running")))
+    """Run queued jobs until none is queued, running or to be stopped."""
+    open_jobs = select(func.count()).select_from(jobs).where(jobs.c.state.in_(("queued", "running", "stopping")))
     tasks = [asyncio.create_task(runner.run()), asyncio.create_task(world.outbox.run())]
     async with asyncio.timeout(20):
         while await world.store.read(lambda conn: conn.scalar(open_jobs)):

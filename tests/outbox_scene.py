@@ -106,6 +106,11 @@ class Scene:
         topic = TOPICS.up(DEVICE, "telemetry")
         return [msgspec.json.decode(data, type=Telemetry) for name, data in self.air.published if name == topic]
 
+    @property
+    def heartbeats(self) -> int:
+        """How often it said nothing but that it is there."""
+        return self.air.published.count((TOPICS.up(DEVICE, "heartbeat"), b""))
+
     def receipt(self, seq: int) -> None:
         """The hub's."""
         self.air.send(TOPICS.dn(DEVICE, "receipt"), encode(Receipt(channel="telemetry", seq=seq)))

@@ -1,7 +1,9 @@
 """One rule for how every program is configured: command line over environment over TOML file over default.
 
 Settings are a frozen struct; each field's description becomes the help text. The struct's name for the environment is
-`PREFIX_FIELD`, for the command line `--field`, for the file `field = ...`. Values are passed in: nothing is read here.
+`PREFIX_FIELD`, for the command line `--field`, for the file `field = ...`. What several programs have in `common` has
+one variable for all of them, too, which counts where `PREFIX_FIELD` is not set. Values are passed in: nothing is read
+here.
 """
 
 import re
@@ -16,6 +18,14 @@ from wire.errors import MalformedError
 
 S = TypeVar("S", bound=msgspec.Struct)
 
+_COMMON = "common variable"
+_NOTHING = msgspec.Meta(description="")
+
+
+def common(description: str, variable: str) -> msgspec.Meta:
+    """Describes a setting that several programs have, and which `variable` sets for all of them."""
+    return msgspec.Meta(description=f"{description}; common to all programs: {variable}", extra={_COMMON: variable})
+
 
 def load(kind: type[S], toml: bytes, environ: Mapping[str, str], flags: Mapping[str, str | None], prefix: str) -> S:
     """Merge the three sources and check the result.
@@ -24,13 +34,12 @@ def load(kind: type[S], toml: bytes, environ: Mapping[str, str], flags: Mapping[
         MalformedError: names the option and its variable, or the file, and what was expected.
     """
     values = _from_toml(kind, toml)
-    for field in msgspec.structs.fields(kind):
-        variable = variable_of(field.name, prefix)
-        if variable in environ:
-            values[field.name] = _from_text(kind, field.name, environ[variable])
-        text = flags.get(field.name)
+    for name, meta in _metas(kind).items():
+        shared = (meta.extra or {}).get(_COMMON, "")
+        texts = (flags.get(name), environ.get(variable_of(name, prefix)), environ.get(shared))
+        text = next((one for one in texts if one is not None), None)
         if text is not None:
-            values[field.name] = _from_text(kind, field.name, text)
+            values[name] = _from_text(kind, name, text)
     try:
         return msgspec.convert(values, kind, strict=False)
     except msgspec.ValidationError as error:
@@ -51,8 +60,7 @@ def variable_of(name: str, prefix: str) -> str:
 
 def describe(kind: type[msgspec.Struct]) -> dict[str, str]:
     """Field name -> help text, from `Annotated[..., msgspec.Meta(description=...)]`."""
-    hints = get_type_hints(kind, include_extras=True)
-    return {field.name: _description(hints[field.name]) for field in msgspec.structs.fields(kind)}
+    return {name: meta.description or "" for name, meta in _metas(kind).items()}
 
 
 def _from_toml(kind: type[msgspec.Struct], toml: bytes) -> dict[str, Any]:
@@ -81,8 +89,14 @@ def _is_sequence(hint: object) -> bool:
     return get_origin(hint) in (tuple, list)
 
 
-def _description(hint: object) -> str:
+def _metas(kind: type[msgspec.Struct]) -> dict[str, msgspec.Meta]:
+    """Field name -> what describes it."""
+    hints = get_type_hints(kind, include_extras=True)
+    return {field.name: _meta(hints[field.name]) for field in msgspec.structs.fields(kind)}
+
+
+def _meta(hint: object) -> msgspec.Meta:
     for meta in getattr(hint, "__metadata__", ()):
         if isinstance(meta, msgspec.Meta) and meta.description:
-            return meta.description
-    return ""
+            return meta
+    return _NOTHING

@@ -1,6 +1,7 @@
 """The topic grammar. Direction comes first, so that a few patterns make up every access rule.
 
-{root}/up/{device}/{channel}         device -> cloud: status (retained, last will), reported, telemetry, fed, ask
+{root}/up/{device}/{channel}         device -> cloud: status (retained, last will), heartbeat (empty), reported,
+                                     telemetry, fed, ask
 {root}/up/{device}/blob/{sha256}/{i} device -> cloud: chunks of an object the cloud asked for
 {root}/dn/{device}/{channel}         cloud -> device: desired (retained), receipt, want, fed, answer
 {root}/dn/{device}/blob/{sha256}/{i} cloud -> device: chunks that the device asked for by itself
@@ -14,14 +15,18 @@ from typing import Final, Literal, NamedTuple
 from wire.errors import TopicError
 
 DEFAULT_ROOT: Final = "fl/1"
-UP_CHANNELS: Final = ("status", "reported", "telemetry", "fed", "ask")
+UP_CHANNELS: Final = ("status", "heartbeat", "reported", "telemetry", "fed", "ask")
 DOWN_CHANNELS: Final = ("desired", "receipt", "want", "fed", "answer")
 
-_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
+NAME_PATTERN: Final = "[a-z0-9][a-z0-9._-]{0,62}"
+NAME_RULE: Final = "lower-case letters, digits, '.', '_' and '-', at most 63, the first one a letter or a digit"
+"""Names of devices, models and clients, for programs and for people."""
+
+_NAME = re.compile(NAME_PATTERN)
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _INDEX = re.compile(r"0|[1-9][0-9]{0,6}")
 
-UpChannel = Literal["status", "reported", "telemetry", "fed", "ask"]
+UpChannel = Literal["status", "heartbeat", "reported", "telemetry", "fed", "ask"]
 DownChannel = Literal["desired", "receipt", "want", "fed", "answer"]
 
 
@@ -73,7 +78,7 @@ Parsed = Upward | UpwardChunk | Downward | DownwardChunk | Chunk | Enrolment
 
 
 def valid_name(name: str) -> bool:
-    """Device, model and client names: lower-case letters, digits, `.`, `_`, `-`; at most 63 characters."""
+    """Can a device, model or client be called so?"""
     return _NAME.fullmatch(name) is not None
 
 

@@ -1,4 +1,5 @@
-"""What must hold whenever a device comes back, and when it has come to rest. The rules are here and nowhere else.
+"""What must hold whenever a device comes back, and when it has come to rest. The rules are here; that no
+record takes anything back is the simulator's rule, too.
 
 A device that had a model has one: the one it had or the one it was getting. What it told the hub stays true: commits,
 sequence numbers, floors, start counters, message numbers, its secret. At rest it is where it was to get, what its
@@ -18,6 +19,7 @@ from edge_agent.core.slot import Deployed, State
 from edge_agent.service.courier import BOOT_SHIFT
 from edge_agent.service.identity import IDENTITY
 from edge_agent.service.objects import FOLDER, path_of
+from simulator.invariants.records import taken_back
 from wire.codec import decode
 from wire.messages import Outcome, Phase
 
@@ -140,19 +142,12 @@ def _identity(device: Device) -> Identity:
 
 
 def _gone_back(before: Record, now: Record) -> Iterator[str]:
-    if now.sequence < before.sequence:
-        yield f"the sequence fell from {before.sequence} to {now.sequence}"
-    if now.time_floor_ns < before.time_floor_ns:
-        yield "the time floor fell"
-    if now.trust.floors.root < before.trust.floors.root or now.trust.verified_ns < before.trust.verified_ns:
-        yield "what was trusted before is forgotten"
-    if now.boot <= before.boot:
-        yield f"start {now.boot} comes after start {before.boot}"
-    if now.updates_accepted < before.updates_accepted:
-        yield "accepted updates were forgotten"
-    for model, floor in before.floors.items():
-        if now.floors.get(model, 0) < floor:
-            yield f"the floor of {model} fell"
+    """What no record may, nor one after another start by a clock that never errs."""
+    yield from taken_back(before, now)
+    if now.trust.verified_ns < before.trust.verified_ns:
+        yield "what was verified before is forgotten"
+    if now.boot == before.boot:
+        yield f"start {now.boot} comes twice"
 
 
 def _lost_telemetry(promises: Promises) -> Iterator[str]:

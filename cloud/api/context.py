@@ -27,6 +27,7 @@ from cloud.service.effects import Effects
 from cloud.service.imports import Imports
 from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.service.outbox import Outbox
+from cloud.service.repeating import Failures
 from cloud.service.trust.service import Trust
 from wire.ports import Clock, Ids, Link
 from wire.topics import Topics
@@ -64,6 +65,7 @@ class Context:
     limits: Limits = field(default_factory=Limits)
     keys_in_use: KeysInUse = field(default_factory=KeysInUse)
     known_keys: KnownKeys = field(default_factory=KnownKeys)
+    failures: Failures = field(default_factory=Failures)
     call: Call = field(default_factory=Call)
     closing: asyncio.Event = field(default_factory=asyncio.Event)
     """Set when the hub ends: what would go on for ever ends, too."""

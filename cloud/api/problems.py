@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 
 from cloud.api.bounds import Bounds
 from cloud.api.calls import REQUEST_ID, Calls, ReplayError
-from cloud.api.schemas.base import Problem
+from cloud.api.schemas.base import RULES, Problem
 from cloud.errors import (
     BusyError,
     ConflictError,
@@ -50,6 +50,8 @@ TO_THE_LOG: dict[type[HubError], str] = {
     UnavailableError: "the hub lacks what it needs for this now, its log says what: ask again in a while",
 }
 """Errors of the hub's own surroundings, which may name its files and servers: what callers are told instead."""
+MAX_SHOWN = 80
+"""Characters of what was sent that an answer repeats at most."""
 RETRY_AFTER_S = 5.0
 MEDIA_TYPE = "application/problem+json"
 
@@ -120,4 +122,10 @@ async def _defect(request: Request, error: Exception) -> JSONResponse:
 
 
 def _explain(errors: Sequence[Any]) -> list[str]:
-    return [f"{'.'.join(str(part) for part in one['loc'])}: {one['msg']}" for one in errors]
+    return [f"{'.'.join(str(part) for part in one['loc'])}: {_what(one)}" for one in errors]
+
+
+def _what(error: Any) -> str:
+    """Of a text that does not match, what would; of anything else, what pydantic says."""
+    rule = RULES.get(error.get("ctx", {}).get("pattern", ""))
+    return error["msg"] if rule is None else f"{error['input'][:MAX_SHOWN]!r} {rule}"

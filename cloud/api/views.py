@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import msgspec
-from sqlalchemy import Connection, Row, Select, Table, func, select
+from sqlalchemy import Connection, Row, Select, Table, select
 
 from cloud.api.etags import etag
 from cloud.api.paging import Slice, Window
@@ -25,7 +25,6 @@ from cloud.tables import (
     ENROLLED,
     api_keys,
     audit,
-    desired,
     devices,
     federated_rounds,
     federated_runs,
@@ -45,12 +44,11 @@ _SAID = ("reported", "telemetry")
 """Documents of a device: long, and read only where one device is asked for."""
 _DERIVED = (
     ENROLLED.label("enrolled"),
-    func.coalesce(desired.c.sequence, 0).label("desired_sequence"),
     devices.c.reported_sequence.label("accepted_sequence"),
 )
 _BRIEF = select(
     *(column for column in devices.c if column.name in DeviceView.model_fields and column.name not in _SAID), *_DERIVED
-).join(desired, desired.c.device == devices.c.name, isouter=True)
+)
 _FULL = _BRIEF.add_columns(*(devices.c[name] for name in _SAID))
 
 

@@ -13,6 +13,7 @@ from cloud.publisher.core import Policy, Verdict
 from cloud.publisher.ports import HubRefusalError, HubUnreachableError, ShelfError
 from cloud.publisher.service import Desk, DisagreementError, NoRootError, NotApprovableError, UnknownRequestError
 from cloud.publisher.settings import Settings
+from wire.adapters.https import read_api_key
 from wire.adapters.key_ring import Ring, key_files
 from wire.adapters.system import SystemClock
 from wire.errors import MalformedError
@@ -20,6 +21,7 @@ from wire.errors import MalformedError
 _log = logging.getLogger(__name__)
 
 KEY, BOOK = "publisher", "metadata"
+ROLE = "an API key of the role publisher"
 CANNOT_SIGN = (NoRootError, NotNamedError, ForeignRootError, DisagreementError, ShelfError)
 """Nothing can be signed until a person has done something; the message says what."""
 
@@ -35,7 +37,7 @@ def run(settings: Settings) -> int:
     if settings.action == "key":
         print("\n".join(key.public_hex for key in ring()))
         return 0
-    hub = HttpHub(settings.hub_url, _api_key(settings), settings.ca_file)
+    hub = HttpHub(settings.hub_url, read_api_key(settings.api_key_file, ROLE), settings.ca_file)
     try:
         return _act(settings, _desk(settings, hub, ring, data), ring)
     except (HubUnreachableError, HubRefusalError, UnknownRequestError, NotApprovableError, *CANNOT_SIGN) as error:
@@ -106,15 +108,3 @@ def _opinion(verdict: Verdict) -> str:
     if verdict.integrity:
         return f"broken: {'; '.join(verdict.integrity)}"
     return f"against the policy: {'; '.join(verdict.merit)}" if verdict.merit else "fine by the policy"
-
-
-def _api_key(settings: Settings) -> str:
-    if not settings.api_key_file:
-        raise MalformedError("api_key_file is not set: the publisher needs a hub API key of the role publisher")
-    try:
-        key = Path(settings.api_key_file).read_text(errors="replace").strip()
-    except OSError as error:
-        raise MalformedError(f"api_key_file {settings.api_key_file}: {error.strerror}") from error
-    if not (key.isascii() and key.isprintable() and key):
-        raise MalformedError(f"api_key_file {settings.api_key_file} holds no API key (one line, flk_...)")
-    return key

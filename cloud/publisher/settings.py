@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from wire.adapters.https import API_KEY_VARIABLE, CA_VARIABLE, HUB_URL, OF_CERTIFICATE, URL_VARIABLE
+from wire.settings import common
+
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """What the publisher needs to know."""
@@ -19,11 +22,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     key_dir: Annotated[
         str, Meta(description="directory of the signing key and of everything it signed; created with mode 0700")
     ] = "publisher-data"
-    hub_url: Annotated[str, Meta(description="URL of the hub")] = "http://127.0.0.1:8600"
-    api_key_file: Annotated[str, Meta(description="file that holds the hub API key (role publisher)")] = ""
-    ca_file: Annotated[
-        str, Meta(description="authority (PEM) of the hub's certificate, if it is none that this machine trusts anyway")
-    ] = ""
+    hub_url: Annotated[str, common("URL of the hub", URL_VARIABLE)] = HUB_URL
+    api_key_file: Annotated[str, common("file that holds the hub API key (role publisher)", API_KEY_VARIABLE)] = ""
+    ca_file: Annotated[str, common(OF_CERTIFICATE, CA_VARIABLE)] = ""
     approve: Annotated[
         Literal["policy", "manual"],
         Meta(description="who approves: the thresholds below, or a person (list, approve, refuse)"),

@@ -21,6 +21,8 @@ IN_FLIGHT = 8
 """Chunks on their way to the broker at a time: other messages find their way between them, and memory stays small."""
 
 _RETAINED = select(retained.c.sha256, retained.c.bytes).order_by(retained.c.sha256)
+_ENTRY = upsert(retained)
+_HELD = _ENTRY.on_conflict_do_update(index_elements=["sha256"], set_={"used_ns": _ENTRY.excluded.used_ns})
 _CLEARED = delete(retained).where(retained.c.sha256 == bindparam("of"))
 
 
@@ -91,5 +93,4 @@ def _retained(conn: Connection) -> dict[str, int]:
 
 
 def _note(conn: Connection, one: Needed, length: int) -> None:
-    entry = upsert(retained).values(sha256=one.sha256, bytes=length, used_ns=one.used_ns)
-    conn.execute(entry.on_conflict_do_update(index_elements=["sha256"], set_={"used_ns": one.used_ns}))
+    conn.execute(_HELD, {"sha256": one.sha256, "bytes": length, "used_ns": one.used_ns})

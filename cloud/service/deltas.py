@@ -1,8 +1,8 @@
 """Deltas for rollouts: a device that holds another file of the slot gets what turns it into the one wanted.
 
-Which deltas a rollout could use follows from what its devices report; each is made once, whether it was worth it is
-remembered, and a rollout assigns nobody before its deltas are decided. A delta that cannot be made or stored is not
-worth it: the whole object serves.
+Which deltas a rollout could use follows from what its devices report when a wave begins or somebody joins; each is made
+once, whether it was worth it is remembered, and a rollout assigns nobody before its deltas are decided. A delta that
+cannot be made or stored is not worth it: the whole object serves.
 """
 
 import functools

@@ -10,9 +10,9 @@ from typing import Any
 import msgspec
 from sqlalchemy import Connection, Row, bindparam, select
 
-from cloud.many import among, entering
+from cloud.many import among, entering, updating
 from cloud.service.effects import Effects, Publish
-from cloud.tables import desired, devices, members
+from cloud.tables import AHEAD, BEHIND, desired, devices, members
 from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, schema_of
 from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, decode, encode
 from wire.dsse import Envelope, keyid, payload_of
@@ -27,7 +27,13 @@ AT_ONCE = 1_000
 """Devices whose documents are made together."""
 
 _STANDING = (
-    select(devices.c.name, devices.c.federated, devices.c.reported_sequence, desired.c.sequence, desired.c.envelope)
+    select(
+        devices.c.name,
+        devices.c.federated,
+        devices.c.reported_sequence,
+        devices.c.desired_sequence,
+        desired.c.envelope,
+    )
     .join(desired, desired.c.device == devices.c.name, isouter=True)
     .where(among(devices.c.name, "names"))
     .order_by(devices.c.name)
@@ -38,34 +44,20 @@ _ENVELOPES = (
 _SUCCEEDED = select(members.c.execution).where(
     among(members.c.execution, "names"), members.c.outcome == Outcome.SUCCEEDED
 )
-_ENTER = entering(desired, ("device",), ("sequence", "envelope", "signer", "issued_ns", "wanted"))
+_ENTER = entering(desired, ("device",), ("envelope", "signer", "issued_ns", "wanted"))
+_NUMBER = updating(devices, ("name",), ("desired_sequence",))
 
-
-_WANTED = desired.join(devices, devices.c.name == desired.c.device)
-_OUTDATED = (
-    select(desired.c.device)
-    .select_from(_WANTED)
-    .where(devices.c.reported_sequence > desired.c.sequence)
-    .order_by(desired.c.device)
-)
-_AHEAD = _OUTDATED.where(among(desired.c.device, "names")).limit(1)
+_OUTDATED = select(devices.c.name).where(AHEAD).order_by(devices.c.name)
+_AHEAD = _OUTDATED.where(among(devices.c.name, "names")).limit(1)
 _FOREIGN = select(desired.c.device).where(desired.c.signer != bindparam("signer")).order_by(desired.c.device)
 _EVERYTHING = select(desired.c.device, desired.c.envelope).order_by(desired.c.device)
 _UNCONFIRMED = (
     select(desired.c.device, desired.c.envelope)
-    .select_from(_WANTED)
-    .where(devices.c.reported_sequence < desired.c.sequence, devices.c.online)
-    .order_by(desired.c.device)
+    .join(devices, devices.c.name == desired.c.device)
+    .where(BEHIND)
+    .order_by(devices.c.name)
 )
-UNSETTLED = (
-    select(desired.c.device)
-    .select_from(_WANTED)
-    .where(
-        devices.c.reported_sequence != desired.c.sequence,
-        devices.c.online | (devices.c.reported_sequence > desired.c.sequence),
-    )
-    .exists()
-)
+UNSETTLED = select(devices.c.name).where(BEHIND).exists() | select(devices.c.name).where(AHEAD).exists()
 """Is there a device that is `outdated` or `unconfirmed`?"""
 
 
@@ -192,7 +184,7 @@ def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> 
     return Assignment(
         schema=schema_of(slots),
         device=row.name,
-        sequence=max(row.sequence or 0, row.reported_sequence) + 1,
+        sequence=max(row.desired_sequence, row.reported_sequence) + 1,
         issued_ns=now_ns,
         slots=slots,
         federated=FederatedPolicy(enabled=row.federated),
@@ -201,6 +193,7 @@ def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> 
 
 def _issue(conn: Connection, documents: Sequence[Assignment], seal: Seal) -> None:
     _ENTER.run(conn, [_sealed(document, seal) for document in documents])
+    _NUMBER.run(conn, [{"name": one.device, "desired_sequence": one.sequence} for one in documents])
 
 
 def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
@@ -212,7 +205,6 @@ def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
     envelope = seal(payload)
     return {
         "device": document.device,
-        "sequence": document.sequence,
         "envelope": envelope,
         "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": document.issued_ns,

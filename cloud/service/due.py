@@ -17,7 +17,7 @@ from cloud.tables import rollouts
 _LOOK = select(
     director.UNSETTLED.label("desired"),
     promotion.RULED.label("promotion"),
-    jobs.QUEUED.label(Wake.JOBS),
+    jobs.WAITING.label(Wake.JOBS),
     needs.NEEDED_OR_HELD.label(Wake.BLOBS),
     select(rollouts.c.id).where(UNDER_WAY).exists().label(Wake.ROLLOUTS),
 )

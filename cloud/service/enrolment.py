@@ -22,7 +22,7 @@ from cloud.tables import claims, devices
 from wire.codec import decode, encode
 from wire.errors import MalformedError, WireError
 from wire.identity import EnrolReply, EnrolRequest, RecoverRequest
-from wire.topics import Topics, valid_name
+from wire.topics import NAME_RULE, Topics, valid_name
 
 CLAIM_LIFE_NS = 24 * 3600 * 1_000_000_000
 MAX_REQUEST_BYTES = 24 * 1024
@@ -73,7 +73,7 @@ class NewClaim:
 def check_name(device: str) -> None:
     """Raises InvalidError when no device can have this name."""
     if not valid_name(device):
-        raise InvalidError(f"{device!r} cannot be a name: lower-case letters, digits, '.', '_' and '-', at most 63")
+        raise InvalidError(f"{device!r} cannot be a name: {NAME_RULE}")
     if device in RESERVED_NAMES:
         raise InvalidError(f"a device cannot be called {device!r}: that name is reserved")
 

@@ -12,7 +12,7 @@ import msgspec
 from sqlalchemy import Connection, Row, insert, select, update
 
 from cloud.core.federated_gate import DeviceResult, NonInferiority, Verdict, judge
-from cloud.errors import ConflictError, InvalidError
+from cloud.errors import ConflictError, InvalidError, UnknownError
 from cloud.ports import JobOrder, Launcher, Objects, Store
 from cloud.service import audit, jobs, selecting
 from cloud.service.effects import Effects, Wake, wake
@@ -66,7 +66,7 @@ def create(conn: Connection, new: NewRun, actor: str, now_ns: int) -> Effects:
     _refuse_if_running(conn, new.model)
     eligible = _eligible(conn, new.selector)
     if not eligible:
-        raise InvalidError(f"no enrolled device that may learn matches the selector {dict(new.selector)}")
+        raise InvalidError(selecting.why_nobody(conn, new.selector, (~devices.c.federated, "not federated")))
     conn.execute(
         insert(federated_runs).values(
             id=new.id,
@@ -81,6 +81,20 @@ def create(conn: Connection, new: NewRun, actor: str, now_ns: int) -> Effects:
     request = {"run": new.id, "version": new.version}
     audit.record(conn, now_ns, actor, ("federated.create", new.id), model=new.model, version=new.version)
     return jobs.add(conn, new.job, "federated", new.model, request, now_ns) + wake(Wake.BLOBS)
+
+
+def stop(conn: Connection, run: str, actor: str, now_ns: int) -> Effects:
+    """End a run in which devices still learn; nothing of what they learned is kept.
+
+    Raises UnknownError, and ConflictError when it is over or its result is judged already.
+    """
+    state = conn.scalar(select(federated_runs.c.state).where(federated_runs.c.id == run))
+    if state is None:
+        raise UnknownError(f"there is no federated run {run!r}")
+    if state != "running":
+        raise ConflictError(f"federated run {run} is {state}: only one in which devices learn can be stopped")
+    audit.record(conn, now_ns, actor, ("federated.stop", run))
+    return jobs.stop(conn, run, f"stopped by {actor}")
 
 
 class FederatedJobs:
@@ -164,8 +178,9 @@ class FederatedJobs:
         return await self._store.write(enter)
 
     def failed(self, conn: Connection, job: Row[Any], reason: str, now_ns: int) -> None:
-        """The run has failed."""
-        fail_run(conn, job.federated_run, reason, now_ns)
+        """The run has failed, unless its result was taken just before."""
+        if _run(conn, job.federated_run).state == "running":
+            fail_run(conn, job.federated_run, reason, now_ns)
 
 
 def fail_run(conn: Connection, run: str, reason: str, now_ns: int) -> None:

@@ -1,14 +1,15 @@
 """Jobs: rows that become processes. A job is queued, runs in its own process, and its kind makes facts of the outcome.
 
 The row is the truth. When the hub starts, what was running has died with the last hub and is queued again; jobs go on
-in their directory. One job per lane at a time: the machine's processors, and the aggregator's one login.
+in their directory. One job per lane at a time: the machine's processors, and the aggregator's one login. Who wants a
+job stopped says so in its row, and whichever hub leads ends the process.
 """
 
 import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
@@ -34,9 +35,11 @@ PUT_BACK_NS = SECOND
 Event = Mapping[str, Any]
 T = TypeVar("T")
 
-_QUEUED = select(jobs).where(jobs.c.state == "queued").order_by(jobs.c.created_ns, jobs.c.id)
-QUEUED = _QUEUED.order_by(None).exists()
-"""Does a job wait?"""
+OPEN = ("queued", "running")
+STOPPING = "stopping"
+_WAITING = select(jobs).where(jobs.c.state.in_(("queued", STOPPING))).order_by(jobs.c.created_ns, jobs.c.id)
+WAITING = _WAITING.order_by(None).exists()
+"""Does a job wait, to be launched or to be stopped?"""
 
 
 class JobKind(Protocol):
@@ -81,7 +84,8 @@ class Jobs:
         self._launcher = launcher
         self._clock = clock
         self._kinds = kinds
-        self._busy: dict[str, str] = {}
+        self._busy: dict[str, tuple[str, asyncio.Task[None]]] = {}
+        """Lane -> the job that has it, and what looks after that; one that is being ended has a lane of its own."""
 
     async def run(self) -> None:
         """Run jobs for ever. Cancelling it ends the processes; their jobs stay queued for the next hub."""
@@ -90,15 +94,23 @@ class Jobs:
         async with asyncio.TaskGroup() as group:
             while True:
                 await self._outbox.woken(Wake.JOBS)
-                for job in await self._store.read(_queued):
-                    lane = self._kinds[job.kind].lane
+                for job in await self._store.read(_waiting):
+                    lane = self._lane(job)
                     if lane not in self._busy:
-                        self._busy[lane] = job.id
-                        group.create_task(self._supervise(job, lane), name=f"job-{job.id[:8]}")
+                        task = group.create_task(self._supervise(job, lane), name=f"job-{job.id[:8]}")
+                        self._busy[lane] = (job.id, task)
+                    elif job.state == STOPPING and lane != job.id and not self._busy[lane][1].cancelling():
+                        self._busy[lane][1].cancel()  # its process ends with it, after which the row is looked at again
+
+    def _lane(self, job: Row[Any]) -> str:
+        """Where it waits for its turn: what is to be stopped and does not run waits for nobody."""
+        lane = self._kinds[job.kind].lane
+        runs = lane in self._busy and self._busy[lane][0] == job.id
+        return lane if runs or job.state != STOPPING else str(job.id)
 
     async def _supervise(self, job: Row[Any], lane: str) -> None:
         try:
-            await self._work(job)
+            await (self._end(job) if job.state == STOPPING else self._work(job))
         except JobKilledError as error:
             await self._after_a_kill(job, error)
         except (JobError, ObjectMissingError, ObjectStoreError) as error:
@@ -146,12 +158,21 @@ class Jobs:
         if not await kind.done(job):
             order = await kind.order(job)
             started = {"state": "running", "attempts": job.attempts + 1, "started_ns": job.started_ns or now_ns}
-            await self._store.write(lambda conn: _update(conn, job.id, started))
+            if not await self._store.write(lambda conn: _update(conn, job.id, started)):
+                return  # somebody wants it stopped
             await self._follow(job, order, kind)
             effects = await kind.finish(job)
         finished = {"state": "succeeded", "finished_ns": self._clock.now_ns()}
         await self._store.write(lambda conn: _update(conn, job.id, finished))
         self._outbox.post(effects)
+
+    async def _end(self, job: Row[Any]) -> None:
+        """Nothing of it runs any more. If its result has been taken it came to its end before it was stopped."""
+        if not await self._kinds[job.kind].done(job):
+            await self._fail(job, job.error)
+            return
+        finished = {"state": "succeeded", "error": "", "finished_ns": self._clock.now_ns()}
+        await self._store.write(lambda conn: _update(conn, job.id, finished, (STOPPING,)))
 
     async def _follow(self, job: Row[Any], order: JobOrder, kind: JobKind) -> None:
         async with contextlib.aclosing(self._launcher.run(order)) as lines:
@@ -163,7 +184,9 @@ class Jobs:
         now_ns = self._clock.now_ns()
 
         def store(conn: Connection) -> None:
-            _update(conn, job.id, {"state": "failed", "error": reason[:MAX_ERROR], "finished_ns": now_ns})
+            _update(
+                conn, job.id, {"state": "failed", "error": reason[:MAX_ERROR], "finished_ns": now_ns}, (*OPEN, STOPPING)
+            )
             self._kinds[job.kind].failed(conn, job, reason[:MAX_ERROR], now_ns)
             audit.record(conn, now_ns, audit.HUB, ("job.fail", job.id), kind=job.kind, reason=reason[:MAX_ERROR])
 
@@ -179,16 +202,25 @@ def add(conn: Connection, job: str, kind: str, model: str, request: Mapping[str,
     return wake(Wake.JOBS)
 
 
+def stop(conn: Connection, run: str, reason: str) -> Effects:
+    """Have the aggregator of a federated run ended, which is no success; again, it changes nothing."""
+    here = (jobs.c.federated_run == run) & (jobs.c.kind == "federated") & jobs.c.state.in_(OPEN)
+    conn.execute(update(jobs).where(here).values(state=STOPPING, error=reason[:MAX_ERROR]))
+    return wake(Wake.JOBS)
+
+
 def _requeue(conn: Connection) -> None:
     conn.execute(update(jobs).where(jobs.c.state == "running").values(state="queued"))
 
 
-def _queued(conn: Connection) -> list[Row[Any]]:
-    return list(conn.execute(_QUEUED))
+def _waiting(conn: Connection) -> list[Row[Any]]:
+    return list(conn.execute(_WAITING))
 
 
-def _update(conn: Connection, job: str, values: Mapping[str, Any]) -> None:
-    conn.execute(update(jobs).where(jobs.c.id == job).values(dict(values)))
+def _update(conn: Connection, job: str, values: Mapping[str, Any], of: Collection[str] = OPEN) -> bool:
+    """Change a job that is in one of these states. Was it?"""
+    here = (jobs.c.id == job) & jobs.c.state.in_(sorted(of))
+    return bool(conn.execute(update(jobs).where(here).values(dict(values))).rowcount)
 
 
 def _note(conn: Connection, *, kind: JobKind, job: Row[Any], event: Event, now_ns: int) -> None:

@@ -12,7 +12,7 @@ from sqlalchemy import Connection, bindparam, func, select
 from cloud.many import among
 from cloud.service import releases
 from cloud.service.rollouts.plans import UNDER_WAY
-from cloud.tables import deltas, desired, devices, federated_runs, objects, retained, rollouts, slots, versions
+from cloud.tables import BEHIND, deltas, desired, devices, federated_runs, objects, retained, rollouts, slots, versions
 from wire.messages import Phase
 
 INSTALLING = (
@@ -26,13 +26,17 @@ _ROLLING = (
     .order_by(rollouts.c.id)
 )
 _LEARNING = select(federated_runs).where(federated_runs.c.state == "running").order_by(federated_runs.c.id)
-_INSTALLING = select(slots.c.device).where(slots.c.phase.in_(INSTALLING))
-_IS_LATE = devices.c.online & ((devices.c.reported_sequence < desired.c.sequence) | devices.c.name.in_(_INSTALLING))
-"""It is there and not done, whatever became of the rollout: new or reset hardware too."""
-_LATE = (
+_INSTALLING = (
+    select(slots.c.device)
+    .join(devices, devices.c.name == slots.c.device)
+    .where(slots.c.phase.in_(INSTALLING), devices.c.online)
+)
+_BEHIND = select(devices.c.name).where(BEHIND)
+_LATE = _BEHIND.union(_INSTALLING)
+"""Devices that are there and not done, whatever became of the rollout: new or reset hardware too."""
+_WANTED_OF = (
     select(desired.c.wanted, func.max(desired.c.issued_ns).label("issued_ns"))
-    .join(devices, devices.c.name == desired.c.device)
-    .where(_IS_LATE)
+    .where(among(desired.c.device, "names"))
     .group_by(desired.c.wanted)
     .order_by(desired.c.wanted)
 )
@@ -46,7 +50,8 @@ _KNOWN = select(objects.c.sha256, objects.c.bytes).where(among(objects.c.sha256,
 NEEDED_OR_HELD = (
     select(rollouts.c.id).where(UNDER_WAY).exists()
     | _LEARNING.order_by(None).exists()
-    | select(desired.c.device).join(devices, devices.c.name == desired.c.device).where(_IS_LATE).exists()
+    | _BEHIND.exists()
+    | _INSTALLING.exists()
     | select(retained.c.sha256).exists()
 )
 """Is anything needed, or does the broker hold anything that may be needed no more?"""
@@ -110,7 +115,9 @@ def _needs(conn: Connection) -> dict[_Need, int]:
         )
         for row in conn.execute(_ROLLING)
     ]
-    found += [(need, row.issued_ns) for row in conn.execute(_LATE) for need in _named(row.wanted)]
+    late = conn.execute(_LATE).scalars().all()
+    rows = conn.execute(_WANTED_OF, {"names": late}) if late else ()
+    found += [(need, row.issued_ns) for row in rows for need in _named(row.wanted)]
     found += [(_Need(row.model, row.version, True, ""), row.created_ns) for row in conn.execute(_LEARNING)]
     needs: dict[_Need, int] = {}
     for need, used_ns in found:

@@ -13,6 +13,7 @@ from typing import Any
 from sqlalchemy import Connection, Row, delete, not_, null, select, true
 
 from cloud.core.plausible import check_reported
+from cloud.core.rollout import ACTIVE
 from cloud.core.rollout.members import Status
 from cloud.many import among, entering, updating
 from cloud.service import director, history
@@ -152,7 +153,10 @@ def _enter(conn: Connection, senders: Mapping[str, _Sender], known: _Known, now_
                 ended[member.rollout].append((member, _told(member, slot)))
     for rollout, changes in ended.items():
         outcomes.settle(conn, known.rollouts[rollout], changes, now_ns)
-    return wake(Wake.ROLLOUTS, Wake.BLOBS) if ended else NOTHING
+    if not ended:
+        return NOTHING
+    over = any(known.rollouts[rollout].state not in ACTIVE for rollout in ended)  # else its objects are needed anyway
+    return wake(Wake.ROLLOUTS, Wake.BLOBS) if over else wake(Wake.ROLLOUTS)
 
 
 def _outcome(member: Row[Any], slot: SlotReport) -> Outcome | None:

@@ -5,7 +5,7 @@
 
 from collections.abc import Mapping
 
-from sqlalchemy import ColumnElement, Connection, and_, false, or_, select, true
+from sqlalchemy import ColumnElement, Connection, and_, case, false, func, or_, select, true
 
 from cloud.core.selector import Operator, Selector, SelectorError, Term, equal, parse
 from cloud.errors import InvalidError
@@ -49,6 +49,22 @@ def of_group(conn: Connection, name: str) -> ColumnElement[bool]:
     if selector is None:
         raise InvalidError(f"there is no group {name!r}")
     return written(selector)
+
+
+def why_nobody(conn: Connection, pairs: Mapping[str, str], *kept: tuple[ColumnElement[bool], str]) -> str:
+    """How many devices these labels mean, and what keeps how many of them out: that they are not of the fleet, or else
+    the first of `kept` (a condition, and what it is called) that holds. Raises InvalidError."""
+    outside = (
+        (devices.c.decommissioned_ns.is_not(None), "decommissioned"),
+        (devices.c.revoked_ns.is_not(None), "revoked"),
+        (devices.c.enrolled_ns.is_(None), "not enrolled yet"),
+    )
+    query = select(case(*outside, *kept).label("reason"), func.count().label("devices"))
+    found = conn.execute(query.where(selected(conn, pairs)).group_by("reason").order_by("reason")).all()
+    meant = ", ".join(f"{name}={value}" for name, value in sorted(pairs.items()))
+    reasons = ", ".join(f"{row.devices} {row.reason}" for row in found)
+    said = f"devices that match {meant}" if meant else "devices in all"
+    return f"nobody can take part: {said}: {sum(row.devices for row in found)}{reasons and f' ({reasons})'}"
 
 
 def condition(selector: Selector) -> ColumnElement[bool]:

@@ -40,7 +40,7 @@ class AgentCount:
 
 def load(conn: Connection, device: str, now_ns: int) -> Twin:
     """The twin of a device. Raises UnknownError."""
-    query = select(devices, desired.c.sequence, desired.c.envelope)
+    query = select(devices, desired.c.envelope)
     query = query.join(desired, desired.c.device == devices.c.name, isouter=True).where(devices.c.name == device)
     row = conn.execute(query).one_or_none()
     if row is None:
@@ -52,7 +52,7 @@ def load(conn: Connection, device: str, now_ns: int) -> Twin:
         gone_ns=row.gone_ns,
         agent=row.agent,
         skew=core.skew(row.speaks),
-        desired_sequence=row.sequence or 0,
+        desired_sequence=row.desired_sequence,
         accepted_sequence=row.reported_sequence,
         slots=core.compare(wanted, _read(row.reported)),
     )

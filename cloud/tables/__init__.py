@@ -10,15 +10,18 @@ from cloud.tables.access import api_keys, audit, idempotency
 from cloud.tables.assignments import desired, fleet_halt, pins
 from cloud.tables.base import metadata
 from cloud.tables.contents import artefacts, deltas, objects, retained
-from cloud.tables.fleet import ENROLLED, device_events, device_groups, devices, slots
+from cloud.tables.fleet import AHEAD, BEHIND, ENROLLED, device_events, device_groups, devices, slots
 from cloud.tables.identity import certificates, claims, trust_metadata
 from cloud.tables.registry import models, signing_requests, version_objects, versions
 from cloud.tables.replicas import leadership
-from cloud.tables.rollout import members, rollout_bystanders, rollout_waves, rollouts
+from cloud.tables.rollout import BUSY, members, rollout_bystanders, rollout_waves, rollouts
 from cloud.tables.telemetry import stats, telemetry_hours, telemetry_points
 from cloud.tables.work import federated_rounds, federated_runs, job_events, jobs
 
 __all__ = [
+    "AHEAD",
+    "BEHIND",
+    "BUSY",
     "ENROLLED",
     "api_keys",
     "artefacts",

@@ -4,11 +4,10 @@ from sqlalchemy import BigInteger, Column, ForeignKey, Integer, LargeBinary, Str
 
 from cloud.tables.base import metadata
 
-desired = Table(  # what each device shall run: the exact signed document of its newest sequence
+desired = Table(  # what each device shall run: the exact signed document; its sequence stands with the device
     "desired",
     metadata,
     Column("device", ForeignKey("devices.name"), primary_key=True),
-    Column("sequence", BigInteger, nullable=False),
     Column("envelope", LargeBinary, nullable=False),  # DSSE over a wire.assignment.Assignment
     Column("signer", String(16), nullable=False, default=""),  # wire.dsse.keyid of the director key behind it
     Column("issued_ns", BigInteger, nullable=False),

@@ -1,6 +1,9 @@
-"""What all tables belong to. Indexes and constraints are named by one convention: migrations change them by name."""
+"""What all tables belong to. Indexes and constraints are named by one convention: migrations change them by name.
 
-from sqlalchemy import MetaData
+Of what an index holds only some rows of, there is one expression, which queries repeat to the letter.
+"""
+
+from sqlalchemy import ColumnElement, Integer, MetaData, literal_column
 
 metadata = MetaData(
     naming_convention={
@@ -10,3 +13,6 @@ metadata = MetaData(
         "pk": "pk_%(table_name)s",
     }
 )
+
+ZERO: ColumnElement[int] = literal_column("0", Integer)
+"""For such expressions: a parameter in its place would hide from the database that the index has what is asked for."""

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table
 
-from cloud.tables.base import metadata
+from cloud.tables.base import ZERO, metadata
 
 devices = Table(
     "devices",
@@ -20,6 +20,7 @@ devices = Table(
     Column("reported_seq", BigInteger, nullable=False, default=0),  # high-water mark
     Column("reported_sequence", BigInteger, nullable=False, default=0),  # newest assignment the device accepted
     Column("reported_ns", BigInteger),
+    Column("desired_sequence", BigInteger, nullable=False, default=0),  # of its document in `desired`; 0 = none
     Column("telemetry", LargeBinary),  # newest wire.messages.Telemetry, as received
     Column("telemetry_seq", BigInteger, nullable=False, default=0),  # high-water mark
     Column(
@@ -45,6 +46,14 @@ devices = Table(
 
 ENROLLED = devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
 """Is this device of the fleet now?"""
+
+BEHIND = devices.c.online & (devices.c.reported_sequence < devices.c.desired_sequence)
+"""Is it there, and has not accepted what it shall run?"""
+AHEAD = (devices.c.desired_sequence > ZERO) & (devices.c.reported_sequence > devices.c.desired_sequence)
+"""Has it accepted a higher sequence than we know?"""
+
+Index("ix_devices_behind", devices.c.name, sqlite_where=BEHIND, postgresql_where=BEHIND)
+Index("ix_devices_ahead", devices.c.name, sqlite_where=AHEAD, postgresql_where=AHEAD)
 
 device_groups = Table(
     "device_groups",
@@ -83,4 +92,5 @@ slots = Table(  # newest report of each model slot of each device
     Column("golden_matched", Integer),
     Column("golden_total", Integer),
     Column("golden_max_error", Float),
+    Index("ix_slots_phase", "phase"),
 )

@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, ForeignKey, Index, Integer, String, Table
 
-from cloud.tables.base import metadata
+from cloud.tables.base import ZERO, metadata
 
 rollouts = Table(
     "rollouts",
@@ -22,11 +22,14 @@ rollouts = Table(
     Column("asked", JSON, nullable=False, default=[]),  # [[at_ns, devices], ...]: assignments of the last minute
     Column("measured_to", String(63), nullable=False, default=""),  # the device that figures were last looked for at
     Column("joined_to", String(63), nullable=False, default=""),  # the device that late joiners were last looked for at
+    Column("reconsidered_to", String(63), nullable=False, default=""),  # the rejected device that was last looked at
+    Column("packed", Integer, nullable=False, default=-1),  # the last wave for which deltas are decided
     Column("ticked_ns", BigInteger, nullable=False, default=0),  # when it was last looked after
     Column("reverts", String(64)),  # the rollout that it undoes; its devices are fixed
     Column("created_ns", BigInteger, nullable=False),
     Column("updated_ns", BigInteger, nullable=False),
     Column("finished_ns", BigInteger),
+    Index("ix_rollouts_state", "state"),
 )
 
 members = Table(  # one device in one rollout: its wave, its execution and how that ended
@@ -74,6 +77,9 @@ rollout_waves = Table(  # the counts of each wave, kept up to date with every ch
     Column("controls", JSON, nullable=False),
     Column("ended_ns", BigInteger, nullable=False, default=0),  # when its last execution ended
 )
+BUSY = rollout_waves.c.in_flight > ZERO
+"""Are devices of this wave under way?"""
+Index("ix_rollout_waves_busy", rollout_waves.c.rollout, sqlite_where=BUSY, postgresql_where=BUSY)
 
 rollout_bystanders = Table(  # devices beyond the last wave when a rollout began: they are no late joiners
     "rollout_bystanders",

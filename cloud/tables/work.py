@@ -9,7 +9,7 @@ jobs = Table(
     metadata,
     Column("id", String(64), primary_key=True),
     Column("kind", String(32), nullable=False),  # train | derive | federated
-    Column("state", String(32), nullable=False),  # queued | running | succeeded | failed
+    Column("state", String(32), nullable=False, index=True),  # queued | running | stopping | succeeded | failed
     Column("model", String(63), nullable=False),
     Column("request", JSON, nullable=False),
     Column("federated_run", String(64)),

@@ -1,9 +1,10 @@
 """Measuring: cumulative counters go into the outbox as they stand, closely after the news and rarely at rest.
 
 What was counted is told once it is a quarter as old as the news, which is a start or another model in use: seconds
-after an installation, when a rollout waits for figures, and with the interval at rest. A connected device at rest says
-so as often, because the hub takes long silence for absence. Numbers come from the boot number in the record: nothing is
-numbered before that is durable, so none is ever given twice.
+after an installation, when a rollout waits for figures, and with the interval at rest. A connected device that has
+nothing to tell says as often that it is there, because the hub takes long silence for absence: a heartbeat, which
+nobody keeps, receipts or sends again. Numbers come from the boot number in the record: nothing is numbered before that
+is durable, so none is ever given twice.
 """
 
 import logging
@@ -19,6 +20,7 @@ from edge_agent.ports import Counts, Ports
 from edge_agent.service.courier import BOOT_SHIFT, SEQ_LIMIT, Uplink
 from edge_agent.service.delivery import Delivery
 from edge_agent.service.outbox import Outbox
+from wire.assignment import CapturePolicy
 from wire.codec import MAX_CONTROL_BYTES, encode
 from wire.messages import Telemetry
 from wire.ports import SECOND, Timer
@@ -27,6 +29,8 @@ log = logging.getLogger(__name__)
 
 INTERVAL_S: Final = 900.0
 CLOSEST_S: Final = 5.0
+TOLD_AGAIN_NS: Final = 12 * 3600 * SECOND
+"""Counters that stand where they stood are told so often all the same: a hub may have been restored from a backup."""
 SHARE: Final = 4
 """The age of the news over that time, until it is the interval."""
 MAX_STAMP_BYTES: Final = 20
@@ -51,6 +55,8 @@ class Known:
 
     boot: int
     updates_accepted: int
+    capture: CapturePolicy
+    """It bounds what is kept, and so what is counted."""
 
 
 class TelemetryReporter:
@@ -60,6 +66,7 @@ class TelemetryReporter:
         "_counted",
         "_counts",
         "_current",
+        "_dropped",
         "_known",
         "_news_ns",
         "_outbox",
@@ -69,6 +76,7 @@ class TelemetryReporter:
         "_stopped",
         "_timer",
         "_told",
+        "_told_ns",
         "_uplink",
         "delivery",
     )
@@ -87,6 +95,8 @@ class TelemetryReporter:
         self._counts: Counts | None = None
         self._current = False
         self._told: Known | None = None
+        self._told_ns = 0
+        self._dropped = 0
         self._timer: Timer | None = None
         self._stopped = False
         self.delivery = Delivery(uplink, outbox)
@@ -105,8 +115,7 @@ class TelemetryReporter:
             self._arm(self._spacing.wait_ns(self._ports.clock.monotonic_ns() - self._news_ns))
 
     def looked_at(self) -> None:
-        """The record has changed: is there anything in it that telemetry tells, or that bounds what is kept?"""
-        self._current = False
+        """The record has changed: is there anything in it that telemetry has to do with?"""
         if self._known() != self._told:
             self.changed()
 
@@ -140,9 +149,18 @@ class TelemetryReporter:
     def _due(self) -> None:
         """Nobody takes a silent device that is not connected for present."""
         if self._counted or self._uplink.link.connected:
-            self._measure()
+            if self._has_news():
+                self._measure()
+            else:
+                self._uplink.link.send(self._uplink.topics.up(self._uplink.device, "heartbeat"), b"")
         self._counted = False
         self._arm(int(self._spacing.interval_s * SECOND))
+
+    def _has_news(self) -> bool:
+        """Is there anything that the hub was not told, or was told long ago?"""
+        if self._counted or self._known() != self._told or self._outbox.dropped != self._dropped:
+            return True
+        return self._ports.clock.monotonic_ns() - self._told_ns >= TOLD_AGAIN_NS
 
     def _measure(self) -> None:
         """Nobody is asked for counters that stand where they stood."""
@@ -165,7 +183,8 @@ class TelemetryReporter:
         known = self._known()
         if not known.boot:
             return  # measured once the start is written down
-        self._told = known
+        self._told, self._dropped = known, self._outbox.dropped
+        self._told_ns = self._ports.clock.monotonic_ns()
         self._seq = max(self._seq, known.boot << BOOT_SHIFT) + 1
         self._outbox.put(self._seq, self._build(counts, known))
         self.delivery.kick()

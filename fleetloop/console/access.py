@@ -6,7 +6,9 @@ from typing import Annotated, Any
 
 import typer
 
-from fleetloop.console.devices import moment
+from fleetloop.client import HubClient
+from fleetloop.console.looking import listing
+from fleetloop.console.plain import moment
 from fleetloop.console.secret_files import reserved
 from fleetloop.console.session import HubCommand, pairs, session
 
@@ -28,25 +30,20 @@ class Role(StrEnum):
 def me(context: typer.Context) -> None:
     """The key that asks."""
     with session(context).hub() as hub:
-        session(context).document(hub.me())
+        session(context).show(hub.me())
 
 
-@app.command("list", cls=HubCommand)
-def list_keys(context: typer.Context) -> None:
-    """All keys, those that are over among them."""
-    here = session(context)
-    with here.hub() as hub:
-        columns = {
-            "ID": lambda one: one["id"],
-            "NAME": lambda one: one["name"],
-            "ROLE": lambda one: one["role"],
-            "STATE": lambda one: one["state"],
-            "LABELS": lambda one: one["labels"],
-            "MODELS": lambda one: " ".join(one["models"]) or None,
-            "EXPIRES": lambda one: moment(one["expires_ns"]),
-            "USED": lambda one: moment(one["used_ns"]),
-        }
-        here.table(hub.keys(), columns)
+COLUMNS = {
+    "ID": lambda one: one["id"],
+    "NAME": lambda one: one["name"],
+    "ROLE": lambda one: one["role"],
+    "STATE": lambda one: one["state"],
+    "LABELS": lambda one: one["labels"],
+    "MODELS": lambda one: " ".join(one["models"]) or None,
+    "EXPIRES": lambda one: moment(one["expires_ns"]),
+    "USED": lambda one: moment(one["used_ns"]),
+}
+listing(app, HubClient.keys, COLUMNS, "All keys, those that are over among them.")
 
 
 @app.command("create", cls=HubCommand)

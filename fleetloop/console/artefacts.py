@@ -5,33 +5,26 @@ from typing import Annotated
 
 import typer
 
-from fleetloop.console.devices import moment
+from fleetloop.client import HubClient
+from fleetloop.console.looking import listing, showing
+from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, session
 from wire.errors import MalformedError
 
 app = typer.Typer(help="Model files: upload, see and download them.", no_args_is_help=True)
 
 
-@app.command("list", cls=HubCommand)
-def list_artefacts(context: typer.Context) -> None:
-    """Uploaded files."""
-    here = session(context)
-    with here.hub() as hub:
-        columns = {
-            "SHA-256": lambda one: one["sha256"],
-            "KIND": lambda one: one["kind"],
-            "BYTES": lambda one: one["bytes"],
-            "BY": lambda one: one["uploaded_by"],
-            "UPLOADED": lambda one: moment(one["created_ns"]),
-        }
-        here.table(hub.artefacts(), columns)
+COLUMNS = {
+    "SHA-256": lambda one: one["sha256"],
+    "KIND": lambda one: one["kind"],
+    "BYTES": lambda one: one["bytes"],
+    "BY": lambda one: one["uploaded_by"],
+    "UPLOADED": lambda one: moment(one["created_ns"]),
+}
+listing(app, HubClient.artefacts, COLUMNS, "Uploaded files.")
 
 
-@app.command("show", cls=HubCommand)
-def show(context: typer.Context, sha256: str) -> None:
-    """What an uploaded file is."""
-    with session(context).hub() as hub:
-        session(context).document(hub.artefact(sha256))
+showing(app, "SHA256", HubClient.artefact, "What an uploaded file is.")
 
 
 @app.command("upload", cls=HubCommand)

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from fleetloop.console.devices import moment
-from fleetloop.console.session import SECOND_NS, HubCommand, session
+from fleetloop.console.plain import SECOND_NS, moment, readable
+from fleetloop.console.session import HubCommand, session
 
 app = typer.Typer(help="Who changed what, when and how.", no_args_is_help=True)
 
@@ -39,7 +39,7 @@ def list_changes(
             "ACTOR": lambda one: one["actor"],
             "ACTION": lambda one: one["action"],
             "SUBJECT": lambda one: one["subject"],
-            "BECAME": lambda one: json.dumps(one["after"] if one["after"] is not None else one["detail"]),
+            "BECAME": lambda one: json.dumps(readable(one["after"] if one["after"] is not None else one["detail"])),
         }
         here.table(list(changes), columns)
 

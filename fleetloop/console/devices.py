@@ -1,15 +1,16 @@
 """`fleetloop devices`: see them, announce them, decide about them."""
 
-import datetime
 import json
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from fleetloop.client import Json
+from fleetloop.client import HubClient, Json
+from fleetloop.console.looking import showing
+from fleetloop.console.plain import moment, readable
 from fleetloop.console.secret_files import reserved
-from fleetloop.console.session import SECOND_NS, HubCommand, pairs, session
+from fleetloop.console.session import HubCommand, pairs, session
 
 app = typer.Typer(help="Devices: see them, announce them, decide about them.", no_args_is_help=True)
 
@@ -35,11 +36,9 @@ def list_devices(
         here.table(hub.devices(selector), columns)
 
 
-@app.command("show", cls=HubCommand)
-def show(context: typer.Context, name: str) -> None:
-    """One device with its newest documents."""
-    with session(context).hub() as hub:
-        session(context).document(hub.device(name))
+showing(app, "NAME", HubClient.device, "One device with its newest documents.")
+TWIN = "What a device shall run, and what it runs. With its holds and pins, and the age of its agent."
+showing(app, "NAME", HubClient.device_twin, TWIN, "twin")
 
 
 @app.command("claim", cls=HubCommand)
@@ -130,13 +129,6 @@ def edit(
         session(context).say(f"{name} is changed", hub.edit_device(name, federated=federated))
 
 
-@app.command("twin", cls=HubCommand)
-def twin(context: typer.Context, name: str) -> None:
-    """What a device shall run, and what it runs. With its holds and pins, and the age of its agent."""
-    with session(context).hub() as hub:
-        session(context).document(hub.device_twin(name))
-
-
 @app.command("history", cls=HubCommand)
 def history(
     context: typer.Context, name: str, limit: Annotated[int, typer.Option(help="At most so many events.")] = 100
@@ -148,7 +140,7 @@ def history(
             "WHEN": lambda one: moment(one["at_ns"]),
             "EVENT": lambda one: one["event"],
             "BY": lambda one: one["actor"] or None,
-            "DETAIL": lambda one: json.dumps(one["detail"], ensure_ascii=False),
+            "DETAIL": lambda one: json.dumps(readable(one["detail"]), ensure_ascii=False),
         }
         here.table(hub.device_history(name, limit), columns)
 
@@ -160,13 +152,6 @@ def decommission(
     """Take a device out for good. Its history stays, and only a claim that replaces it gives its name away."""
     with session(context).hub() as hub:
         session(context).say(f"{name} is decommissioned", hub.decommission_device(name, reason))
-
-
-def moment(at_ns: int | None) -> str:
-    """A time for people, in UTC."""
-    if at_ns is None:
-        return "-"
-    return datetime.datetime.fromtimestamp(at_ns // SECOND_NS, datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def _state(one: Json) -> str:

@@ -13,7 +13,7 @@ app = typer.Typer(help="The fleet as a whole: who is there, and its halt.", no_a
 def show(context: typer.Context) -> None:
     """Is it halted, who is there, and which agents does it run?"""
     with session(context).hub() as hub:
-        session(context).document(hub.fleet())
+        session(context).show(hub.fleet())
 
 
 @app.command("halt", cls=HubCommand)

@@ -5,7 +5,7 @@ person. Applying the same file again changes nothing.
 """
 
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -13,15 +13,18 @@ import msgspec
 
 from fleetloop.client import Json
 from simulator.scenario.places import Path, Places, convert, load, malformed
+from wire.topics import NAME_RULE, valid_name
 
 GOING_ON = ("running", "waiting_for_approval", "paused")
+GROUP = "@group"
 APPLIED = "applied from a fleet file"
 BESIDE_PLAN = ("model", "version", "selector", "slot", "variant")
 """What the file says of a rollout beside its plan."""
 
 Verb: TypeAlias = Literal[
-    "put_group", "claim", "label", "edit", "hold", "release", "pin", "unpin", "roll_out", "nothing"
+    "put_group", "claim", "label", "edit", "hold", "release", "pin", "unpin", "roll_out", "nothing", "give_up"
 ]
+"""`nothing`: it is left to a person, and the rest is done; `give_up`: nothing of the file can be done."""
 
 
 class WantedGroup(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
@@ -98,6 +101,8 @@ def parse(text: bytes, name: str) -> Fleet:
     """The file. Raises MalformedError that names file, line and field, before the hub is asked for anything."""
     values, places = load(text, name)
     for field, entry, value in _entries(values):
+        if not valid_name(entry):
+            raise malformed(name, places, (field, entry), f"it cannot be a name: {NAME_RULE}")
         convert(value, ENTRIES[field], name, places, (field, entry))
     fleet = convert(values, Fleet, name, places)
     for index, body in enumerate(fleet.rollouts):
@@ -141,7 +146,8 @@ def difference(fleet: Fleet, present: Present) -> list[Step]:
     steps = [step for name, wanted in sorted(fleet.groups.items()) for step in _group(name, wanted, groups.get(name))]
     for name, device in sorted(fleet.devices.items()):
         steps += _device(name, device or WantedDevice(), devices.get(name))
-    return steps + [step for body in fleet.rollouts for step in _rollout(body, present.rollouts)]
+    known = {*fleet.groups, *groups}
+    return steps + [step for body in fleet.rollouts for step in _rollout(body, present.rollouts, known)]
 
 
 def _group(name: str, wanted: WantedGroup, present: Json | None) -> list[Step]:
@@ -194,11 +200,14 @@ def _pins(name: str, wanted: Mapping[str, WantedPin], present: Sequence[Json]) -
     return steps
 
 
-def _rollout(body: dict[str, Any], rollouts: Sequence[Json]) -> list[Step]:
+def _rollout(body: dict[str, Any], rollouts: Sequence[Json], groups: Collection[str]) -> list[Step]:
     wanted = msgspec.convert(body, WantedRollout)
     name = f"{wanted.model}:{wanted.version} {_said(wanted.selector)}".rstrip()
     newest = newest_rollouts(rollouts).get(place(wanted.model, wanted.slot, wanted.selector))
     if newest is None or (newest["version"] != wanted.version and newest["state"] not in GOING_ON):
+        group = wanted.selector.get(GROUP)
+        if group is not None and group not in groups:
+            return [Step("!", "rollout", name, f"there is no group {group!r}", "give_up", {})]
         return [Step("+", "rollout", name, f"start it in {len(wanted.waves)} waves", "roll_out", body)]
     if newest["version"] == wanted.version and newest["state"] in (*GOING_ON, "succeeded"):
         return []

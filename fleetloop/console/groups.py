@@ -4,23 +4,20 @@ from typing import Annotated
 
 import typer
 
+from fleetloop.client import HubClient
+from fleetloop.console.looking import listing
 from fleetloop.console.session import HubCommand, session
 
 app = typer.Typer(help="Groups: selectors under a name, evaluated live.", no_args_is_help=True)
 
 
-@app.command("list", cls=HubCommand)
-def list_groups(context: typer.Context) -> None:
-    """All groups."""
-    here = session(context)
-    with here.hub() as hub:
-        columns = {
-            "GROUP": lambda one: one["name"],
-            "DEVICES": lambda one: one["devices"],
-            "SELECTOR": lambda one: one["selector"],
-            "DESCRIPTION": lambda one: one["description"],
-        }
-        here.table(hub.groups(), columns)
+COLUMNS = {
+    "GROUP": lambda one: one["name"],
+    "DEVICES": lambda one: one["devices"],
+    "SELECTOR": lambda one: one["selector"],
+    "DESCRIPTION": lambda one: one["description"],
+}
+listing(app, HubClient.groups, COLUMNS, "All groups.")
 
 
 @app.command("devices", cls=HubCommand)

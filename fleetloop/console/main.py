@@ -7,7 +7,21 @@ import click
 import typer
 
 from fleetloop.client import HubError
-from fleetloop.console import access, artefacts, audit, declare, devices, fleet, groups, jobs, models, rollouts
+from fleetloop.console import (
+    access,
+    artefacts,
+    audit,
+    declare,
+    devices,
+    federated,
+    fleet,
+    groups,
+    jobs,
+    models,
+    rollouts,
+    signing,
+    trust,
+)
 from fleetloop.console.exits import Exit, exit_of
 from fleetloop.console.session import HubCommand
 from wire.errors import MalformedError
@@ -28,6 +42,9 @@ for _name, _noun in (
     ("jobs", jobs.app),
     ("artefacts", artefacts.app),
     ("rollouts", rollouts.app),
+    ("federated", federated.app),
+    ("signing", signing.app),
+    ("trust", trust.app),
     ("access", access.app),
     ("audit", audit.app),
 ):

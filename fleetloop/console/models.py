@@ -4,23 +4,20 @@ from typing import Annotated
 
 import typer
 
-from fleetloop.console.devices import moment
+from fleetloop.client import HubClient
+from fleetloop.console.looking import listing
+from fleetloop.console.plain import moment
 from fleetloop.console.session import HubCommand, session
 
 app = typer.Typer(help="Models and their versions.", no_args_is_help=True)
 
 
-@app.command("list", cls=HubCommand)
-def list_models(context: typer.Context) -> None:
-    """All models."""
-    here = session(context)
-    with here.hub() as hub:
-        columns = {
-            "MODEL": lambda one: one["name"],
-            "WORKLOAD": lambda one: one["workload"],
-            "LAST VERSION": lambda one: one["last_version"],
-        }
-        here.table(hub.models(), columns)
+COLUMNS = {
+    "MODEL": lambda one: one["name"],
+    "WORKLOAD": lambda one: one["workload"],
+    "LAST VERSION": lambda one: one["last_version"],
+}
+listing(app, HubClient.models, COLUMNS, "All models.")
 
 
 @app.command("versions", cls=HubCommand)
@@ -43,7 +40,7 @@ def versions(context: typer.Context, model: str) -> None:
 def show(context: typer.Context, model: str, version: int) -> None:
     """One version with its release and model card."""
     with session(context).hub() as hub:
-        session(context).document(hub.version(model, version))
+        session(context).show(hub.version(model, version))
 
 
 @app.command("promote", cls=HubCommand)

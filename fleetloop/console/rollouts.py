@@ -1,46 +1,39 @@
 """`fleetloop rollouts`: start, steer and watch them."""
 
-import itertools
 from typing import Annotated, Any
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
 
 from fleetloop.client import HubClient, Json, RolloutCommand
-from fleetloop.console.devices import moment
-from fleetloop.console.exits import Exit
-from fleetloop.console.following import followed
-from fleetloop.console.session import HubCommand, Session, pairs, session
+from fleetloop.console.looking import Course, Sight, listing, showing, watching
+from fleetloop.console.plain import moment
+from fleetloop.console.session import HubCommand, pairs, session
 from wire.errors import MalformedError
 
 app = typer.Typer(help="Rollouts: start, steer and watch them.", no_args_is_help=True)
 
 ENDED = ("succeeded", "halted", "aborted")
+COLUMNS = {
+    "ROLLOUT": lambda one: one["id"],
+    "RELEASE": lambda one: f"{one['model']}:{one['version']}",
+    "STATE": lambda one: one["state"],
+    "WAVE": lambda one: f"{one['wave'] + 1}/{len(one['waves'])}",
+    "COMMITTED": lambda one: f"{one['committed']}/{one['planned']}",
+    "FAILED": lambda one: one["failed"],
+    "STARTED": lambda one: moment(one["created_ns"]),
+    "REASON": lambda one: one["reason"],
+}
+MEMBERS = {
+    "DEVICE": lambda one: one["device"],
+    "WAVE": lambda one: one["wave"] + 1,
+    "STATUS": lambda one: one["status"],
+    "OUTCOME": lambda one: one["outcome"],
+    "REASON": lambda one: one["reason"],
+}
 
 
-@app.command("list", cls=HubCommand)
-def list_rollouts(context: typer.Context) -> None:
-    """All rollouts."""
-    here = session(context)
-    with here.hub() as hub:
-        columns = {
-            "ROLLOUT": lambda one: one["id"],
-            "RELEASE": lambda one: f"{one['model']}:{one['version']}",
-            "STATE": lambda one: one["state"],
-            "WAVE": lambda one: f"{one['wave'] + 1}/{len(one['waves'])}",
-            "COMMITTED": lambda one: f"{one['committed']}/{one['planned']}",
-            "FAILED": lambda one: one["failed"],
-            "STARTED": lambda one: moment(one["created_ns"]),
-            "REASON": lambda one: one["reason"],
-        }
-        here.table(hub.rollouts(), columns)
-
-
-@app.command("show", cls=HubCommand)
-def show(context: typer.Context, rollout: str) -> None:
-    """One rollout with the evidence of its gates."""
-    with session(context).hub() as hub:
-        session(context).document(hub.rollout(rollout))
+listing(app, HubClient.rollouts, COLUMNS, "All rollouts, oldest first.")
+showing(app, "ROLLOUT", HubClient.rollout, "One rollout with the evidence of its gates.")
 
 
 @app.command("members", cls=HubCommand)
@@ -48,14 +41,7 @@ def members(context: typer.Context, rollout: str) -> None:
     """Its devices and how each of them is doing."""
     here = session(context)
     with here.hub() as hub:
-        columns = {
-            "DEVICE": lambda one: one["device"],
-            "WAVE": lambda one: one["wave"] + 1,
-            "STATUS": lambda one: one["status"],
-            "OUTCOME": lambda one: one["outcome"],
-            "REASON": lambda one: one["reason"],
-        }
-        here.table(hub.rollout_members(rollout), columns)
+        here.table(hub.rollout_members(rollout), MEMBERS)
 
 
 @app.command("start", cls=HubCommand)
@@ -75,15 +61,6 @@ def start(
         session(context).say(f"rollout {made['id']} reaches {made['planned']} devices", made)
 
 
-@app.command("watch", cls=HubCommand)
-def watch(context: typer.Context, rollout: str) -> None:
-    """Follow a rollout to its end; exit code 0 only if it succeeded. With --json: one line for each change."""
-    here = session(context)
-    with here.hub() as hub:
-        last = _follow_json(here, hub, rollout) if here.json else _follow(here, hub, rollout)
-    raise typer.Exit(Exit.DONE if last["state"] == "succeeded" else Exit.FAILED)
-
-
 def _steering(command: RolloutCommand, text: str) -> None:
     def steer(context: typer.Context, rollout: str) -> None:
         with session(context).hub() as hub:
@@ -100,25 +77,17 @@ _steering("abort", "End it; devices keep what they have.")
 _steering("revert", "End it; devices get back what they ran before.")
 
 
-def _follow_json(here: Session, hub: HubClient, rollout: str) -> Json:
-    view: Json = {}
-    for view in followed(lambda: hub.rollout_states(rollout), ENDED):
-        print(here.line(view), flush=True)
-    return view
+def _sight(view: Json) -> Sight:
+    text = f"{view['model']}:{view['version']} wave {view['wave'] + 1}/{len(view['waves'])} {view['state']}"
+    failed = f", {view['failed']} failed" if view["failed"] else ""
+    return Sight(text, view["committed"], view["planned"], f"{view['committed']}/{view['planned']}{failed}")
 
 
-def _follow(here: Session, hub: HubClient, rollout: str) -> Json:
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TextColumn("{task.fields[note]}"))
-    views = followed(lambda: hub.rollout_states(rollout), ENDED)
-    first = next(views)  # a rollout that is not there is refused before anything is drawn
-    with Progress(*columns, console=here.out) as progress:
-        bar = progress.add_task(rollout, total=None, note="")
-        for view in itertools.chain([first], views):
-            text = f"{view['model']}:{view['version']} wave {view['wave'] + 1}/{len(view['waves'])} {view['state']}"
-            note = f"{view['failed']} failed" if view["failed"] else ""
-            progress.update(bar, description=text, total=view["planned"], completed=view["committed"], note=note)
-    here.out.print(f"{view['state']}: {view['reason'] or 'all gates passed'}", markup=False)
-    return view
+def _verdict(view: Json) -> str:
+    return view["reason"] or "all gates passed"
+
+
+watching(app, "ROLLOUT", HubClient.rollout_states, Course(ENDED, _sight, _verdict))
 
 
 def _wave(text: str) -> dict[str, float]:

@@ -5,7 +5,6 @@ import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 import click
@@ -15,10 +14,10 @@ from rich.table import Table
 from typer.core import TyperCommand
 
 from fleetloop.client import HubClient, Json
+from fleetloop.console.plain import lines, readable, said
+from wire.adapters.https import API_KEY_VARIABLE, CA_VARIABLE, HUB_URL, URL_VARIABLE, read_api_key
 from wire.errors import MalformedError
 
-DEFAULT_URL = "http://127.0.0.1:8600"
-SECOND_NS = 1_000_000_000
 WHOLE_LINES = 10_000
 LONGEST_WORD = 20
 """Longer ones are folded when the terminal is narrow."""
@@ -42,15 +41,7 @@ class Session:
 
     def hub(self) -> HubClient:
         """The API with the rights of the key in the file. Raises MalformedError."""
-        if not self.api_key_file:
-            raise MalformedError("api_key_file is not set: name a file with an API key, or set FLEETLOOP_API_KEY_FILE")
-        try:
-            key = Path(self.api_key_file).read_text(errors="replace").strip()
-        except OSError as error:
-            raise MalformedError(f"api_key_file {self.api_key_file}: {error.strerror}") from error
-        if not (key.isascii() and key.isprintable() and key):
-            raise MalformedError(f"api_key_file {self.api_key_file} holds no API key (one line, flk_...)")
-        return HubClient(self.url, key, ca_file=self.ca_file)
+        return HubClient(self.url, read_api_key(self.api_key_file), ca_file=self.ca_file)
 
     def table(self, rows: Sequence[Json], columns: Mapping[str, Callable[[Json], object]]) -> None:
         """A table for people, or the rows as they are. What names a row, and every word, stays in one piece."""
@@ -58,14 +49,21 @@ class Session:
             self.document(rows)
             return
         table = Table(box=None, header_style="bold", pad_edge=False)
-        texts = [[_text(cell(row)) for cell in columns.values()] for row in rows]
+        texts = [[said(cell(row)) for cell in columns.values()] for row in rows]
         for number, name in enumerate(columns):
-            words = [len(word) for text in texts for word in text[number].split()]
+            words = [len(word) for cells in texts for word in cells[number].split()]
             whole = min(max(words, default=0), LONGEST_WORD)
             table.add_column(name, no_wrap=not number, min_width=whole, overflow="fold")
-        for text in texts:
-            table.add_row(*text)
+        for cells in texts:
+            table.add_row(*cells)
         self.out.print(table)
+
+    def show(self, document: Json) -> None:
+        """One thing with all its fields, by lines for people."""
+        if self.json:
+            self.document(document)
+        else:
+            self.out.print("\n".join(lines(readable(document))), markup=False)
 
     def document(self, document: Any) -> None:
         """One JSON document."""
@@ -89,13 +87,9 @@ class HubCommand(TyperCommand):
     def __init__(self, *arguments: Any, **options: Any) -> None:
         super().__init__(*arguments, **options)
         self.params += [
-            click.Option(["--url"], default=DEFAULT_URL, envvar="FLEETLOOP_URL", show_default=True, help="The hub."),
-            click.Option(
-                ["--api-key-file"], default="", envvar="FLEETLOOP_API_KEY_FILE", help="File that holds an API key."
-            ),
-            click.Option(
-                ["--ca-file"], default="", envvar="FLEETLOOP_CA_FILE", help="Authority (PEM) of the hub's certificate."
-            ),
+            _common("--url", URL_VARIABLE, "The hub.", default=HUB_URL, show_default=True),
+            _common("--api-key-file", API_KEY_VARIABLE, "File that holds an API key."),
+            _common("--ca-file", CA_VARIABLE, "Authority (PEM) of the hub's certificate."),
             click.Option(["--json", "as_json"], is_flag=True, help="Print what the API said, as JSON."),
         ]
 
@@ -110,6 +104,12 @@ class HubCommand(TyperCommand):
         return super().invoke(ctx)
 
 
+def _common(option: str, variable: str, text: str, default: str = "", *, show_default: bool = False) -> click.Option:
+    """An option that every program has which speaks to a hub."""
+    shown = {"show_default": show_default, "show_envvar": True}
+    return click.Option([option], default=default, envvar=variable, help=text, **shown)
+
+
 def session(context: typer.Context) -> Session:
     """The session of the command that runs."""
     found: Session = context.obj
@@ -122,13 +122,3 @@ def pairs(texts: Sequence[str]) -> dict[str, str]:
         if "=" not in text:
             raise MalformedError(f"{text!r}: write it as name=value")
     return dict(text.split("=", 1) for text in texts)
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return "-"
-    if isinstance(value, Mapping):
-        return " ".join(f"{name}={one}" for name, one in sorted(value.items())) or "-"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return str(value)

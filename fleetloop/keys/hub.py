@@ -3,11 +3,10 @@
 import base64
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from fleetloop.keys.settings import Settings
-from wire.errors import MalformedError
+from wire.adapters.https import read_api_key
 
 if TYPE_CHECKING:  # it needs httpx, which the ceremony itself does not
     from fleetloop.client import HubClient
@@ -41,13 +40,7 @@ def hand_in(settings: Settings, roots: Sequence[bytes]) -> None:
 def _client(settings: Settings) -> "Iterator[HubClient]":
     from fleetloop.client import HubClient, HubError
 
-    path = settings.api_key_file
-    if not path:
-        raise MalformedError("api_key_file is not set: the hub wants an API key of the role admin")
-    try:
-        key = Path(path).read_text(errors="replace").strip()
-    except OSError as error:
-        raise MalformedError(f"api_key_file {path}: {error.strerror}") from error
+    key = read_api_key(settings.api_key_file, "an API key of the role admin")
     try:
         with HubClient(settings.hub_url, key, ca_file=settings.ca_file) as hub:
             yield hub

@@ -5,6 +5,9 @@ from typing import Annotated, Literal
 import msgspec
 from msgspec import Meta
 
+from wire.adapters.https import API_KEY_VARIABLE, CA_VARIABLE, HUB_URL, OF_CERTIFICATE, URL_VARIABLE
+from wire.settings import common
+
 Texts = tuple[str, ...]
 
 
@@ -37,10 +40,8 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     passphrase_file: Annotated[str, Meta(description="file with the passphrase of the root keys, if they have one")] = (
         ""
     )
-    hub_url: Annotated[str, Meta(description="URL of the hub, for init and push")] = "http://127.0.0.1:8600"
-    api_key_file: Annotated[str, Meta(description="file with a hub API key of the role admin; without it, offline")] = (
-        ""
-    )
-    ca_file: Annotated[
-        str, Meta(description="authority (PEM) of the hub's certificate, if it is none that this machine trusts anyway")
+    hub_url: Annotated[str, common("URL of the hub, for init and push", URL_VARIABLE)] = HUB_URL
+    api_key_file: Annotated[
+        str, common("file with a hub API key of the role admin; without it, or empty, offline", API_KEY_VARIABLE)
     ] = ""
+    ca_file: Annotated[str, common(OF_CERTIFICATE, CA_VARIABLE)] = ""

@@ -50,15 +50,9 @@ class MemoryStore:
 
     def now(self, call: Callable[[Connection], T]) -> T:
         """Run `call` at once, for expectations that look at the database between two turns."""
-        self._database.execute("BEGIN IMMEDIATE")
-        try:
+        with self._connection.begin():
+            self._database.execute("BEGIN IMMEDIATE")
             result = call(self._connection)
-        except BaseException:
-            self._connection.rollback()
-            self._database.rollback()
-            raise
-        self._connection.commit()
-        self._database.commit()
         self.transactions += 1
         return result
 

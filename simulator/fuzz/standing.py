@@ -10,7 +10,7 @@ from functools import cache
 
 from cloud.core.rollout import Plan, Wave
 from cloud.errors import InvalidError
-from cloud.service.hub import Intervals
+from cloud.service.parts import Intervals
 from cloud.service.rollouts import NewRollout
 from edge_agent.bootstrap import AgentPolicy
 from simulator.core.loop import SimulationError

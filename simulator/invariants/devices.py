@@ -1,6 +1,6 @@
 """Watches a device: every record that it writes, every model that it loads, and what its application gets.
 
-Sequences, floors and start numbers never fall; a slot that had a model has one, and only a tried or an earlier one may
+No record takes anything back (`records`); a slot that had a model has one, and only a tried or an earlier one may
 take its place; nothing runs that the publisher has not signed, or below the floor; nothing goes beyond its budget.
 """
 
@@ -11,12 +11,12 @@ from dataclasses import dataclass, field
 from edge_agent.core.pointer import MAX_SHORT_STARTS, Record, parse
 from edge_agent.core.resume import MAX_RESTARTS, MAX_TRIES
 from edge_agent.core.slot import Deployed, State
-from edge_agent.core.trust import Floors
 from edge_agent.errors import DamagedRecordError
 from edge_agent.service.durable import STATE, parent
 from edge_agent.service.objects import path_of
 from edge_agent.service.reconciler import LASTING_NS
 from simulator.device import BrokenPromiseError, Device
+from simulator.invariants.records import taken_back
 from wire.release import Release
 
 MAX_DISK_BYTES = 8 * 1024 * 1024
@@ -132,31 +132,9 @@ class DeviceWatch:
 
 def record_problems(before: Record, now: Record, signed: Signed) -> Iterator[str]:
     """What a record may not say after the one before it."""
-    for key, heard in before.heard.items():
-        later = now.heard_of(key)
-        if later.sequence < heard.sequence:
-            yield f"the sequence fell from {heard.sequence} to {later.sequence}"
-        if later.time_ns < heard.time_ns:
-            yield "the time floor fell"
-    for model, floor in before.floors.items():
-        if now.floors.get(model, 0) < floor:
-            yield f"the floor of {model} fell"
-    if _lower(now.trust.floors, before.trust.floors):
-        yield "the versions of trust metadata fell"
-    if now.boot < before.boot:
-        yield f"start number {before.boot} became {now.boot}"
-    if now.updates_accepted < before.updates_accepted:
-        yield "accepted updates were forgotten"
+    yield from taken_back(before, now)
     for slot, state in now.slots.items():
         yield from _slot_problems(slot, before.slot(slot), state, now, signed)
-
-
-def _lower(now: Floors, before: Floors) -> bool:
-    """A new root may set the other roles' floors anew."""
-    if now.root != before.root:
-        return now.root < before.root
-    pairs = ((now.timestamp, before.timestamp), (now.snapshot, before.snapshot))
-    return any(one.version < other.version for one, other in pairs)
 
 
 def _slot_problems(slot: str, before: State, now: State, record: Record, signed: Signed) -> Iterator[str]:

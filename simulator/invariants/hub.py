@@ -7,7 +7,7 @@ open wave is broken, and within the rollout's limit of devices under way.
 
 from collections.abc import Callable
 
-from sqlalchemy import Connection, Row, event, func, select
+from sqlalchemy import Connection, Row, bindparam, event, func, select
 
 from cloud.core.gates.judge import rules
 from cloud.core.rollout import machine
@@ -25,6 +25,7 @@ _NOTED = (
     f"SELECT 0, text FROM {BROKEN} UNION ALL SELECT 1, rollout FROM {TOUCHED} "
     f"UNION ALL SELECT 2, rollout FROM {ASSIGNED}"
 )
+_MEMBERS = select(members).where(members.c.rollout == bindparam("rollout"))
 
 
 class HubWatch:
@@ -97,6 +98,6 @@ def under_way(conn: Connection) -> int:
 
 def _recounted(conn: Connection, row: Row[tuple[object, ...]]) -> tuple[Counts, ...]:
     asked = rules(plan_of(row).gates)
-    rows = conn.execute(select(members).where(members.c.rollout == row.id)).all()
+    rows = conn.execute(_MEMBERS, {"rollout": row.id}).all()
     counted = count((ledger.member_of(one) for one in rows), asked)
     return tuple(empty(asked) + counted.get(wave, Counts()) for wave in range(len(row.plan["waves"])))

@@ -45,7 +45,9 @@ _ELSEWHERE = (
 )
 
 LAWS = (
-    Law("a desired state was issued under a used sequence", "desired", "NEW.sequence <= OLD.sequence", "NEW.device"),
+    Law("a desired state was issued under a used sequence", "devices",
+        "NEW.desired_sequence <= OLD.desired_sequence AND NEW.decommissioned_ns IS NULL", "NEW.name",
+        of="desired_sequence"),
     Law("an older report replaced a newer one", "devices", "NEW.reported_seq < OLD.reported_seq", "NEW.name",
         of="reported_seq"),
     Law("the accepted sequence fell", "devices", "NEW.reported_sequence < OLD.reported_sequence", "NEW.name",

@@ -25,6 +25,11 @@ from wire.assignment import Assignment
 from wire.codec import decode
 from wire.messages import Outcome, Telemetry
 
+_RUNNING = select(rollouts.c.id).where(rollouts.c.state == RolloutState.RUNNING).order_by(rollouts.c.id)
+_LEARNING = select(federated_runs.c.id, federated_runs.c.state).where(
+    federated_runs.c.state.in_(("running", "deriving"))
+)
+_FLYING = select(members.c.rollout, members.c.device).where(members.c.status == Status.IN_FLIGHT)
 _FAILED = (Outcome.FAILED_NO_CHANGE, Outcome.TIMED_OUT, Outcome.CANCELLED, Outcome.REJECTED)
 
 
@@ -39,14 +44,9 @@ def outstanding(fleet: Fleet) -> list[str]:
 
 
 def _unsettled(conn: Connection) -> list[str]:
-    running = select(rollouts.c.id).where(rollouts.c.state == RolloutState.RUNNING).order_by(rollouts.c.id)
-    found = [f"rollout {name} is running" for name in conn.execute(running).scalars()]
-    learning = select(federated_runs.c.id, federated_runs.c.state).where(
-        federated_runs.c.state.in_(("running", "deriving"))
-    )
-    found += [f"federated run {row.id} is {row.state}" for row in conn.execute(learning)]
-    flying = select(members.c.rollout, members.c.device).where(members.c.status == Status.IN_FLIGHT)
-    found += [f"{row.device} is under way in {row.rollout}" for row in conn.execute(flying)]
+    found = [f"rollout {name} is running" for name in conn.execute(_RUNNING).scalars()]
+    found += [f"federated run {row.id} is {row.state}" for row in conn.execute(_LEARNING)]
+    found += [f"{row.device} is under way in {row.rollout}" for row in conn.execute(_FLYING)]
     return found
 
 

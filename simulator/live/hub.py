@@ -22,7 +22,7 @@ from cloud.service import registry
 from cloud.service.registry import Built, Numbers
 from cloud.service.trust import deliveries
 from cloud.settings import Settings
-from cloud.tables import ENROLLED, desired, devices, rollouts
+from cloud.tables import ENROLLED, devices, rollouts
 from simulator.core.rng import Rng
 from simulator.publisher import SimulatedPublisher
 from simulator.version import Files, build, random_files
@@ -129,10 +129,9 @@ class RealHub:
 
     async def met(self, since_ns: int) -> int:
         """How many devices are there and have said since then that nothing else is desired of them."""
-        wanted = func.coalesce(desired.c.sequence, 0)
         there = devices.c.online & ENROLLED & (devices.c.reported_ns >= since_ns)
-        told = select(func.count()).select_from(devices.outerjoin(desired, desired.c.device == devices.c.name))
-        query = told.where(there, devices.c.reported_sequence >= wanted)
+        accepted = devices.c.reported_sequence >= devices.c.desired_sequence
+        query = select(func.count()).select_from(devices).where(there, accepted)
         return await self.context.read(lambda conn: conn.execute(query).scalar_one())
 
     async def look(self, query: Callable[[Connection], Any]) -> Any:

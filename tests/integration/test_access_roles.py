@@ -83,6 +83,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "GET /models/{model}/versions": (VIEW, PARTS),
     "GET /models/{model}/versions/{version}": (VIEW, PARTS),
     "GET /signing-requests": (VIEW, PARTS),
+    "GET /signing-requests/{request}": (VIEW, PARTS),
     "POST /signing-requests/{request}/signature": (PUBLISH, PARTS),
     "POST /signing-requests/{request}/refusal": (PUBLISH, PARTS),
     "POST /rollouts": (OPERATE, PARTS),
@@ -93,6 +94,7 @@ TABLE: dict[str, tuple[str, str]] = {
     "POST /federated-runs": (OPERATE, PARTS),
     "GET /federated-runs": (VIEW, PARTS),
     "GET /federated-runs/{run}": (VIEW, PARTS),
+    "POST /federated-runs/{run}/stop": (OPERATE, PARTS),
 }
 """METHOD path -> who may, and what a bounded key gets. A new route is entered here, by hand: that is the point."""
 

@@ -1,7 +1,7 @@
 """How an execution ended is told until the hub has taken it, also when the next one began long before."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 
 import msgspec
 import numpy as np
@@ -12,18 +12,15 @@ from edge_agent.core.resume import MAX_TRIES
 from edge_agent.core.update import MAX_FINISHED
 from edge_agent.ports import CanaryRequest, CanaryVerdict, Disk
 from simulator.core.clock import VirtualClock
-from simulator.core.loop import VirtualLoop
-from simulator.core.rng import Rng
 from simulator.fakes.device import FixedMachine
 from simulator.fakes.runtime import LightRuntime, LightSession
 from simulator.memory_disk import MemoryDisk
+from tests.agent_scenes import ONE, TWO, air_with, gear, in_virtual_time, run
 from tests.agent_world import TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
 from wire.adapters.system import SystemClock
 from wire.messages import Capabilities, Outcome, Phase, Reported, SlotReport
 from wire.ports import SECOND
 from wire.release import Variant
-
-ONE, TWO = ship(1), ship(2)
 
 
 class StuckInstaller:
@@ -65,14 +62,6 @@ class SmallMachine(FixedMachine):
         return super().capabilities(1_000)
 
 
-def air_with_both() -> Air:
-    """Both releases."""
-    air = Air()
-    for one in (ONE, TWO):
-        air.hold(one)
-    return air
-
-
 def ended(execution: str) -> Callable[[SlotReport], bool]:
     """Has this execution an outcome?"""
     return lambda slot: slot.execution == execution and slot.outcome is not None
@@ -83,18 +72,13 @@ def told(report: Reported) -> dict[str, tuple[Outcome | None, str]]:
     return {one.execution: (one.outcome, one.reason) for one in report.finished}
 
 
-def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run one scenario."""
-    asyncio.run(asyncio.wait_for(scenario(), 20))  # type: ignore[arg-type]
-
-
 def test_an_outcome_that_nobody_took_is_told_beside_the_next_execution() -> None:
     """No receipt for the first; it comes with the reports of the second, also after a restart, until it is taken."""
 
     async def scenario() -> None:
-        air, disk = air_with_both(), MemoryDisk()
+        air, disk = air_with(), MemoryDisk()
         air.receipts = False
-        async with device(Gear(disk, SystemClock(), AirLink(air))):
+        async with device(gear(air, disk)):
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(ended("e1"))
             air.desire(assign(2, wanted(TWO, "e2")))
@@ -104,13 +88,13 @@ def test_an_outcome_that_nobody_took_is_told_beside_the_next_execution() -> None
             assert first.current is not None
             assert first.current.version == 1
             assert first.golden is not None
-        async with device(Gear(disk, SystemClock(), AirLink(air))) as unit:
+        async with device(gear(air, disk)) as unit:
             report = await air.report(lambda one: one.seq >> 32 == 2)
             assert list(told(report)) == ["e1"]
             air.receipts = True
             unit.agent._reports.changed()
             await air.report(lambda one: one.finished == ())
-        async with device(Gear(disk, SystemClock(), AirLink(air))) as unit:
+        async with device(gear(air, disk)) as unit:
             assert unit.reconciler.record.slots["main"].finished == ()
 
     run(scenario)
@@ -120,7 +104,7 @@ def test_an_execution_that_is_replaced_ends_as_cancelled() -> None:
     """The hub would wait for it until its time is up."""
 
     async def scenario() -> None:
-        air, installer = air_with_both(), StuckInstaller()
+        air, installer = air_with(), StuckInstaller()
         air.receipts = False
         async with device(Gear(MemoryDisk(), SystemClock(), AirLink(air), installer=installer)):
             air.desire(assign(1, wanted(ONE, "e1")))
@@ -136,7 +120,7 @@ def test_another_attempt_of_the_same_execution_has_left_nothing_behind() -> None
     """It has one outcome, the last attempt's."""
 
     async def scenario() -> None:
-        air, installer = air_with_both(), StuckInstaller()
+        air, installer = air_with(), StuckInstaller()
         async with device(Gear(MemoryDisk(), SystemClock(), AirLink(air), installer=installer)):
             air.desire(assign(1, wanted(ONE, "e1")))
             await installer.entered.wait()
@@ -148,27 +132,26 @@ def test_another_attempt_of_the_same_execution_has_left_nothing_behind() -> None
 
 def test_only_so_many_are_remembered() -> None:
     """Offline for a year, with a hub that takes nothing: the record stays small."""
-    loop = VirtualLoop(Rng(1))
 
-    async def scenario() -> None:
-        air = air_with_both()
+    async def scenario(clock: VirtualClock) -> None:
+        air = air_with()
         air.receipts = False
-        async with device(Gear(MemoryDisk(), VirtualClock(loop), AirLink(air))):
+        async with device(gear(air, clock=clock)):
             for number in range(1, MAX_FINISHED + 4):
                 air.desire(assign(number, wanted((ONE, TWO)[number % 2], f"e{number}")))
                 report = await air.report(lambda one, n=number: any(ended(f"e{n}")(slot) for slot in one.slots))  # type: ignore[misc]
             last = MAX_FINISHED + 2
             assert list(told(report)) == [f"e{number}" for number in range(last - MAX_FINISHED + 1, last + 1)]
 
-    loop.run(scenario())
+    in_virtual_time(scenario)
 
 
 def test_a_canary_that_takes_the_daemon_with_it_is_given_up() -> None:
     """Three starts with it, the fourth leaves it alone: what was current serves all the time, and nothing is tried."""
 
     async def scenario() -> None:
-        air, disk, installer = air_with_both(), MemoryDisk(), StuckInstaller()
-        async with device(Gear(disk, SystemClock(), AirLink(air))):
+        air, disk, installer = air_with(), MemoryDisk(), StuckInstaller()
+        async with device(gear(air, disk)):
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(ended("e1"))
         air.desire(assign(2, wanted(TWO, "e2")))
@@ -204,8 +187,8 @@ def test_a_trial_that_takes_the_daemon_with_it_is_given_up(dies_in: str) -> None
     """While its model is loaded, or while it serves: the fourth start is on the model before it, and says why."""
 
     async def scenario() -> None:
-        air, disk = air_with_both(), MemoryDisk()
-        async with device(Gear(disk, SystemClock(), AirLink(air))):
+        air, disk = air_with(), MemoryDisk()
+        async with device(gear(air, disk)):
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(ended("e1"))
         air.desire(assign(2, wanted(TWO, "e2", timing={"health_window_s": 1_000.0})))
@@ -218,7 +201,7 @@ def test_a_trial_that_takes_the_daemon_with_it_is_given_up(dies_in: str) -> None
             await runtime.entered.wait()
             life.cancel()
             await asyncio.gather(life, return_exceptions=True)
-        async with device(Gear(disk, SystemClock(), AirLink(air))) as unit:
+        async with device(gear(air, disk)) as unit:
             report = await air.slot(ended("e2"))
             assert (report.outcome, report.current and report.current.version) == (Outcome.ROLLED_BACK, 1)
             assert report.reason == "the agent was restarted 3 times during the trial"
@@ -263,15 +246,15 @@ def test_at_the_start_what_nobody_needs_is_swept_away() -> None:
     """Parts of a transfer that is wanted no more, and objects of nobody; current and previous stay."""
 
     async def scenario() -> None:
-        air, disk = air_with_both(), MemoryDisk()
-        async with device(Gear(disk, SystemClock(), AirLink(air))):
+        air, disk = air_with(), MemoryDisk()
+        async with device(gear(air, disk)):
             for number, one in enumerate((ONE, TWO), start=1):
                 air.desire(assign(number, wanted(one, f"e{number}")))
                 await air.slot(ended(f"e{number}"))
         kept = set(await disk.list("objects"))
         for name in (f".{'ab' * 32}.part", f".{'ab' * 32}.have", "cd" * 32):
             await disk.create(f"objects/{name}", 10)
-        async with device(Gear(disk, SystemClock(), AirLink(air))):
+        async with device(gear(air, disk)):
             assert set(await disk.list("objects")) == kept
         models = {one.release.variants[0].file.sha256 for one in (ONE, TWO)}
         assert models <= kept
@@ -289,9 +272,9 @@ def test_a_committed_model_that_takes_the_daemon_with_it_gives_way() -> None:
     """After five starts that did not last: the one before it serves, and it has to pass canary and trial again."""
 
     async def scenario() -> None:
-        air, disk = air_with_both(), MemoryDisk()
+        air, disk = air_with(), MemoryDisk()
         for number, shipped in enumerate((ONE, TWO), 1):
-            async with device(Gear(disk, SystemClock(), AirLink(air))):
+            async with device(gear(air, disk)):
                 air.desire(assign(number, wanted(shipped, f"e{number}")))
                 await air.slot(ended(f"e{number}"))
         air.reports.clear()
@@ -316,39 +299,35 @@ def test_a_committed_model_that_takes_the_daemon_with_it_gives_way() -> None:
 
 def test_a_start_that_lasts_counts_for_nothing() -> None:
     """However many there are, and whatever ends them."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
 
-    async def scenario() -> None:
-        air, disk = air_with_both(), MemoryDisk()
+    async def scenario(clock: VirtualClock) -> None:
+        air, disk = air_with(), MemoryDisk()
         air.desire(assign(1, wanted(ONE, "e1")))
         for _ in range(2 * MAX_SHORT_STARTS):
-            async with device(Gear(disk, clock, AirLink(air))) as unit:
+            async with device(gear(air, disk, clock)) as unit:
                 await clock.sleep(30 * SECOND)
                 assert unit.reconciler.record.short_starts == 0
                 assert unit.inference.ready().deployed.installed.version == 1
 
-    loop.run(scenario())
+    in_virtual_time(scenario)
 
 
 def test_five_power_cuts_do_not_cost_the_only_model() -> None:
     """It is left out until the start has lasted, then it answers again; no hub is needed for that."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
 
-    async def scenario() -> None:
-        air, disk = air_with_both(), MemoryDisk()
+    async def scenario(clock: VirtualClock) -> None:
+        air, disk = air_with(), MemoryDisk()
         air.desire(assign(1, wanted(ONE, "e1")))
-        async with device(Gear(disk, clock, AirLink(air))):
+        async with device(gear(air, disk, clock)):
             await clock.sleep(60 * SECOND)
         for _ in range(MAX_SHORT_STARTS):
-            async with device(Gear(disk, clock, AirLink(Air()))) as unit:
+            async with device(gear(Air(), disk, clock)) as unit:
                 await clock.sleep(SECOND)
                 assert unit.inference.ready().deployed.installed.version == 1
-        async with device(Gear(disk, clock, AirLink(Air()))) as unit:
+        async with device(gear(Air(), disk, clock)) as unit:
             assert unit.inference.live("main") is None
             assert "start after start" in unit.reconciler.record.slot("main").reason
             await clock.sleep(30 * SECOND)
             assert unit.inference.ready().deployed.installed.version == 1
 
-    loop.run(scenario())
+    in_virtual_time(scenario)

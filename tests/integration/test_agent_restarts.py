@@ -5,11 +5,9 @@ import numpy as np
 from edge_agent.core.pointer import MAX_SHORT_STARTS
 from edge_agent.service.reconciler import LASTING_NS
 from simulator.core.clock import VirtualClock
-from simulator.core.loop import VirtualLoop
-from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.agent_scenes import ONE, TWO, air_with, gear, run
-from tests.agent_world import Air, AirLink, Gear, assign, committed, device, wanted
+from tests.agent_scenes import ONE, TWO, air_with, gear, in_virtual_time, run
+from tests.agent_world import Air, assign, committed, device, wanted
 from wire.messages import Outcome
 from wire.ports import SECOND
 
@@ -34,16 +32,14 @@ def test_a_restart_serves_the_committed_model_before_any_message_and_reports_it_
 
 def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
     """The report says what is wrong, under no number of a start that is not written down; with room it is completed."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
 
-    async def scenario() -> None:
+    async def scenario(clock: VirtualClock) -> None:
         air, disk = air_with(), MemoryDisk()
-        async with device(Gear(disk, clock, AirLink(air))):
+        async with device(gear(air, disk, clock)):
             air.desire(assign(1, wanted(ONE, "e1")))
             await clock.sleep(10 * SECOND)
         disk._capacity_bytes = 0
-        async with device(Gear(disk, clock, AirLink(air))) as unit:
+        async with device(gear(air, disk, clock)) as unit:
             assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
             await clock.sleep(SECOND)
             assert "the state cannot be written" in air.reports[-1].refused
@@ -55,45 +51,41 @@ def test_a_full_disk_at_the_start_keeps_nobody_from_being_served() -> None:
             assert air.reports[-1].seq >> 32 == 2
             assert air.reports[-1].refused == ""
 
-    loop.run(scenario())
+    in_virtual_time(scenario)
 
 
 def test_a_full_disk_and_a_model_under_suspicion_leave_the_one_before_it() -> None:
     """The last starts did not last, and this one cannot be written down: what served well before serves meanwhile."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
 
-    async def scenario() -> None:
+    async def scenario(clock: VirtualClock) -> None:
         air, disk = air_with(), MemoryDisk()
-        async with device(Gear(disk, clock, AirLink(air))):
+        async with device(gear(air, disk, clock)):
             for sequence, version in enumerate((ONE, TWO), 1):
                 air.desire(assign(sequence, wanted(version, f"e{sequence}")))
                 await clock.sleep(2 * LASTING_NS)
         for _ in range(MAX_SHORT_STARTS):
-            async with device(Gear(disk, clock, AirLink(air))) as unit:
+            async with device(gear(air, disk, clock)) as unit:
                 assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 2
         disk._capacity_bytes = 0
-        async with device(Gear(disk, clock, AirLink(air))) as unit:
+        async with device(gear(air, disk, clock)) as unit:
             assert (await unit.inference.predict(np.zeros(4, np.float32))).version == 1
 
-    loop.run(scenario())
+    in_virtual_time(scenario)
 
 
 def test_damage_on_the_disk_is_found_at_the_start_and_healed() -> None:
     """The current model rots: the device goes on with the one before, and fetches what it should run again."""
-    loop = VirtualLoop(Rng(1))
-    clock = VirtualClock(loop)
 
-    async def scenario() -> None:
+    async def scenario(clock: VirtualClock) -> None:
         air, disk = air_with(), MemoryDisk()
-        async with device(Gear(disk, clock, AirLink(air))):
+        async with device(gear(air, disk, clock)):
             air.desire(assign(1, wanted(ONE, "e1")))
             await air.slot(committed(1))
             air.desire(assign(2, wanted(TWO, "e2")))
             await air.slot(committed(2))
         await disk.pwrite(f"objects/{TWO.release.variants[0].file.sha256}", 9, b"rot")
-        async with device(Gear(disk, clock, AirLink(air))) as unit:
+        async with device(gear(air, disk, clock)) as unit:
             assert (await unit.inference.predict(np.zeros(4, np.float32))).version in (1, 2)
             await air.slot(committed(2))
 
-    loop.run(scenario())
+    in_virtual_time(scenario)

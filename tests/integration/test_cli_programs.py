@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleetloop.cli import PROGRAMS, main
+from tests.clients import free_port
 
 
 def call(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:
@@ -92,6 +93,21 @@ def test_ctrl_c_is_one_line_and_the_code_of_an_interrupted_program(
     monkeypatch.setattr("simulator.main.run", interrupted)
     assert main(["sim"]) == 130
     assert capsys.readouterr().err == "fleetloop sim: interrupted\n"
+
+
+@pytest.mark.parametrize("words", [("keys", "push"), ("publisher", "list"), ("devices", "list")])
+def test_one_variable_names_the_api_key_for_every_program(words: tuple[str, ...], tmp_path: Path) -> None:
+    """The hub's address, too; of a program's own variable and the common one its own is taken."""
+    key, nowhere = tmp_path / "admin.key", f"http://127.0.0.1:{free_port()}"
+    key.write_text("flk_x\n")
+    environ = {"FLEETLOOP_API_KEY_FILE": str(key), "FLEETLOOP_URL": nowhere}
+    if words[0] == "publisher":
+        environ["FLEETLOOP_PUBLISHER_KEY_DIR"] = str(tmp_path)
+    done = call(*words, **environ)
+    assert (nowhere in done.stderr, done.returncode in (1, 3)) == (True, True), done.stderr
+    if words[0] != "devices":
+        done = call(*words, **environ, **{f"FLEETLOOP_{words[0].upper()}_API_KEY_FILE": "/nowhere/own.key"})
+        assert (done.returncode, "/nowhere/own.key: No such file" in done.stderr) == (2, True), done.stderr
 
 
 def test_missing_configuration_file_is_said() -> None:

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import re
 import stat
 import subprocess
 import sys
@@ -14,10 +15,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import select, update
 
 from cloud.errors import StoreError
-from cloud.tables import jobs
+from cloud.tables import federated_runs, jobs, signing_requests
 from fleetloop.cli import NOUNS, main
 from fleetloop.console.exits import Exit
 from tests.api_world import ROLES, app_of
@@ -49,8 +50,9 @@ class Desk:
 
 
 @pytest.fixture
-def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Iterator[Desk]:
-    """A fresh hub with a device, and a key file for each role."""
+def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
+    """A fresh hub with a device, and a key file for each role; commands that follow something look often."""
+    monkeypatch.setattr("fleetloop.console.following.AGAIN_S", 0.05)
     world = World(tmp_path)
 
     async def quick(ns: int) -> None:
@@ -131,6 +133,50 @@ def test_a_job_is_followed_to_its_end(desk: Desk) -> None:
     assert "failed: out of memory" in desk.capture.readouterr().out
     assert {one["id"]: one["state"] for one in desk.ask("jobs", "list")} == {first: "succeeded", second: "failed"}
     assert desk.ask("jobs", "show", second)["kind"] == "train"
+
+
+def test_a_federated_run_is_started_seen_and_followed_to_its_end(desk: Desk) -> None:
+    """What is left out is the hub's to choose; 0 when its result passed, 1 and why when it did not."""
+    release(desk)
+    words = ("federated", "start", MODEL, "1", "--rounds", "3", "--select", "hall=3", "--strategy", "FedAvgM")
+    words = (*words, "--train", "local-epochs=4", "--train", "lr=0.5", "--argument", "server_momentum=0.5")
+    assert desk.type(*words) == Exit.USAGE
+    assert "nobody can take part: devices that match hall=3: 1 (1 not federated)" in desk.capture.readouterr().err
+    assert desk.type("devices", "edit", "p01", "--federated") == Exit.DONE
+    run = desk.ask(*words)["id"]
+    request = asyncio.run(desk.world.store.read(lambda conn: conn.execute(select(federated_runs)).one())).request
+    assert (request["rounds"], request["strategy_args"]) == (3, {"server_momentum": 0.5})
+    assert request["train"] == {"local-epochs": 4, "lr": 0.5, "momentum": 0.9}
+    assert [(one["id"], one["devices"]) for one in desk.ask("federated", "list")] == [(run, ["p01"])]
+    assert desk.ask("federated", "show", run)["state"] == "running"
+    assert desk.type("federated", "stop", run) == Exit.DONE
+    assert "is being stopped" in desk.capture.readouterr().out
+    assert [one["state"] for one in desk.ask("jobs", "list") if one["kind"] == "federated"] == ["stopping"]
+    for state, told, code in (("refused", "it learned nothing", Exit.FAILED), ("succeeded", "", Exit.DONE)):
+        ended = update(federated_runs).values(state=state, reason=told)
+        asyncio.run(desk.world.store.write(lambda conn, ended=ended: conn.execute(ended)))
+        desk.capture.readouterr()
+        assert desk.type("federated", "watch", run) == code
+        assert f"{state}: {told or 'done'}" in desk.capture.readouterr().out
+    assert desk.type("federated", "stop", run) == Exit.CONFLICT
+    assert desk.type("federated", "stop", "none") == Exit.UNKNOWN
+
+
+def test_what_waits_for_the_publisher_and_what_devices_trust_can_be_seen(desk: Desk) -> None:
+    """The release itself for people, its exact bytes for programs; every role with the time when it ends."""
+    release(desk)
+    assert desk.ask("signing", "list", "--state", "pending") == []
+    (request,) = desk.ask("signing", "list")
+    assert desk.ask("signing", "show", request["id"]) == request
+    assert desk.type("signing", "show", request["id"]) == Exit.DONE
+    said = desk.capture.readouterr().out
+    assert ("state: signed" in said, "release:\n" in said, request["payload"] in said) == (True, True, False)
+    assert desk.type("signing", "show", "none") == Exit.UNKNOWN
+    assert desk.ask("trust", "show")["roles"]["targets"]["version"] == 1
+    assert desk.type("trust", "show") == Exit.DONE
+    said = desk.capture.readouterr().out
+    assert "ready: yes" in said
+    assert re.search(r"^targets +1 +\d{4}-\d\d-\d\d \d\d:\d\d:\d\d$", said, re.MULTILINE)
 
 
 def test_devices_are_labelled_held_and_grouped(desk: Desk) -> None:
@@ -281,8 +327,9 @@ def test_what_is_exported_is_what_is_there(desk: Desk) -> None:
     assert desk.type("plan", "-f", str(file)) == Exit.DONE
 
 
-def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk) -> None:
+def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 503 is waited out and said on standard error; the rollout's end is still seen."""
+    monkeypatch.setattr("cloud.api.problems.RETRY_AFTER_S", 1.0)
     release(desk)
     made = desk.ask("rollouts", "start", MODEL, "1", "--wave", "100%")
     read = desk.world.store.read
@@ -376,6 +423,26 @@ rollouts:
     assert desk.type("apply", "-f", str(file)) == Exit.CONFLICT
 
 
+def test_a_file_with_a_rollout_that_is_bound_to_be_refused_changes_nothing(desk: Desk) -> None:
+    """A version that is not there, or not signed, is said by plan and apply before anything is done."""
+    assert desk.type("models", "train", MODEL, "--workload", "watch") == Exit.DONE
+    asyncio.run(desk.world.train())
+    file = desk.directory / "fleet.yaml"
+    for version, why in ((1, "it is not signed yet"), (9, f"there is no version 9 of model '{MODEL}'")):
+        file.write_text(
+            f"devices: {{p01: {{labels: {{hall: '4'}}}}, p02: {{}}}}\n"
+            f"rollouts: [{{model: {MODEL}, version: {version}, waves: [{{percent: 100}}]}}]"
+        )
+        assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
+        assert f"! rollout {MODEL}:{version}: {why}" in desk.capture.readouterr().out
+        assert desk.type("apply", "-f", str(file), "--claims", str(desk.directory)) == Exit.CONFLICT
+        said = desk.capture.readouterr()
+        assert said.out.startswith(f"! rollout {MODEL}:{version}: {why}")
+        assert said.err == "fleetloop: nothing was changed\n"
+    assert [(one["name"], one["labels"]) for one in desk.ask("devices", "list")] == [("p01", {"hall": "3"})]
+    assert not (desk.directory / "p02.json").exists()
+
+
 def test_a_shell_can_complete() -> None:
     """The noun and its commands."""
     environ = os.environ | {
@@ -389,8 +456,4 @@ def test_a_shell_can_complete() -> None:
 
 
 def _requests(conn: Any) -> list[str]:
-    from sqlalchemy import select
-
-    from cloud.tables import signing_requests
-
     return list(conn.execute(select(signing_requests.c.id)).scalars())

@@ -278,7 +278,7 @@ def test_devices_that_refuse_or_vanish_do_not_stop_a_run(
 def test_a_run_without_quorum_fails_with_its_reason(
     tmp_path: Path, broker: BrokerProcess, files: LearningFiles
 ) -> None:
-    """All devices refuse: attempts are used up, nothing is written."""
+    """All devices refuse: attempts are used up, nothing is written, and what they said is in the reason."""
 
     async def story() -> None:
         run = aggregator(tmp_path, broker, tolerances=QUICK)
@@ -287,7 +287,9 @@ def test_a_run_without_quorum_fails_with_its_reason(
                 device.host.runs = ("other", 1)
             assert await run.run_here() == EXIT_FAILED
         assert run.events[-1]["event"] == "failed"
-        assert "too few answers" in str(run.events[-1]["reason"])
+        said = str(run.events[-1]["reason"])
+        assert said.startswith("too few answers in round 0")
+        assert said.endswith("; most often: toy version 1 is not what runs here")
         assert not (tmp_path / "final.safetensors").exists()
 
     asyncio.run(story())

@@ -31,6 +31,23 @@ def test_without_a_valid_key_only_health_answers(tmp_path: Path) -> None:
     api(tmp_path, scenario)
 
 
+def test_health_tells_which_job_fails(tmp_path: Path) -> None:
+    """Since when and with what, to anybody who asks; not a word of what the error says."""
+
+    async def scenario(call: Api) -> None:
+        failures = call.world.failures
+        failures.note("pruning", ValueError("flk_secret"), 5)
+        failures.note("pruning", KeyError("flk_secret"), 7)
+        health = await call("", "GET", "/health")
+        assert health["status"] == "degraded"
+        assert health["failing"] == [{"job": "pruning", "since_ns": 5, "last_ns": 7, "error": "KeyError"}]
+        failures.over("pruning")
+        health = await call("", "GET", "/health")
+        assert (health["status"], health["failing"]) == ("ok", [])
+
+    api(tmp_path, scenario)
+
+
 @pytest.mark.parametrize(
     ("role", "path"),
     [
@@ -199,7 +216,7 @@ def test_a_federated_run_needs_eligible_devices_and_a_released_version(tmp_path:
         (request,) = await call("publisher", "GET", "/signing-requests")
         await world.sign(request["id"])
         await world.enrol("p01", federated=False)
-        assert "may learn" in await call("operator", "POST", "/federated-runs", order, 422)
+        assert "devices in all: 1 (1 not federated)" in await call("operator", "POST", "/federated-runs", order, 422)
         await world.enrol("p02", federated=True)
         run = await call("operator", "POST", "/federated-runs", order, 201)
         assert (run["state"], run["devices"], run["rounds_planned"]) == ("running", ["p02"], 2)

@@ -2,12 +2,14 @@
 
 import asyncio
 from collections.abc import Callable, Coroutine
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import insert, select
 
+from cloud.errors import ConflictError
 from cloud.service import federated_runs as service
 from cloud.service import jobs as job_service
 from cloud.service import registry
@@ -15,7 +17,7 @@ from cloud.service.blobs import Blobs
 from cloud.service.federated_runs import Access, FederatedJobs, NewRun
 from cloud.service.jobs import Jobs
 from cloud.service.optimize_jobs import OptimizeJobs
-from cloud.tables import federated_rounds, federated_runs, versions
+from cloud.tables import federated_rounds, federated_runs, jobs, versions
 from federated.core.report import DeviceResult, Ended, Result, RoundReport, Totals
 from federated.spec import Login, Spec
 from optimize.spec import DeriveSpec
@@ -90,11 +92,16 @@ async def finish(world: World, right_after: float) -> None:
     rounds = [RoundReport(round=number, clients=2, eval_acc=0.5, bytes_down=7, bytes_up=9) for number in (1, 1, 2)]
     world.launcher.lines = [encode(line) for line in (*rounds, Ended(event="done", rounds=2))] + [b"not json"]
     world.launcher.files["federated.aggregator"] = aggregator_output(right_after)
+    await run_until_idle(world, runner(world))
+
+
+def runner(world: World) -> Jobs:
+    """What launches and follows jobs of every kind."""
     access = Access(lambda: world.control.endpoint, lambda: Login(password="secret"), ROOT)
     optimizing = OptimizeJobs(world.store, world.objects, world.launcher, world.clock, world.ids)
     learning = FederatedJobs(world.store, world.objects, world.launcher, (world.clock, world.ids), access)
     kinds = {"train": optimizing, "derive": optimizing, "federated": learning}
-    await run_until_idle(world, Jobs(world.store, world.outbox, world.launcher, world.clock, kinds))
+    return Jobs(world.store, world.outbox, world.launcher, world.clock, kinds)
 
 
 def test_a_result_that_is_better_becomes_the_next_version(tmp_path: Path) -> None:
@@ -149,6 +156,65 @@ def test_a_failed_aggregator_fails_its_run_with_the_reason(tmp_path: Path) -> No
         assert (run.state, run.reason) == ("failed", "too few answers")
 
     hub(tmp_path, scenario)
+
+
+@pytest.mark.parametrize("begun", [True, False])
+def test_a_run_that_is_stopped_ends_its_aggregator_and_keeps_nothing(tmp_path: Path, begun: bool) -> None:
+    """Whether it was launched or still waits; the next run of the model finds the place free."""
+
+    async def scenario(world: World) -> None:
+        world.launcher.hangs, launched = True, len(world.launcher.orders)
+        life = asyncio.create_task(run_until_idle(world, runner(world))) if begun else None
+        while life is not None and (await one(world, jobs)).state != "running":
+            await asyncio.sleep(0.005)
+        effects = await world.change(lambda conn, now_ns: service.stop(conn, "run-1", "me", now_ns))
+        assert ((await one(world, jobs)).state, (await one(world, federated_runs)).state) == ("stopping", "running")
+        world.outbox.post(effects)
+        await (life or run_until_idle(world, runner(world)))
+        job, run = await one(world, jobs), await one(world, federated_runs)
+        assert (job.state, job.error) == (run.state, run.reason) == ("failed", "stopped by me")
+        assert len(world.launcher.orders) == launched + begun
+        with pytest.raises(ConflictError, match="is failed: only one in which devices learn"):
+            await world.change(lambda conn, now_ns: service.stop(conn, "run-1", "me", now_ns))
+        world.launcher.hangs, new = False, NewRun("run-2", "job-2", MODEL, 1, {}, REQUEST)
+        await world.change(lambda conn, now_ns: service.create(conn, new, "test", now_ns))
+        await finish(world, right_after=0.95)
+        assert (await one(world, federated_runs)).state == "succeeded"
+
+    hub(tmp_path, scenario)
+
+
+def test_a_run_that_waits_for_another_one_is_stopped_at_once(tmp_path: Path) -> None:
+    """The other one goes on: it has the aggregator's place, and nobody said a word about it."""
+
+    async def scenario(world: World) -> None:
+        world.launcher.hangs = True
+        second = dict((await one(world, federated_runs))._mapping) | {"id": "run-2"}
+
+        def order(conn: Any, now_ns: int) -> Any:
+            conn.execute(insert(federated_runs).values(second))
+            return job_service.add(conn, "job-2", "federated", MODEL, {"run": "run-2"}, now_ns)
+
+        life = asyncio.create_task(run_until_idle(world, runner(world)))
+        while (await one(world, jobs)).state != "running":
+            await asyncio.sleep(0.005)
+        world.outbox.post(await world.change(order))
+        for run, others in (("run-2", "running"), ("run-1", "failed")):
+            stop = partial(service.stop, run=run, actor="me")
+            world.outbox.post(await world.change(lambda conn, now_ns, stop=stop: stop(conn, now_ns=now_ns)))
+            async with asyncio.timeout(10):
+                while (await states(world))[run] != "failed":
+                    await asyncio.sleep(0.005)
+            assert (await states(world))["run-1" if run == "run-2" else "run-2"] == others
+        await life
+
+    hub(tmp_path, scenario)
+
+
+async def states(world: World) -> dict[str, str]:
+    """Run -> how it stands."""
+    query = select(federated_runs.c.id, federated_runs.c.state)
+    return {row.id: row.state for row in await world.store.read(lambda conn: conn.execute(query).all())}
 
 
 @pytest.mark.parametrize("over", [False, True])

@@ -91,7 +91,7 @@ def test_nobody_to_roll_out_to_is_said(tmp_path: Path) -> None:
         await fleet(call.world, 1)
         await call("operator", "POST", "/devices/p00/hold", {"reason": "x"})
         rollout = {"model": MODEL, "version": 1, "waves": [{"percent": 100}]}
-        assert "that is free" in await call("operator", "POST", "/rollouts", rollout, 422)
+        assert "devices in all: 1 (1 held)" in await call("operator", "POST", "/rollouts", rollout, 422)
 
     api(tmp_path, scenario)
 

@@ -125,7 +125,7 @@ def test_many_claims_come_as_lines(tmp_path: Path) -> None:
         ({"devices": ["a"], "prefix": "b"}, "either"),
         ({"devices": ["a", "a"]}, "twice"),
         ({"devices": ["a", "hub"]}, "reserved"),
-        ({"devices": ["a", "B"]}, "pattern"),
+        ({"devices": ["a", "B"]}, "body.devices.1: 'B' cannot be a name: lower-case letters, digits"),
         ({"prefix": "x", "count": 10_001}, "10000"),
         ({"devices": []}, "at least 1"),
     ],

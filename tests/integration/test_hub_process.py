@@ -200,9 +200,13 @@ def test_an_ipv6_address_is_announced_as_one_can_open_it(caplog: pytest.LogCaptu
 
 
 def test_sigterm_ends_it_in_order(hub: HubProcess) -> None:
-    """Exit code 0 within seconds, and no child is left."""
+    """Exit code 0 within seconds, no child is left, and it says what it waits for and that it is done."""
     children = hub.children()
     assert children, "the embedded broker runs as a child"
     assert hub.end(signal.SIGTERM) == 0
     assert not [child for child in children if child.is_running()]
+    said = (hub.directory.parent / "hub.log").read_text()
+    places = [said.rfind(words) for words in ("SIGTERM: the hub ends", "waiting for", "the hub has ended")]
+    assert places == sorted(places)
+    assert places[0] >= 0
     hub.start()

@@ -134,7 +134,7 @@ def test_the_hub_does_it_by_itself(tmp_path: Path) -> None:
         seen = []
         for days in (6, 2, 300, 60):
             world.clock.ns += days * DAY_NS
-            await one._prune()
+            await one._rounds._prune()
             seen.append((await left(world), len(await hours(world))))
         assert seen == [(3, 0), (0, 1), (0, 1), (0, 0)]
         assert await world.store.read(lambda conn: conn.scalar(select(devices.c.telemetry_seq))) == 3

@@ -215,7 +215,8 @@ def test_a_delta_in_the_making_holds_up_assignments_alone(tmp_path: Path, monkey
     async def scenario(world: World) -> None:
         await order(world, Plan(ALL, max_in_flight=1))
         (told,) = await waiting(world)
-        await starts_from(world, next(name for name in ("p00", "p01") if name != told))
+        await world.enrol("p02")  # joins late, and starts from another file than the others
+        await starts_from(world, "p02")
         effects = await world.tick()
         assert Wake.DELTAS in effects.wakes
         await quiet(world, 640)

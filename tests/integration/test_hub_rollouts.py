@@ -1,5 +1,6 @@
 """Rollouts on real SQLite: waves, gates, late joiners, commands."""
 
+import re
 from functools import partial
 from pathlib import Path
 
@@ -9,12 +10,15 @@ from sqlalchemy import Connection, select
 from cloud.api.rollout_views import rollout_view
 from cloud.core.rollout import Command, Plan, Wave
 from cloud.errors import ConflictError, InvalidError
+from cloud.service import enrolment, holds, revocation
 from cloud.service import rollouts as rollout_service
+from cloud.service.effects import NOTHING, Effects
+from cloud.service.enrolment import NewClaim
 from cloud.service.registry import refuse
 from cloud.service.rollouts import NewRollout, joining
 from cloud.tables import members
 from tests.hub_steps import WAVES, fleet, hub, quiet, request_id, roll_out, state, train_order, waiting
-from tests.hub_world import MODEL, World
+from tests.hub_world import MODEL, ROOT, World
 from wire.messages import Outcome
 
 
@@ -97,11 +101,36 @@ class TestRollouts:
 
         async def scenario(world: World) -> None:
             await fleet(world, 1)
-            with pytest.raises(InvalidError, match="no enrolled device"):
+            with pytest.raises(InvalidError, match=r"nobody can take part: devices that match arm=third: 0$"):
                 await roll_out(world, arm="third")
             new = NewRollout("r9", MODEL, 1, "main", {}, "int4", Plan(WAVES))
             with pytest.raises(InvalidError, match="int8"):
                 await world.change(lambda conn, now_ns: rollout_service.create(conn, new, "test", now_ns))
+
+        hub(tmp_path, scenario)
+
+    def test_what_keeps_everybody_out_is_counted(self, tmp_path: Path) -> None:
+        """Devices that are not of the fleet, held or pinned; and of those that are free, how many are under way."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 5)
+            await world.enrol("p98", arm="left")
+
+            def keep(conn: Connection, now_ns: int) -> Effects:
+                holds.hold(conn, "p00", "being measured", "me", now_ns)
+                holds.pin(conn, ("p01", "main"), (MODEL, 7), "certified", ("me", now_ns))
+                revocation.revoke(conn, "p98", "stolen", ("me", now_ns), ROOT)
+                enrolment.claim(conn, NewClaim("p99", {"arm": "left"}, False, "t" * 32), "me", now_ns)
+                return NOTHING
+
+            await world.change(keep)
+            kept = "1 held, 1 not enrolled yet, 1 pinned to another version in slot 'main', 1 revoked"
+            with pytest.raises(InvalidError, match=re.escape(f"devices that match arm=left: 4 ({kept})")):
+                await roll_out(world, arm="left")
+            await roll_out(world, "r1", arm="right")
+            await world.enrol("p97", arm="middle")
+            with pytest.raises(ConflictError, match=r"^3 of 4 devices .* such as p02 in rollout r1"):
+                await roll_out(world, "r2")
 
         hub(tmp_path, scenario)
 

@@ -8,7 +8,7 @@ from sqlalchemy import select
 from cloud.errors import InvalidError
 from cloud.service.trust.freshness import refresh
 from cloud.service.trust.rows import current_root, newest
-from cloud.tables import desired
+from cloud.tables import desired, devices
 from simulator.fakes.tuf_repository import new_key
 from simulator.publisher import SimulatedPublisher
 from tests.hub_steps import fleet, hub, released, roll_out, train_order
@@ -84,14 +84,14 @@ class TestRootRotation:
             root = await next_root(world, director=(fresh.public_hex,))
             world.notary._ring = lambda: [world.director, fresh]
             await adopt(world, root)
-            rows = await world.store.read(lambda conn: conn.execute(select(desired)).all())
+            query = select(desired, devices.c.desired_sequence).join(devices).order_by(desired.c.device)
+            rows = await world.store.read(lambda conn: conn.execute(query).all())
             assert rows
             for row in rows:
                 assert unseal(row.envelope, ASSIGNMENT_TYPE, verifiers([fresh.public_hex]), limit=16_384)
-                assert row.sequence > old
+                assert row.desired_sequence > old
             await world.trust.look()
-            again = await world.store.read(lambda conn: conn.execute(select(desired)).all())
-            assert [row.sequence for row in again] == [row.sequence for row in rows]
+            assert await world.store.read(lambda conn: conn.execute(query).all()) == rows
 
         hub(tmp_path, scenario)
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -219,9 +219,10 @@ def test_a_key_goes_to_this_machine_or_to_a_hub_that_an_authority_vouches_for(tm
         HttpHub("https://hub.example.org", "right-key", "/nowhere")
     tls = ensure(tmp_path, ("127.0.0.1",), datetime.datetime.now(datetime.UTC))
     with serving(SigningDesk().app, tls) as url:
-        assert HttpHub(url, "right-key", str(tls.authority)).pending() == []
-        with pytest.raises(HubUnreachableError, match="CERTIFICATE_VERIFY_FAILED"):
-            HttpHub(url, "right-key").pending()
+        with closing(HttpHub(url, "right-key", str(tls.authority))) as hub:
+            assert hub.pending() == []
+        with closing(HttpHub(url, "right-key")) as hub, pytest.raises(HubUnreachableError, match="VERIFY_FAILED"):
+            hub.pending()
 
 
 def test_the_shelf_survives_and_a_damaged_document_stops_the_publisher(tmp_path: Path) -> None:

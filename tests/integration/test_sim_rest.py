@@ -2,8 +2,11 @@
 
 from typing import Final
 
+from sqlalchemy import func, select
+
 from cloud.core.rollout import Plan, Wave
 from cloud.service.rollouts import NewRollout
+from cloud.tables import devices
 from simulator.core.network import Quality
 from simulator.fleet import Fleet, Size
 from simulator.version import random_files
@@ -19,8 +22,8 @@ EVENTS: Final = 1_500
 """Turns of the loop: 644 were counted. A timer of one second makes 3,600 more."""
 
 
-def test_an_hour_at_rest_is_little_more_than_its_telemetry() -> None:
-    """After a rollout has ended, and with nobody doing anything."""
+def test_an_hour_at_rest_is_little_more_than_its_signs_of_life() -> None:
+    """After a rollout has ended, and with nobody doing anything. Everybody is known to be there all the same."""
     fleet = Fleet(World(1))
 
     async def scene() -> tuple[int, int]:
@@ -32,6 +35,7 @@ def test_an_hour_at_rest_is_little_more_than_its_telemetry() -> None:
         await world.clock.sleep(2 * HOUR)
         before = hub.store.transactions, world.loop.events
         await world.clock.sleep(HOUR)
+        assert hub.look(lambda conn: conn.scalar(select(func.count()).where(devices.c.online))) == 3
         return hub.store.transactions - before[0], world.loop.events - before[1]
 
     transactions, events = fleet.world.loop.run(scene())

@@ -9,7 +9,7 @@ from cloud.adapters.sql_store import make_engine
 from cloud.core.rollout import Wave
 from cloud.core.rollout.members import Status
 from cloud.service.needs import needed_objects, objects_of
-from cloud.tables import desired, members, rollout_waves, rollouts
+from cloud.tables import desired, devices, members, rollout_waves, rollouts
 from tests.hub_steps import fleet, hub, roll_out
 from tests.hub_world import World
 from wire.assignment import Assignment
@@ -30,13 +30,15 @@ def test_an_older_hub_reads_every_assignment_once(tmp_path: Path) -> None:
     hub(tmp_path, scenario)
     engine = make_engine(tmp_path / "hub.sqlite")
     wanted = select(desired.c.device, desired.c.wanted).order_by(desired.c.device)
+    numbers = select(devices.c.name, devices.c.desired_sequence).order_by(devices.c.name)
     with engine.begin() as conn:
-        before = conn.execute(wanted).all()
+        before, numbered = conn.execute(wanted).all(), conn.execute(numbers).all()
         conn.execute(update(desired).where(desired.c.device == "p02").values(envelope=b"x"))
     migrate_down(engine, BEFORE)
     migrate(engine)
     with engine.begin() as conn:
         assert conn.execute(wanted).all() == [*before[:2], ("p02", "[]")]
+        assert conn.execute(numbers).all() == numbered == [("p00", 1), ("p01", 1), ("p02", 1)]
     engine.dispose()
     assert len({row.wanted for row in before}) == 1
     assert before[0].wanted.startswith('[["')

@@ -100,6 +100,7 @@ def test_mistakes_are_named(text: bytes, word: str) -> None:
     ("good", "bad", "said"),
     [
         ("federated: true", "federated: yes", "f:3: devices.p01.federated: Expected `bool | null`"),
+        ("  p02: ", "  Press 07: ", "f:4: devices.Press 07: it cannot be a name: lower-case letters, digits"),
         ('p02: {labels: {hall: "4"}}', "p02: {label: {}}", "f:4: devices.p02.label: there is no such field"),
         ("    version: 3\n", "", "f:6: rollouts[0]: Object missing required field `version`"),
         ("version: 3", "version: 3\n    step_timeout: 9", "f:8: rollouts[0].step_timeout: there is no such field"),
@@ -155,6 +156,16 @@ def test_groups_holds_and_pins_are_compared_field_by_field() -> None:
         ("~", "hold", "hold it: wait"),
         ("+", "pin", "pin main to m:1"),
     ]
+
+
+def test_a_rollout_to_a_group_that_nobody_knows_is_hopeless() -> None:
+    """One of the file itself is as good as one that is there."""
+    text = (
+        b"groups: {g: {selector: a}}\nrollouts: [{model: m, version: 1, selector: {'@group': %s}, waves: [{count: 1}]}]"
+    )
+    there = Present([{"name": "h", "selector": "a", "description": ""}], [], [])
+    for group, verb in ((b"g", "roll_out"), (b"h", "roll_out"), (b"i", "give_up")):
+        assert asked(text % group, there)[-1][1] == verb
 
 
 def test_what_was_exported_asks_for_nothing() -> None:

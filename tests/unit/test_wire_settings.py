@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from wire.errors import MalformedError
-from wire.settings import describe, load
+from wire.settings import common, describe, load
 
 
 class Settings(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,6 +23,21 @@ def test_precedence() -> None:
     assert load(Settings, b"port = 81", {}, {}, "X").port == 81
     assert load(Settings, b"port = 81", {"X_PORT": "82"}, {}, "X").port == 82
     assert load(Settings, b"port = 81", {"X_PORT": "82"}, {"port": "83"}, "X").port == 83
+
+
+class Guest(msgspec.Struct, frozen=True, kw_only=True):
+    """A program that shares a setting with others."""
+
+    url: Annotated[str, common("where the hub is", "ALL_URL")] = "here"
+
+
+def test_a_variable_for_all_programs_counts_where_the_programs_own_is_not_set() -> None:
+    """Own before common, both before the file; the help names the common one, and an own empty one is said, too."""
+    assert load(Guest, b"url = 'file'", {"ALL_URL": "common"}, {}, "X").url == "common"
+    assert load(Guest, b"", {"ALL_URL": "common", "X_URL": "own"}, {}, "X").url == "own"
+    assert load(Guest, b"", {"ALL_URL": "common", "X_URL": ""}, {}, "X").url == ""
+    assert load(Guest, b"", {"ALL_URL": "common", "X_URL": "own"}, {"url": "flag"}, "X").url == "flag"
+    assert describe(Guest) == {"url": "where the hub is; common to all programs: ALL_URL"}
 
 
 def test_text_becomes_lists_and_booleans() -> None:

@@ -1,5 +1,6 @@
 """Health and API keys."""
 
+from dataclasses import asdict
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Response
@@ -9,7 +10,7 @@ from cloud.api import views
 from cloud.api.context import Administrator, Hub, ScopedViewer
 from cloud.api.etags import IfMatch, Seen
 from cloud.api.paging import Paged
-from cloud.api.schemas.access import Health, KeyRequest, KeyView, NewKeyView
+from cloud.api.schemas.access import FailingJob, Health, KeyRequest, KeyView, NewKeyView
 from cloud.core.identity import Role, api_key, digest
 from cloud.core.reach import Reach
 from cloud.service import keys
@@ -31,8 +32,11 @@ SeenKey = Annotated[Seen, Depends(_seen)]
 @router.get("/health")
 async def health(hub: Hub) -> Health:
     """Is the hub up? Needs no key."""
-    connected = hub.link.connected
-    return Health(status="ok" if connected else "degraded", broker_connected=connected, version=API_VERSION)
+    connected, failing = hub.link.connected, [FailingJob(**asdict(one)) for one in hub.failures.now()]
+    whole = connected and not failing
+    return Health(
+        status="ok" if whole else "degraded", broker_connected=connected, failing=failing, version=API_VERSION
+    )
 
 
 @router.get("/me")

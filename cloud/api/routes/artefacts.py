@@ -12,6 +12,7 @@ from sqlalchemy import Connection, select
 from cloud.api import problems
 from cloud.api.context import Context, Hub, Operator, Viewer
 from cloud.api.paging import Paged, Slice
+from cloud.api.schemas.base import DIGEST
 from cloud.api.schemas.versions import ArtefactView
 from cloud.core.byte_ranges import ByteRange, RangeError, asked
 from cloud.errors import TooLongError, UnavailableError, UnknownError
@@ -21,7 +22,7 @@ from cloud.tables import artefacts, objects
 from wire.release import MAX_OBJECT_BYTES
 
 router = APIRouter(prefix="/artefacts", tags=["artefacts"])
-Digest = Annotated[str, Path(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, Path(pattern=DIGEST)]
 PIECE_BYTES = 1024 * 1024
 _BINARY = {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}}
 _PARTIAL = {"description": "The bytes that the range names", "content": _BINARY}

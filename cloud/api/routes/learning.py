@@ -1,4 +1,4 @@
-"""Federated runs: start and watch."""
+"""Federated runs: start, watch and stop."""
 
 from fastapi import APIRouter
 
@@ -40,3 +40,11 @@ async def all_runs(hub: Hub, actor: ScopedViewer, page: Paged) -> list[Federated
 async def one(run: str, hub: Hub, actor: ScopedViewer) -> FederatedView:
     """One federated run with its rounds, its verdict and the version it made."""
     return await hub.read(lambda conn: views.federated_view(conn, run, actor.reach))
+
+
+@router.post("/{run}/stop")
+async def stop(run: str, hub: Hub, actor: ScopedOperator) -> FederatedView:
+    """End a run in which devices still learn; it has failed as soon as its aggregator has ended."""
+    await one(run, hub, actor)
+    await hub.change(lambda conn, now_ns: federated_runs.stop(conn, run, actor.name, now_ns))
+    return await one(run, hub, actor)

@@ -75,6 +75,12 @@ async def signing_requests(
     return page.answer(await hub.read(lambda conn: views.signing_views(conn, page.window, state, actor.reach)))
 
 
+@router.get("/signing-requests/{request}")
+async def signing_request(request: str, hub: Hub, actor: ScopedViewer) -> SigningRequestView:
+    """One of them, whatever became of it."""
+    return await _signing_request(hub, request, actor)
+
+
 @router.post("/signing-requests/{request}/signature")
 async def sign(request: str, body: MetadataRequest, hub: Hub, actor: ScopedPublisher) -> SigningRequestView:
     """Hand in the bin in which the publisher lists the release; the version is released."""

@@ -9,11 +9,21 @@ from cloud.api.schemas.base import Label, LabelName, Name, Request
 Role = Literal["viewer", "operator", "publisher", "admin"]
 
 
+class FailingJob(BaseModel):
+    """A job of the hub that fails by a defect, again and again. `error`: its kind and where; the log has all of it."""
+
+    job: str
+    since_ns: int
+    last_ns: int
+    error: str
+
+
 class Health(BaseModel):
-    """Is the hub up, and can it reach its devices?"""
+    """Is the hub up, can it reach its devices, and do all of its jobs get done?"""
 
     status: Literal["ok", "degraded"]
     broker_connected: bool
+    failing: list[FailingJob]
     version: str
 
 

@@ -4,7 +4,7 @@ from typing import Annotated
 
 from pydantic import Field
 
-from cloud.api.schemas.base import Labels, Name, Request
+from cloud.api.schemas.base import PREFIX, Labels, Name, Request
 
 MAX_CLAIMS = 10_000
 
@@ -29,6 +29,6 @@ class ClaimsRequest(ClaimTerms):
     """Announce many devices: those named, or `count` devices called prefix-0001, prefix-0002... from `first` on."""
 
     devices: Annotated[list[Name], Field(min_length=1, max_length=MAX_CLAIMS)] | None = None
-    prefix: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,52}$")] | None = None
+    prefix: Annotated[str, Field(pattern=PREFIX)] | None = None
     count: Annotated[int, Field(ge=1, le=MAX_CLAIMS)] = 1
     first: Annotated[int, Field(ge=0, lt=10**9)] = 1

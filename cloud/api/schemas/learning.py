@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cloud.api.schemas.base import Label, Labels, Name, Request, VersionNumber
+from cloud.api.schemas.base import IDENTIFIER, Label, Labels, Name, Request, VersionNumber
 
 Text = Annotated[str, Field(max_length=1000)]
 
@@ -41,7 +41,7 @@ class FederatedRequest(Request):
     model: Name
     version: VersionNumber
     selector: Labels = {}
-    strategy: Annotated[str, Field(pattern=r"^[A-Za-z_][A-Za-z0-9_]{0,62}$")] = "FedAvg"
+    strategy: Annotated[str, Field(pattern=IDENTIFIER)] = "FedAvg"
     strategy_args: Annotated[dict[Label, float | int | bool | Text], Field(max_length=64)] = {}
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
     train: TrainRequest = TrainRequest()

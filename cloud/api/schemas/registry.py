@@ -21,7 +21,7 @@ class JobView(BaseModel):
 
     id: str
     kind: str
-    state: Literal["queued", "running", "succeeded", "failed"]
+    state: Literal["queued", "running", "stopping", "succeeded", "failed"]
     model: str
     federated_run: str | None
     attempts: int

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cloud.api.schemas.base import Count, Label, Name, Request, VersionNumber
+from cloud.api.schemas.base import DIGEST, SOURCE, Count, Label, Name, Request, VersionNumber
 
 
 class ArtefactView(BaseModel):
@@ -18,7 +18,7 @@ class ArtefactView(BaseModel):
     created_ns: int
 
 
-Digest = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
+Digest = Annotated[str, Field(pattern=DIGEST)]
 
 Figures = Annotated[dict[Label, float], Field(max_length=32)]
 
@@ -41,7 +41,7 @@ class ImportRequest(Request):
     """A version that was made elsewhere, from files that were uploaded as artefacts."""
 
     workload: Annotated[str, Field(min_length=1, max_length=200)]
-    source: Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9._/-]{0,55}$")]
+    source: Annotated[str, Field(pattern=SOURCE)]
     """The maker's own id of the run that made it; each is taken once."""
     title: Annotated[str, Field(min_length=1, max_length=200)]
     intended_use: Annotated[str, Field(max_length=2000)] = ""

@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, Connection, Row, Select, and_, bindparam, insert, select, true, update
 
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.core.rollout.waves import late_joiner, partition, place
@@ -51,20 +51,26 @@ def selected(conn: Connection, order: NewRollout | Row[Any]) -> Labels:
     return {row.name: row.labels for row in conn.execute(query)}
 
 
+def why_nobody(conn: Connection, order: NewRollout) -> str:
+    """What keeps the devices out that the order's selector means, when nobody is selected."""
+    pinned = f"pinned to another version in slot {order.slot!r}"
+    return selecting.why_nobody(conn, order.selector, (devices.c.held_ns.is_not(None), "held"), (true(), pinned))
+
+
 def refuse_if_held(conn: Connection, chosen: Labels, slot: str) -> None:
-    """Raises ConflictError naming the active rollout that holds one of the devices."""
+    """Raises ConflictError naming the active rollout that holds one of the devices, and how many are held like it."""
     query = (
         select(members.c.device, members.c.rollout)
         .join(rollouts, rollouts.c.id == members.c.rollout)
         .where(rollouts.c.slot == slot, rollouts.c.state.in_(sorted(ACTIVE)))
         .order_by(members.c.device)
     )
-    for row in conn.execute(query):
-        if row.device in chosen:
-            raise ConflictError(
-                f"device {row.device} is in rollout {row.rollout}, which is still active in slot {slot!r}: "
-                "wait for it or abort it"
-            )
+    held = [row for row in conn.execute(query) if row.device in chosen]
+    if held:
+        raise ConflictError(
+            f"{len(held)} of {len(chosen)} devices are in rollouts that are still active in slot {slot!r}, "
+            f"such as {held[0].device} in rollout {held[0].rollout}: wait for it or abort it"
+        )
 
 
 def enter_all(conn: Connection, rollout: Row[Any], chosen: Labels) -> None:
@@ -77,11 +83,11 @@ def enter_all(conn: Connection, rollout: Row[Any], chosen: Labels) -> None:
         conn.execute(insert(rollout_bystanders), alone)
 
 
-def join_late(conn: Connection, rollout: Row[Any]) -> None:
-    """Devices that match the selector now and belong to nobody."""
+def join_late(conn: Connection, rollout: Row[Any]) -> bool:
+    """The next devices, of those that match the selector now and belong to nobody. Has anybody joined?"""
     if rollout.reverts is not None:
-        return
-    _join(conn, rollout, rollout.joined_to, _last_of_turn(conn, rollout))
+        return False
+    return _join(conn, rollout, rollout.joined_to, _last_of_turn(conn, rollout))
 
 
 def last_to_join(conn: Connection, rollout: Row[Any]) -> bool:

@@ -37,7 +37,7 @@ def create(conn: Connection, new: NewRollout, actor: str, now_ns: int) -> Effect
         raise InvalidError(f"{new.model} version {new.version} has no variant {new.variant!r}; it has {names}")
     chosen = joining.selected(conn, new)
     if not chosen:
-        raise InvalidError(f"no enrolled device that is free matches the selector {dict(new.selector)}")
+        raise InvalidError(joining.why_nobody(conn, new))
     joining.refuse_if_held(conn, chosen, new.slot)
     row = _insert(conn, new, None, now_ns)
     joining.enter_all(conn, row, chosen)

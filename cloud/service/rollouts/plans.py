@@ -11,12 +11,10 @@ from cloud.core.registry import VersionState, why_not_rolled_out
 from cloud.core.rollout import ACTIVE, Plan
 from cloud.errors import ConflictError, UnknownError
 from cloud.service import releases
-from cloud.tables import rollout_waves, rollouts, versions
+from cloud.tables import BUSY, rollout_waves, rollouts, versions
 from wire.release import Release
 
-UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(
-    select(rollout_waves.c.rollout).where(rollout_waves.c.in_flight > 0)
-)
+UNDER_WAY = rollouts.c.state.in_(sorted(ACTIVE)) | rollouts.c.id.in_(select(rollout_waves.c.rollout).where(BUSY))
 """Can time alone move this rollout? It is active, or devices are still busy with it."""
 
 _ONE = select(rollouts).where(rollouts.c.id == bindparam("rollout"))

@@ -32,6 +32,7 @@ NOTED_EVERY_S = 10.0
 """How often a rollout is noted as looked after."""
 STOPPED = frozenset({RolloutState.HALTED, RolloutState.ABORTED})
 """What has not begun by then is not to begin. A pause only asks nobody further."""
+UNPACKED = -1
 OUTAGE_S = 30.0
 """Nobody looked after a rollout for so long: the hub was down or heard nobody, and that is not its devices' fault."""
 
@@ -55,6 +56,15 @@ _READY = (
     .where(members.c.wave <= bindparam("wave"), members.c.due_ns <= bindparam("now_ns"))
     .order_by(members.c.wave, members.c.place, members.c.device)
     .limit(2 * machine.AT_ONCE)
+)
+_THIS = update(rollouts).where(rollouts.c.id == bindparam("rollout"))
+_PACKED = _THIS.values(packed=bindparam("upto"))
+_JUDGED = _THIS.values(evidence=bindparam("now", type_=rollouts.c.evidence.type))
+_TICKED = _THIS.values(ticked_ns=bindparam("now_ns"))
+_PARDONED = (
+    update(members)
+    .where(members.c.rollout == bindparam("in_rollout"), members.c.status == Status.IN_FLIGHT)
+    .values(due_ns=members.c.due_ns + bindparam("gap_ns", type_=members.c.due_ns.type))
 )
 _ANY_OPEN = select(rollouts.c.id).where(UNDER_WAY).limit(1)
 
@@ -101,7 +111,7 @@ def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int, *, full: 
         waves=counts,
         ended_ns=ended_ns,
         approved=row.approved,
-        overdue=_overdue(conn, row, now_ns),
+        overdue=_overdue(conn, row, now_ns) if any(wave.in_flight for wave in counts) else (),
         candidates=_candidates(conn, row, machine.full_groups(plan, unavailable), now_ns) if may_tell else (),
         unavailable=unavailable,
         recent_minute=_asked(row, now_ns - 60 * SECOND),
@@ -111,23 +121,35 @@ def facts_of(conn: Connection, row: Row[Any], plan: Plan, now_ns: int, *, full: 
 
 def _advance(conn: Connection, row: Row[Any], means: Means) -> Effects:
     plan = plan_of(row)
-    join_late(conn, row)
-    suitability.reconsider(conn, row, means.now_ns)
+    newcomers = join_late(conn, row)
+    newcomers |= suitability.reconsider(conn, row, means.now_ns)
     measuring.measure(conn, row, plan, means.now_ns)
-    undecided = row.state == RolloutState.RUNNING and deltas.undecided(conn, row)
-    effects = wake(Wake.DELTAS) if undecided else NOTHING  # which wakes us again
-    full = bool(undecided)  # one batch a tick; what it led to is judged at once
+    effects, full = NOTHING, False  # one batch a tick; what it led to is judged at once
     for _ in range(MAX_DECISIONS):
+        if not _packed(conn, row, newcomers=newcomers):
+            effects, full = effects + wake(Wake.DELTAS), True  # which wakes us again
+        newcomers = False
         facts = facts_of(conn, row, plan, means.now_ns, full=full)
         _note_evidence(conn, row, plan, facts)
         decisions = machine.evaluate(plan, facts, means.now_ns)
         for decision in decisions:
             effects += _carry_out(conn, row, decision, means)
-        row = rollout_row(conn, row.id)
         full |= any(isinstance(decision, machine.Assign) for decision in decisions)
+        row = rollout_row(conn, row.id) if decisions else row
         if not decisions or RolloutState(row.state) not in ADVANCING:
             break
     return effects
+
+
+def _packed(conn: Connection, row: Row[Any], *, newcomers: bool) -> bool:
+    """Are its deltas decided? What its devices run is looked through when a wave begins, or somebody has come."""
+    if row.state != RolloutState.RUNNING or (row.packed >= row.wave and not newcomers):
+        return True
+    decided = not deltas.undecided(conn, row)
+    upto = row.wave if decided else UNPACKED
+    if upto != row.packed:
+        conn.execute(_PACKED, {"rollout": row.id, "upto": upto})
+    return decided
 
 
 def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, means: Means) -> Effects:
@@ -148,8 +170,10 @@ def _carry_out(conn: Connection, row: Row[Any], decision: machine.Decision, mean
             set_state(conn, row.id, RolloutState.HALTED, reason, now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.halt", row.id), reason=reason)
         case machine.Succeed():
-            if last_to_join(conn, row):
-                return NOTHING  # it goes on with them
+            joined, fit_now = last_to_join(conn, row), suitability.reconsider_all(conn, row, now_ns)
+            if joined or fit_now:  # it goes on with them
+                conn.execute(_PACKED, {"rollout": row.id, "upto": UNPACKED})
+                return NOTHING
             set_state(conn, row.id, RolloutState.SUCCEEDED, "", now_ns)
             audit.record(conn, now_ns, audit.HUB, ("rollout.succeed", row.id), model=row.model, version=row.version)
             return wake(Wake.BLOBS)
@@ -216,17 +240,16 @@ def _note_evidence(conn: Connection, row: Row[Any], plan: Plan, facts: Facts) ->
         for index in range(facts.wave + 1)
     }
     if row.evidence != now:
-        conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(evidence=now))
+        conn.execute(_JUDGED, {"rollout": row.id, "now": now})
 
 
 def _pardon_outage(conn: Connection, row: Row[Any], now_ns: int) -> None:
     """Devices get the time back in which nobody could hear them."""
     gap_ns = now_ns - row.ticked_ns
     if row.ticked_ns and gap_ns > OUTAGE_S * SECOND:
-        under_way = (members.c.rollout == row.id) & (members.c.status == Status.IN_FLIGHT)
-        conn.execute(update(members).where(under_way).values(due_ns=members.c.due_ns + gap_ns))
+        conn.execute(_PARDONED, {"in_rollout": row.id, "gap_ns": gap_ns})
     if gap_ns > NOTED_EVERY_S * SECOND:
-        conn.execute(update(rollouts).where(rollouts.c.id == row.id).values(ticked_ns=now_ns))
+        conn.execute(_TICKED, {"rollout": row.id, "now_ns": now_ns})
 
 
 def _expire(conn: Connection, row: Row[Any], now_ns: int) -> None:

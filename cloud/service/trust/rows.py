@@ -21,6 +21,11 @@ _OF_ROLE = select(trust_metadata).where(trust_metadata.c.role == bindparam("role
 _NEWEST = _OF_ROLE.order_by(trust_metadata.c.version.desc()).limit(1)
 _ONE = _OF_ROLE.where(trust_metadata.c.version == bindparam("version"))
 
+_IN_THE_WAY = delete(trust_metadata).where(
+    trust_metadata.c.role == bindparam("of"), trust_metadata.c.version >= bindparam("since")
+)
+_ENTERED = insert(trust_metadata)
+
 _LATER = trust_metadata.alias("later")
 _NEWEST_OF = select(trust_metadata).where(
     among(trust_metadata.c.role, "roles"),
@@ -62,10 +67,9 @@ def file(conn: Connection, name: str) -> bytes:
 
 def store(conn: Connection, role: str, standing: Standing, content: bytes, now_ns: int) -> None:
     """Add a document. Where counting begins anew, the rows in its way are ones that no longer hold; they make room."""
-    in_the_way = (trust_metadata.c.role == role) & (trust_metadata.c.version >= standing.version)
-    conn.execute(delete(trust_metadata).where(in_the_way))
+    conn.execute(_IN_THE_WAY, {"of": role, "since": standing.version})
     row = {"role": role, "version": standing.version, "content": content, "expires_ns": standing.expires_ns}
-    conn.execute(insert(trust_metadata).values(**row, created_ns=now_ns))
+    conn.execute(_ENTERED, {**row, "created_ns": now_ns})
 
 
 def holds(check: Callable[..., object], *arguments: object) -> bool:
