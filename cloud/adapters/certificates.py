@@ -59,8 +59,8 @@ def _still_good(files: TlsFiles, hosts: tuple[str, ...], now: datetime.datetime)
 
 def _belong_together(files: TlsFiles, certificate: x509.Certificate) -> bool:
     """Not after a power cut between writing the key and the certificate, or when only some files were put back."""
-    key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
     try:
+        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
         certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files.ca_pem.encode()))
     except (ValueError, TypeError, InvalidSignature):
         return False
