@@ -73,6 +73,7 @@ def looks(world: World) -> dict[str, Callable[[Connection], Any]]:
         "outdated": director.outdated,
         "unconfirmed": functools.partial(director.unconfirmed, topics=ROOT),
         "needed": needs.needed_objects,
+        "reconsider": lambda conn: suitability.reconsider(conn, rollout_row(conn, "r1"), means.now_ns),
         "tick": lambda conn: rollout_service.tick(conn, means),
         "under way": rollout_service.under_way,
     }
