@@ -41,7 +41,7 @@ class Manifest(msgspec.Struct, frozen=True, kw_only=True):
 
 def backup(settings: Settings) -> None:
     """Copy the hub's state to `settings.backup_dir`. Raises BackupError."""
-    source, target = Path(settings.data_dir), _named(settings)
+    source, target = Path(settings.data_dir).resolve(), _named(settings)
     _refuse_unless_empty(target)
     with _appearing(target) as partial:
         files = []
@@ -60,7 +60,7 @@ def backup(settings: Settings) -> None:
 
 def restore(settings: Settings) -> None:
     """Make a new data directory of a backup. Raises BackupError: it is damaged, or the directory is not empty."""
-    source, target = _named(settings), Path(settings.data_dir)
+    source, target = _named(settings), Path(settings.data_dir).resolve()
     _refuse_unless_empty(target)
     manifest = _manifest(source)
     if settings.database_url and DATABASE in manifest.files:
@@ -76,7 +76,7 @@ def restore(settings: Settings) -> None:
 def _named(settings: Settings) -> Path:
     if not settings.backup_dir:
         raise BackupError("where is the backup? Say it with --backup-dir")
-    return Path(settings.backup_dir)
+    return Path(settings.backup_dir).resolve()
 
 
 def _refuse_unless_empty(directory: Path) -> None:

@@ -139,7 +139,8 @@ def _configuration(settings: Settings, running: Running) -> uvicorn.Config:
 
 def _announce(settings: Settings, running: Running) -> None:
     scheme = "https" if settings.tls_certificate else "http"
-    place = f"{scheme}://{settings.host}:{settings.port}"
+    host = f"[{settings.host}]" if ":" in settings.host else settings.host
+    place = f"{scheme}://{host}:{settings.port}"
     log.info("API at %s/api/v1, administrator's key in %s/admin.key", place, settings.data_dir)
     if running.page:
         log.info("live page: %s%s (it asks for an API key)", place, running.page)

@@ -9,7 +9,8 @@ from wire.federated import Scalar
 from wire.identity import Broker
 from wire.release import Name
 
-MAX_SPEC_BYTES = 1024 * 1024
+MAX_SPEC_BYTES = 256 * 1024 * 1024
+"""The hub itself writes it, and names every device that may take part, with its labels: up to some kilobytes each."""
 
 
 class Login(Document, frozen=True, kw_only=True):

@@ -6,6 +6,7 @@ One candidate that fails, in a pass or at a gate, is reported and never stops th
 from __future__ import annotations
 
 import hashlib
+import logging
 import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
@@ -40,6 +41,8 @@ from workloads.base import HubData, Workload
 from workloads.registry import load_workload
 
 _EXAMPLES = "holdout.safetensors"
+_MAX_FAULT = 500
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -106,6 +109,10 @@ def _attempt_all(origin: Origin) -> Iterator[_Attempt]:
             candidate = _apply(recipe, made)
         except PassError as error:
             yield _Attempt(recipe.name, fault=f"pass: {error}")
+            continue
+        except Exception as error:  # nobody knows what the tools behind a pass raise for a user's own network
+            _log.exception("no %s candidate", recipe.name)
+            yield _Attempt(recipe.name, fault=f"pass: {type(error).__name__}: {error}"[:_MAX_FAULT])
             continue
         made[recipe.name] = candidate
         yield _open(candidate)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cryptography import x509
+from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
@@ -42,17 +43,28 @@ def ensure(directory: Path, hosts: tuple[str, ...], now: datetime.datetime) -> T
     if not ca_path.exists():
         _make_authority(ca_path, ca_key_path, now)
     files = TlsFiles(directory / "server.pem", directory / "server.key", ca_path, ca_path.read_text())
-    if not _still_good(files.certificate, hosts, now):
+    if not _still_good(files, hosts, now):
         _make_server(files, ca_key_path, hosts, now)
     return files
 
 
-def _still_good(path: Path, hosts: tuple[str, ...], now: datetime.datetime) -> bool:
-    if not path.exists():
+def _still_good(files: TlsFiles, hosts: tuple[str, ...], now: datetime.datetime) -> bool:
+    if not (files.certificate.exists() and files.key.exists()):
         return False
-    certificate = x509.load_pem_x509_certificate(path.read_bytes())
+    certificate = x509.load_pem_x509_certificate(files.certificate.read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-    return set(_names(hosts)) <= set(names) and certificate.not_valid_after_utc - now > SERVER_LIFE / 3
+    lasts = certificate.not_valid_after_utc - now > SERVER_LIFE / 3
+    return lasts and set(_names(hosts)) <= set(names) and _belong_together(files, certificate)
+
+
+def _belong_together(files: TlsFiles, certificate: x509.Certificate) -> bool:
+    """Not after a power cut between writing the key and the certificate, or when only some files were put back."""
+    try:
+        key = serialization.load_pem_private_key(files.key.read_bytes(), password=None)
+        certificate.verify_directly_issued_by(x509.load_pem_x509_certificate(files.ca_pem.encode()))
+    except (ValueError, TypeError, InvalidSignature):
+        return False
+    return key.public_key() == certificate.public_key()
 
 
 def _make_authority(path: Path, key_path: Path, now: datetime.datetime) -> None:

@@ -107,7 +107,7 @@ class EmbeddedBroker:
             await asyncio.sleep(RESTART_PAUSE_S)
             try:
                 await self._launch()
-            except BrokerError as error:
+            except (BrokerError, OSError) as error:  # also: no process, no file to be had now
                 log.error("embedded broker: %s", error)
 
     async def _launch(self) -> None:

@@ -31,6 +31,8 @@ class InspectionChild:
         """Run the child and read its verdict."""
         async with self._turns:
             code, said = await self._run(staged.path)
+        if said is None:
+            return _refused(f"describing it takes more than {MAX_VERDICT_BYTES} bytes")
         if code is None:
             return _refused(f"inspecting it was not done after {self._patience_s:g} s")
         if code < 0:
@@ -42,8 +44,8 @@ class InspectionChild:
                 f"the inspection failed with exit code {code}; the hub's log has the details"
             ) from error
 
-    async def _run(self, path: str) -> tuple[int | None, bytes]:
-        """Exit code (None: it was not done in time) and output."""
+    async def _run(self, path: str) -> tuple[int | None, bytes | None]:
+        """Exit code (None: it was not done in time) and output (None: there was too much of it)."""
         try:
             child = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", MODULE, path),
@@ -62,8 +64,8 @@ class InspectionChild:
                 return await child.wait(), said
         except TimeoutError:
             return None, b""
-        except ValueError as error:  # of readline, beyond the limit
-            raise InspectorError(f"the inspection wrote more than {MAX_VERDICT_BYTES} bytes") from error
+        except ValueError:  # of readline, beyond the limit
+            return None, None
         finally:
             if child.returncode is None:
                 child.kill()

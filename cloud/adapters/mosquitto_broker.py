@@ -155,18 +155,28 @@ class MosquittoBroker:
         """Start it again and again; the longer it fails to come up, the more rarely."""
         pause = FIRST_PAUSE_S
         while True:
-            with self._log_file.open("ab") as journal:
-                process = await self._launch()
-                assert process.stderr is not None
-                async for line in process.stderr:
-                    journal.write(line)
-                    journal.flush()
-                    self._heard(line)
-            code = await process.wait()
+            how = await self._live()
             pause = FIRST_PAUSE_S if self._running.is_set() else min(LAST_PAUSE_S, 2 * pause)
             self._running.clear()
-            log.warning("mosquitto ended with code %s; starting it again in %.1f s (%s)", code, pause, self._log_file)
+            log.warning("mosquitto %s; starting it again in %.1f s (%s)", how, pause, self._log_file)
             await asyncio.sleep(pause)
+
+    async def _live(self) -> str:
+        """One process from its start to its end; how it ended."""
+        try:
+            process = await self._launch()
+        except OSError as error:
+            return f"could not be started: {error.strerror}"
+        assert process.stderr is not None
+        async for line in process.stderr:
+            self._note(line)
+            self._heard(line)
+        return f"ended with code {await process.wait()}"
+
+    def _note(self, line: bytes) -> None:
+        """A full disk costs the line, not the broker, which would wait for who reads it."""
+        with contextlib.suppress(OSError), self._log_file.open("ab") as journal:
+            journal.write(line)
 
     async def _launch(self) -> asyncio.subprocess.Process:
         command = [self._program, "-c", str(self._seat.directory / CONFIGURATION)]

@@ -99,11 +99,15 @@ def _one_more(held: Counter[str], key: str) -> Iterator[None]:
 
 
 def _place(address: str) -> str:
+    """Where the listener takes both, an IPv4 caller's address is written as an IPv6 one (`::ffff:192.0.2.1`)."""
     try:
         parsed = ipaddress.ip_address(address)
     except ValueError:
         return address
-    return str(ipaddress.ip_network((parsed, IPV6_SITE_BITS), strict=False)) if parsed.version == 6 else address
+    if isinstance(parsed, ipaddress.IPv4Address):
+        return address
+    mapped = parsed.ipv4_mapped
+    return str(mapped or ipaddress.ip_network((parsed, IPV6_SITE_BITS), strict=False))
 
 
 def _keep(table: "OrderedDict[Hashable, V]", name: Hashable, value: V) -> None:

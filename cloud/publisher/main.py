@@ -10,7 +10,7 @@ from cloud.publisher.adapters.hub_http import HttpHub
 from cloud.publisher.adapters.metadata_files import MetadataFiles
 from cloud.publisher.book import Book, ForeignRootError, NotNamedError
 from cloud.publisher.core import Policy, Verdict
-from cloud.publisher.ports import HubRefusalError, HubUnreachableError
+from cloud.publisher.ports import HubRefusalError, HubUnreachableError, ShelfError
 from cloud.publisher.service import Desk, DisagreementError, NoRootError, NotApprovableError, UnknownRequestError
 from cloud.publisher.settings import Settings
 from wire.adapters.https import read_api_key
@@ -22,7 +22,7 @@ _log = logging.getLogger(__name__)
 
 KEY, BOOK = "publisher", "metadata"
 ROLE = "an API key of the role publisher"
-CANNOT_SIGN = (NoRootError, NotNamedError, ForeignRootError, DisagreementError)
+CANNOT_SIGN = (NoRootError, NotNamedError, ForeignRootError, DisagreementError, ShelfError)
 """Nothing can be signed until a person has done something; the message says what."""
 
 

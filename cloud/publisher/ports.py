@@ -16,6 +16,10 @@ class HubRefusalError(Exception):
     """The hub answered, and did not take what it was sent; the message is its reason."""
 
 
+class ShelfError(Exception):
+    """What was signed cannot be read or kept now: no room, no permission."""
+
+
 class Shown(msgspec.Struct, frozen=True, kw_only=True):
     """A document as the hub shows it."""
 
@@ -52,7 +56,10 @@ class Hub(Protocol):
 
 
 class Shelf(Protocol):
-    """Keeps what was signed, for ever: the truth about it, and the memory behind "the counter never falls"."""
+    """Keeps what was signed, for ever: the truth about it, and the memory behind "the counter never falls".
+
+    Every call raises ShelfError.
+    """
 
     def read(self, role: str) -> bytes | None:
         """The newest document of a role."""

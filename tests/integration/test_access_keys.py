@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import select
 
 from cloud.api.door import PageDoor
+from cloud.api.limits import Limits
 from cloud.core.identity import digest
-from cloud.errors import StoreError
+from cloud.errors import StoreError, TooManyError
 from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.tables import audit
 from cloud.web.gate import DoorError
@@ -181,6 +182,19 @@ def test_guessing_is_slowed_down_and_neighbours_are_not(tmp_path: Path) -> None:
         assert (await as_key(call, "flk_y", "GET", "/devices")).status_code == 429
 
     api(tmp_path, scenario)
+
+
+def test_a_guesser_is_one_address_where_the_hub_listens_to_all() -> None:
+    """There an IPv4 caller is `::ffff:` and his address; an IPv6 site is one guesser, with all the addresses it has."""
+    limits = Limits()
+    for number in range(10):
+        limits.bad("::ffff:192.0.2.1", f"guess-{number}", 0)
+        limits.bad(f"2001:db8::{number}", f"guess-{number}", 0)
+    for stranger in ("::ffff:198.51.100.7", "2001:db8:1::1"):
+        limits.hear(stranger, "good", 0)
+    for guesser in ("192.0.2.1", "2001:db8::ffff"):
+        with pytest.raises(TooManyError):
+            limits.hear(guesser, "good", 0)
 
 
 def test_a_key_has_its_own_rate(tmp_path: Path) -> None:

@@ -34,6 +34,18 @@ REFUSALS: list[tuple[int, str, str, dict[str, Any]]] = [
     (422, "POST", "/claims", {"content": b"{"}),
     (422, "POST", "/claims", {"content": b"\xff\xfe", "headers": JSON}),
     (400, "POST", "/claims", {"content": b"[" * 50_000, "headers": JSON}),
+    (
+        422,
+        "POST",
+        "/federated-runs",
+        {"content": b'{"model":"m","version":1,"strategy_args":{"x":"\\ud800"}}', "headers": JSON},
+    ),
+    (
+        422,
+        "POST",
+        "/federated-runs",
+        {"content": b'{"model":"m","version":1,"strategy_args":{"\\ud800":1}}', "headers": JSON},
+    ),
     (422, "POST", "/rollouts/x/destroy", {}),
     (422, "GET", "/devices?limit=0", {}),
     (413, "POST", "/claims", {"content": b"x" * (MAX_BODY_BYTES + 1)}),

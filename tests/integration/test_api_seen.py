@@ -16,7 +16,7 @@ PIN = {"model": MODEL, "version": 1, "reason": "a test"}
 UNTAGGED = {
     "/claims", "/claims/batch", "/keys", "/rollouts", "/jobs", "/federated-runs", "/models/{model}/versions",
     "/artefacts/{sha256}", "/trust/metadata", "/trust/roots",
-    "/signing-requests/{request}/signature", "/signing-requests/{request}/refusal",
+    "/federated-runs/{run}/stop", "/signing-requests/{request}/signature", "/signing-requests/{request}/refusal",
 }  # fmt: skip
 """Changes that make something new, or that can be made only once anyway."""
 DEVICE, VERSION = "/devices/p01", f"/models/{MODEL}/versions/1"

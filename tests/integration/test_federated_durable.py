@@ -11,7 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 
-from federated.aggregator import EXIT_BAD_SPEC, main
+from federated.aggregator import EXIT_BAD_SPEC, main, read_spec
 from federated.device.bench import Finished
 from federated.device.ports import LearningFiles
 from federated.flower.convert import ndarrays
@@ -24,6 +24,7 @@ from tests.plain_broker import BrokerProcess
 from wire.assignment import FederatedPolicy
 from wire.codec import decode, encode
 from wire.federated import Reply
+from wire.identity import Broker
 from wire.release import object_ref
 
 ROUNDS = 4
@@ -54,6 +55,13 @@ def aggregator(path: Path, broker: BrokerProcess, strategy: str = "FedAvg", **ch
         "tolerances": PATIENT,
     }
     return AggregatorProcess(path, broker.address, names=NAMES, **{**fields, **changes})
+
+
+def test_a_run_may_name_a_large_fleet(tmp_path: Path) -> None:
+    """Every device that may take part stands in the specification, with its labels."""
+    names = tuple(f"watch-of-the-northern-clinic-{number:06}" for number in range(20_000))
+    spec, _, _ = read_spec(AggregatorProcess(tmp_path, Broker(host="-", port=1), names=names).path)
+    assert len(spec.devices) == len(names)
 
 
 Devices = Mapping[str, Device]

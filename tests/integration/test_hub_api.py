@@ -170,6 +170,27 @@ def test_from_training_to_rollout(tmp_path: Path) -> None:
     api(tmp_path, scenario)
 
 
+def test_a_signature_that_finds_no_room_may_come_again(tmp_path: Path) -> None:
+    """503, not a defect: nothing was taken, and the same request is taken once the objects can be stored."""
+
+    async def scenario(call: Api) -> None:
+        world, objects = call.world, call.world.directory / "objects"
+        await call("operator", "POST", "/jobs", {"kind": "train", "model": MODEL, "workload": "watch"}, 201)
+        await world.train()
+        (request,) = await call("publisher", "GET", "/signing-requests?state=pending")
+        release = decode(base64.b64decode(request["payload"]), Release)
+        signed = {"metadata": as_text(world.publisher.sign(release))}
+        where = f"/signing-requests/{request['id']}/signature"
+        objects.rename(objects.with_name("elsewhere"))
+        objects.touch()
+        assert "ask again" in await call("publisher", "POST", where, signed, 503)
+        objects.unlink()
+        objects.with_name("elsewhere").rename(objects)
+        assert (await call("publisher", "POST", where, signed))["state"] == "signed"
+
+    api(tmp_path, scenario)
+
+
 def test_a_refused_message_is_visible_at_its_device(tmp_path: Path) -> None:
     """The operator sees why."""
 

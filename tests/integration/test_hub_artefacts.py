@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import json
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -251,6 +252,22 @@ def test_what_hangs_or_kills_its_inspection_is_refused(tmp_path: Path) -> None:
         os.mkfifo(pipe)
         verdict = await InspectionChild(patience_s=0.5).inspect(Staged(str(pipe), "0" * 64, 1))
         assert verdict.refusal == "inspecting it was not done after 0.5 s"
+
+    asyncio.run(scenario())
+
+
+def test_a_description_that_is_too_long_refuses_the_file(tmp_path: Path) -> None:
+    """Three megabytes of names are the file's own fault: nobody is told to try it again later."""
+    names = {
+        f"{number:04}{'n' * 3000}": {"dtype": "U8", "shape": [0], "data_offsets": [0, 0]} for number in range(1000)
+    }
+    header = json.dumps(names).encode()
+
+    async def scenario() -> None:
+        file = tmp_path / "wordy"
+        file.write_bytes(len(header).to_bytes(8, "little") + header)
+        verdict = await InspectionChild().inspect(Staged(str(file), "0" * 64, file.stat().st_size))
+        assert verdict.refusal.startswith("describing it takes more than")
 
     asyncio.run(scenario())
 

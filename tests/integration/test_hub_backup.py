@@ -84,6 +84,15 @@ def test_nothing_is_ever_overwritten(tmp_path: Path, saved: Path) -> None:
     assert {name: (saved / name).read_bytes() for name in names(saved)} == before
 
 
+def test_the_directory_one_stands_in_will_do(tmp_path: Path, saved: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A name without a parent, for the backup as for the restored hub."""
+    for target, action in ((tmp_path / "other", backup), (tmp_path / "new", restore)):
+        target.mkdir()
+        monkeypatch.chdir(target)
+        action(at(tmp_path / "hub", Path()) if action is backup else at(Path(), saved))
+        assert "hub.sqlite" in names(target)
+
+
 def damage_content(saved: Path) -> None:
     """One byte of an object."""
     path = next((saved / "objects").rglob("*/*"))

@@ -17,7 +17,7 @@ import paho.mqtt.client as mqtt
 import pytest
 
 from cloud.adapters.certificates import ensure
-from cloud.adapters.embedded_broker import EmbeddedBroker, Listener
+from cloud.adapters.embedded_broker import RESTART_PAUSE_S, EmbeddedBroker, Listener
 from cloud.core.access import DEVICE, ENROLMENT, HUB, Access, under
 from cloud.ports import BrokerError, BrokerUser, Roster
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
@@ -308,6 +308,25 @@ def test_it_comes_back_after_a_kill_on_the_same_port_with_its_users(tmp_path: Pa
                 await hub.up.wait()
             assert broker.pid != before
             assert broker.endpoint.port == port
+
+    asyncio.run(scenario())
+
+
+def test_it_comes_back_once_it_can_be_started_again(tmp_path: Path) -> None:
+    """No file to be had for its messages (too many are open, say) is trouble for a while, not its end."""
+
+    async def scenario() -> None:
+        async with running(tmp_path) as broker, connected(broker.endpoint, "hub") as hub:
+            before = broker.pid
+            assert before is not None
+            broker._log_file.unlink()
+            broker._log_file.mkdir()
+            hub.up.clear()
+            os.kill(before, signal.SIGKILL)
+            await asyncio.sleep(RESTART_PAUSE_S * 2)
+            broker._log_file.rmdir()
+            async with asyncio.timeout(20):
+                await hub.up.wait()
 
     asyncio.run(scenario())
 

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import datetime
+import ssl
 import sys
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 from cryptography import x509
 
 from cloud import brokers
+from cloud.adapters.certificates import ensure
 from cloud.ports import BrokerError, RevokedCertificate, Roster
 from cloud.settings import Settings
 from tests.clients import free_port
@@ -86,6 +89,22 @@ def test_a_broker_bound_to_one_address_is_found_there(tmp_path: Path) -> None:
     certificate = x509.load_pem_x509_certificate((tmp_path / "keys" / "tls" / "server.pem").read_bytes())
     names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
     assert "192.0.2.7" in map(str, names.get_values_for_type(x509.IPAddress))
+
+
+@pytest.mark.parametrize("other", ["server.key", "ca.pem"])
+def test_a_server_certificate_that_goes_with_nothing_is_made_anew(tmp_path: Path, other: str) -> None:
+    """After a power cut between key and certificate, or when an authority was put back from elsewhere."""
+    today = datetime.datetime.now(datetime.UTC)
+    here = ensure(tmp_path / "here", ("localhost",), today)
+    there = ensure(tmp_path / "there", ("localhost",), today)
+    for name in {other, other.replace("ca.pem", "ca.key")}:
+        (tmp_path / "here" / name).write_bytes((tmp_path / "there" / name).read_bytes())
+    made = ensure(tmp_path / "here", ("localhost",), today)
+    ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(made.certificate, made.key)
+    authority = x509.load_pem_x509_certificate(made.ca_pem.encode())
+    x509.load_pem_x509_certificate(made.certificate.read_bytes()).verify_directly_issued_by(authority)
+    assert (made.ca_pem == there.ca_pem) == (other == "ca.pem")
+    assert here.certificate == made.certificate
 
 
 def test_settings_that_contradict_each_other_are_named(tmp_path: Path) -> None:

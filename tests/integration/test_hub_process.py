@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import datetime
+import logging
 import os
 import signal
 import socket
@@ -10,13 +11,16 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
-from typing import Any
+from types import SimpleNamespace
+from typing import Any, cast
 
 import psutil
 import pytest
 
 from cloud.adapters.certificates import ensure
+from cloud.bootstrap import Running
 from cloud.core.identity import digest
+from cloud.main import _announce
 from cloud.settings import Settings
 from cloud.settings_check import SettingsError, check
 from simulator.fakes.tuf_repository import new_key
@@ -186,6 +190,13 @@ def test_what_keeps_it_from_starting_is_said_without_a_traceback(
     assert ended.returncode in (1, 2)
     assert "Traceback" not in ended.stderr
     assert words.format(file=file, port=port) in ended.stderr
+
+
+def test_an_ipv6_address_is_announced_as_one_can_open_it(caplog: pytest.LogCaptureFixture) -> None:
+    """In brackets, or its end would be taken for the port."""
+    with caplog.at_level(logging.INFO):
+        _announce(Settings(host="::1"), cast(Running, SimpleNamespace(page="/live/")))
+    assert "http://[::1]:8600/live/" in caplog.text
 
 
 def test_sigterm_ends_it_in_order(hub: HubProcess) -> None:

@@ -17,8 +17,14 @@ from onnx import numpy_helper
 from safetensors.numpy import load_file, save_file
 
 from optimize.export import bind
+from optimize.origin import Origin, Recipe
+from optimize.passes.candidate import PARENT, parent_candidate
+from optimize.passes.half import half
+from optimize.passes.quantize import Quantize
+from optimize.pipeline import _attempt_all
 from optimize.session import LoadError, Session
 from optimize.spec import DeriveSpec, FileReport, JobSpec, Result, TrainSpec
+from tests.model_files import onnx_model
 from wire.golden import check, parse
 
 ROOT = Path(__file__).parents[2]
@@ -176,6 +182,16 @@ def test_golden_inputs_are_half_precision_of_every_class(trained: Finished) -> N
     assert set(logits.argmax(axis=1)) == set(range(7))
     top = np.sort(logits, axis=1)
     assert ((top[:, -1] - top[:, -2]) > 0.1 * np.ptp(logits)).all()
+
+
+def test_a_pass_that_breaks_on_a_network_stops_no_other() -> None:
+    """Whatever the tool behind it raises: calibration of another shape here, a `view` of fixed width when pruned."""
+    model = onnx.load_from_string(onnx_model())
+    recipes = [Recipe("int8", PARENT, Quantize(np.zeros((4, 3), np.float32))), Recipe("fp16", PARENT, half)]
+    origin = Origin(parent_candidate(model), model, model, batch=1, parameters={}, recipes=recipes)
+    attempts = {one.name: one for one in _attempt_all(origin)}
+    assert attempts["int8"].fault.startswith("pass: InvalidArgument: ")
+    assert attempts["fp16"].session is not None
 
 
 def test_deriving_keeps_the_learnt_parameters_and_tunes_nothing(trained: Finished, derived: Finished) -> None:

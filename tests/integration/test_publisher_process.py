@@ -153,6 +153,24 @@ def test_it_waits_for_a_root_that_names_it_and_says_so_once(tmp_path: Path) -> N
             assert b"nothing is signed" not in process.stderr.read()
 
 
+def test_it_outlives_a_full_disk(tmp_path: Path) -> None:
+    """What cannot be kept is not signed, the publisher says why, and goes on once there is room."""
+    desk, keys = SigningDesk(), tmp_path / "keys"
+    public = key_files(_made(keys), "publisher")()[0].public_hex
+    full = _made(keys / "metadata") / "targets.tmp"
+    full.symlink_to("/dev/full")
+    desk.rotate(targets=(public,))
+    with serving(desk.app) as url:
+        desk.wait_for("first", version=1, counter=1)
+        with publisher(url, keys) as process:
+            assert process.stderr is not None
+            while b"No space left" not in (line := process.stderr.readline()):
+                assert line
+            assert (desk.signed, process.poll()) == ([], None)
+            full.unlink()
+            until(process, desk.signed, "first")
+
+
 def path_of(version: int) -> str:
     """Target path of a version."""
     return target_path(MODEL, version)

@@ -12,6 +12,8 @@ from cloud.api.reaching import model_in
 from cloud.api.schemas.base import VersionNumber
 from cloud.api.schemas.registry import JobRequest, JobView, ModelView, RefusalRequest, SigningRequestView, VersionView
 from cloud.api.schemas.trust import MetadataRequest
+from cloud.errors import UnavailableError
+from cloud.ports import ObjectStoreError
 from cloud.service import audit, jobs, registry
 from cloud.service.effects import Effects
 
@@ -85,7 +87,10 @@ async def sign(request: str, body: MetadataRequest, hub: Hub, actor: ScopedPubli
     files = body.files()
     await _signing_request(hub, request, actor)
     row = await hub.read(lambda conn: registry.request_row(conn, request))
-    await hub.objects.put(row.payload)
+    try:
+        await hub.objects.put(row.payload)
+    except ObjectStoreError as error:
+        raise UnavailableError(str(error)) from error
     notary = hub.trust.notary
     await hub.change(lambda conn, now_ns: registry.accept(conn, notary, request, files, actor.name, now_ns))
     return await _signing_request(hub, request, actor)

@@ -4,7 +4,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from cloud.api.schemas.base import IDENTIFIER, Labels, Name, Request, VersionNumber
+from cloud.api.schemas.base import IDENTIFIER, Label, Labels, Name, Request, VersionNumber
+
+Text = Annotated[str, Field(max_length=1000)]
 
 
 class TrainRequest(Request):
@@ -40,7 +42,7 @@ class FederatedRequest(Request):
     version: VersionNumber
     selector: Labels = {}
     strategy: Annotated[str, Field(pattern=IDENTIFIER)] = "FedAvg"
-    strategy_args: dict[str, float | int | bool | str] = {}
+    strategy_args: Annotated[dict[Label, float | int | bool | Text], Field(max_length=64)] = {}
     rounds: Annotated[int, Field(ge=1, le=10_000)] = 10
     train: TrainRequest = TrainRequest()
     evaluate_every: Annotated[int, Field(ge=0, le=10_000)] = 1
