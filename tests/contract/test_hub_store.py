@@ -18,7 +18,7 @@ from cloud.ports import Store
 from cloud.tables import models, objects
 from cloud.upsert import upsert
 from simulator.fakes.store import MemoryStore
-from tests.postgres import NEEDS_POSTGRES
+from tests.servers.postgres import NEEDS_POSTGRES
 
 Opened = Callable[[], contextlib.AbstractAsyncContextManager[Store]]
 KINDS = ("memory", "sqlite", pytest.param("postgresql", marks=NEEDS_POSTGRES))

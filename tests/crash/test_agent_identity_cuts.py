@@ -16,7 +16,7 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk, PowerCutError
-from tests.member_world import DAY_NS, Office, Started, claim_file, member
+from tests.worlds.member_world import DAY_NS, Office, Started, claim_file, member
 from wire.identity import ClaimFile
 from wire.ports import SECOND
 

@@ -14,7 +14,7 @@ from simulator.core.loop import VirtualLoop
 from simulator.core.power import Content
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
+from tests.worlds.agent_world import DEVICE, TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
 from wire.messages import Outcome, Phase
 from wire.ports import SECOND
 

@@ -14,8 +14,8 @@ from cloud.errors import StoreError, TooManyError
 from cloud.service.keys import KeysInUse, KnownKeys
 from cloud.tables import audit
 from cloud.web.gate import DoorError
-from tests.api_world import Api, api, context_of
-from tests.hub_world import MODEL
+from tests.worlds.api_world import Api, api, context_of
+from tests.worlds.hub_world import MODEL
 
 SECOND = 1_000_000_000
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 
 from cloud.api.bounds import MAX_BODY_BYTES
-from tests.hub_process import HubProcess, keys_command
+from tests.servers.hub_process import HubProcess, keys_command
 
 
 def ask(hub: HubProcess, key: str, path: str = "/me", **headers: str) -> httpx.Response:

@@ -10,7 +10,7 @@ from fastapi.routing import APIRoute
 
 from cloud.api import routes
 from cloud.core.identity import Role
-from tests.api_world import ROLES, Api, api
+from tests.worlds.api_world import ROLES, Api, api
 
 OPEN, VIEW, OPERATE, PUBLISH, ADMINISTER = "open", "view", "operate", "publish", "administer"
 MAY = {

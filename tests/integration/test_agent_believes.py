@@ -6,9 +6,9 @@ from edge_agent.service.freshness import UNKNOWN_DIRECTOR_NS
 from simulator.core.clock import EPOCH_NS
 from simulator.fakes.trust import InlineTrust
 from simulator.fakes.tuf_repository import new_key
-from tests.agent_life import HOUR, ONE, TWO, Life, answers, ended
-from tests.agent_world import Device, assign, committed, ship, wanted
-from tests.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork
+from tests.scenes.agent_life import HOUR, ONE, TWO, Life, answers, ended
+from tests.worlds.agent_world import Device, assign, committed, ship, wanted
+from tests.worlds.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork
 from wire.messages import Outcome
 from wire.ports import SECOND
 from wire.trust import DAY_S

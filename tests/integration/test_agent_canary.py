@@ -13,7 +13,7 @@ from safetensors.numpy import save
 
 from edge_agent.adapters.child_installer import ChildInstaller
 from edge_agent.ports import CanaryRequest, CanaryVerdict
-from tests.agent_world import golden_vectors, onnx_model
+from tests.worlds.agent_world import golden_vectors, onnx_model
 
 MODEL = onnx_model(1)
 GOLDEN = golden_vectors(MODEL)

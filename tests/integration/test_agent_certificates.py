@@ -16,9 +16,9 @@ import pytest
 from cryptography.x509 import load_pem_x509_certificate
 
 from edge_agent.client import AgentClient, AgentError
-from tests.agent_world import DEVICE, TOPICS
-from tests.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
-from tests.member_world import Office, claim_file
+from tests.servers.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
+from tests.worlds.agent_world import DEVICE, TOPICS
+from tests.worlds.member_world import Office, claim_file
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock
 from wire.codec import encode

@@ -20,7 +20,8 @@ import pytest
 
 from edge_agent.client import AgentClient, AgentError, Answer
 from simulator.fakes.tuf_repository import TufRepository
-from tests.agent_world import (
+from tests.servers.plain_broker import BrokerProcess
+from tests.worlds.agent_world import (
     DEVICE,
     DIRECTOR,
     SLOT,
@@ -33,8 +34,7 @@ from tests.agent_world import (
     ship,
     wanted,
 )
-from tests.plain_broker import BrokerProcess
-from tests.trust_world import Cloud
+from tests.worlds.trust_world import Cloud
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.asks import Ask
 from wire.codec import encode

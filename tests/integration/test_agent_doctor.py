@@ -32,11 +32,11 @@ from edge_agent.service.objects import path_of
 from edge_agent.service.reports import DeviceStatus
 from edge_agent.settings import Settings
 from simulator.fakes.offload import InlineOffload
-from tests.agent_world import DEVICE, ship
-from tests.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
-from tests.certificates import DAY, Authority
-from tests.member_world import claim_file
-from tests.trust_world import DIRECTOR
+from tests.samples.certificates import DAY, Authority
+from tests.servers.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
+from tests.worlds.agent_world import DEVICE, ship
+from tests.worlds.member_world import claim_file
+from tests.worlds.trust_world import DIRECTOR
 from wire.codec import encode
 from wire.dsse import keyid
 from wire.identity import Broker, ClaimFile

@@ -18,9 +18,9 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, TOPICS, Air, AirLink
-from tests.certificates import Authority
-from tests.trust_world import ROOT
+from tests.samples.certificates import Authority
+from tests.worlds.agent_world import DEVICE, TOPICS, Air, AirLink
+from tests.worlds.trust_world import ROOT
 from wire.adapters.system import SystemIds
 from wire.codec import encode
 from wire.identity import Broker, ClaimFile, EnrolReply, EnrolRequest

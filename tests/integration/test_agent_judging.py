@@ -11,7 +11,7 @@ from tuf.api.metadata import Metadata, Root
 from edge_agent.core.trust import Floors, Judgement, Question
 from edge_agent.judging import judge
 from simulator.fakes.tuf_repository import TufRepository, new_key
-from tests.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork, piece
+from tests.worlds.trust_world import DIRECTOR, NOW_NS, ROOT, STRANGER, fork, piece
 from wire.adapters.tuf_root import sign_root
 from wire.adapters.tuf_sealing import seal
 from wire.asks import AskMetadata, MetadataPiece, Refused

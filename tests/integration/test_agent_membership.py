@@ -13,7 +13,7 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.member_world import DAY_NS, Office, Started, claim_file, member
+from tests.worlds.member_world import DAY_NS, Office, Started, claim_file, member
 from wire.codec import encode
 from wire.identity import ClaimFile
 from wire.messages import Status

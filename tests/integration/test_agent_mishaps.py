@@ -18,7 +18,19 @@ from edge_agent.service.durable import STATE
 from edge_agent.service.part_file import PartFile
 from simulator.fakes.device import MemoryCaptures
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import CLASSES, DEVICE, TOPICS, Air, AirLink, Gear, assign, committed, device, ship, wanted
+from tests.worlds.agent_world import (
+    CLASSES,
+    DEVICE,
+    TOPICS,
+    Air,
+    AirLink,
+    Gear,
+    assign,
+    committed,
+    device,
+    ship,
+    wanted,
+)
 from wire.adapters.system import SystemClock
 from wire.codec import MAX_CONTROL_BYTES, decode
 from wire.messages import Outcome, Phase, Telemetry

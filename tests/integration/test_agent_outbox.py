@@ -9,8 +9,8 @@ from edge_agent.service.outbox import SPOOL_NS, Outbox
 from edge_agent.service.tasks import Tasks
 from simulator.core.rng import Rng
 from simulator.fakes.device import MemoryCaptures
-from tests.agent_world import DEVICE, TOPICS, assign
-from tests.outbox_scene import TOLD_S, CountingDisk, Scene, play
+from tests.scenes.outbox_scene import TOLD_S, CountingDisk, Scene, play
+from tests.worlds.agent_world import DEVICE, TOPICS, assign
 from wire.assignment import CapturePolicy
 from wire.codec import encode
 from wire.messages import Receipt

@@ -15,8 +15,8 @@ from simulator.core.clock import VirtualClock
 from simulator.fakes.device import FixedMachine
 from simulator.fakes.runtime import LightRuntime, LightSession
 from simulator.memory_disk import MemoryDisk
-from tests.agent_scenes import ONE, TWO, air_with, gear, in_virtual_time, run
-from tests.agent_world import TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
+from tests.scenes.agent_scenes import ONE, TWO, air_with, gear, in_virtual_time, run
+from tests.worlds.agent_world import TOPICS, Air, AirLink, Gear, assign, device, ship, wanted
 from wire.adapters.system import SystemClock
 from wire.messages import Capabilities, Outcome, Phase, Reported, SlotReport
 from wire.ports import SECOND

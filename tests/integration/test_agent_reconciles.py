@@ -16,8 +16,8 @@ from simulator.core.power import one_outcome
 from simulator.core.rng import Rng
 from simulator.fakes.runtime import LightRuntime
 from simulator.memory_disk import MemoryDisk
-from tests.agent_scenes import ONE, TWO, air_with, failed, gear, run
-from tests.agent_world import DEVICE, SLOT, TOPICS, Air, AirLink, Gear, assign, committed, device, ship, wanted
+from tests.scenes.agent_scenes import ONE, TWO, air_with, failed, gear, run
+from tests.worlds.agent_world import DEVICE, SLOT, TOPICS, Air, AirLink, Gear, assign, committed, device, ship, wanted
 from wire.adapters.system import SystemClock
 from wire.messages import Outcome, Phase, Telemetry
 from wire.ports import SECOND

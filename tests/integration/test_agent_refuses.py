@@ -8,9 +8,9 @@ import pytest
 
 from simulator.fakes.runtime import MemoryInstaller
 from simulator.memory_disk import MemoryDisk
-from tests.agent_scenes import ONE, TWO, air_with, failed, gear, run
-from tests.agent_world import DIRECTOR, assign, committed, device, ship, wanted
-from tests.trust_world import STRANGER
+from tests.scenes.agent_scenes import ONE, TWO, air_with, failed, gear, run
+from tests.worlds.agent_world import DIRECTOR, assign, committed, device, ship, wanted
+from tests.worlds.trust_world import STRANGER
 from wire.adapters.system import SystemClock
 from wire.dsse import ASSIGNMENT_TYPE, seal
 from wire.messages import Outcome

@@ -21,9 +21,9 @@ from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.fakes.runtime import Manner, MemoryInstaller
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import Air, AirLink, Gear, assign, committed, device, ship, wanted
-from tests.federated_world import CLASSES, FEATURES, LEARNING, AggregatorProcess, fleet, write_graphs
-from tests.plain_broker import BrokerProcess
+from tests.servers.plain_broker import BrokerProcess
+from tests.worlds.agent_world import Air, AirLink, Gear, assign, committed, device, ship, wanted
+from tests.worlds.federated_world import CLASSES, FEATURES, LEARNING, AggregatorProcess, fleet, write_graphs
 from wire.release import Learning
 
 Harm = Callable[[ModelProto], None]

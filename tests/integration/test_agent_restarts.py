@@ -6,8 +6,8 @@ from edge_agent.core.pointer import MAX_SHORT_STARTS
 from edge_agent.service.reconciler import LASTING_NS
 from simulator.core.clock import VirtualClock
 from simulator.memory_disk import MemoryDisk
-from tests.agent_scenes import ONE, TWO, air_with, gear, in_virtual_time, run
-from tests.agent_world import Air, assign, committed, device, wanted
+from tests.scenes.agent_scenes import ONE, TWO, air_with, gear, in_virtual_time, run
+from tests.worlds.agent_world import Air, assign, committed, device, wanted
 from wire.messages import Outcome
 from wire.ports import SECOND
 

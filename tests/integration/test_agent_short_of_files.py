@@ -17,7 +17,7 @@ from edge_agent.service.objects import Objects, path_of
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, LightSession
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import Air, AirLink, Gear, assign, committed, device, ship, wanted
+from tests.worlds.agent_world import Air, AirLink, Gear, assign, committed, device, ship, wanted
 from wire.adapters.system import SystemClock
 from wire.release import object_ref
 

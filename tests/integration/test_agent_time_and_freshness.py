@@ -7,9 +7,9 @@ import pytest
 from edge_agent.core.trust import parse_files
 from edge_agent.service.trusting import METADATA
 from simulator.core.clock import EPOCH_NS
-from tests.agent_life import HOUR, ONE, TWO, Life, answers, ended
-from tests.agent_world import DEVICE, Device, assign, committed, wanted
-from tests.trust_world import NOW_NS, piece
+from tests.scenes.agent_life import HOUR, ONE, TWO, Life, answers, ended
+from tests.worlds.agent_world import DEVICE, Device, assign, committed, wanted
+from tests.worlds.trust_world import NOW_NS, piece
 from wire.asks import AskMetadata, AskTime, MetadataPiece
 from wire.messages import Outcome
 from wire.ports import SECOND

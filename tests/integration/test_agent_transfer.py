@@ -12,7 +12,7 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Gear, Shipped, assign, device, ship, wanted
+from tests.worlds.agent_world import DEVICE, TOPICS, Air, AirLink, Gear, Shipped, assign, device, ship, wanted
 from wire.adapters.zstd_delta import pack, unpack
 from wire.asks import Ask, AskChunks
 from wire.assignment import Delta, TransferPolicy

@@ -11,7 +11,7 @@ import pytest
 
 from edge_agent.adapters.tuf_trust import TufTrust
 from edge_agent.core.trust import Floors, Judgement, Question
-from tests.trust_world import NOW_NS, ROOT, fork, piece
+from tests.worlds.trust_world import NOW_NS, ROOT, fork, piece
 from wire.asks import AskMetadata, MetadataPiece, Refused
 from wire.codec import encode
 

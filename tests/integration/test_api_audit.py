@@ -4,8 +4,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.api_world import Api, api
-from tests.hub_world import MODEL
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL
 
 
 async def trail(call: Api, **filters: Any) -> list[dict[str, Any]]:

@@ -14,7 +14,7 @@ from starlette.types import Message
 from cloud.api import problems
 from cloud.api.bounds import MAX_BODY_BYTES, MAX_HEADER_BYTES
 from cloud.tables import devices
-from tests.api_world import Api, api
+from tests.worlds.api_world import Api, api
 
 ADMIN = {"Authorization": "Bearer flk_admin"}
 

@@ -14,9 +14,9 @@ from cloud.api.limits import MAX_STREAMS
 from cloud.core.identity import digest
 from cloud.service import enrolment, keys
 from cloud.service.enrolment import NewClaim
-from tests.api_world import ROLES, app_of
-from tests.hub_world import World, add_key
-from tests.live_server import serving
+from tests.servers.live_server import serving
+from tests.worlds.api_world import ROLES, app_of
+from tests.worlds.hub_world import World, add_key
 
 PATIENCE_S = 20.0
 

@@ -12,10 +12,10 @@ from sqlalchemy import Connection
 from cloud.ports import Store
 from cloud.service.idempotency import LIFE_NS
 from cloud.service.outbox import Outbox
-from tests.api_world import Api, api, app_of
-from tests.foreign_version import DIGESTS, order, upload
-from tests.hub_world import MODEL, ROOT, World, add_key
-from tests.model_files import onnx_model
+from tests.samples.foreign_version import DIGESTS, order, upload
+from tests.samples.model_files import onnx_model
+from tests.worlds.api_world import Api, api, app_of
+from tests.worlds.hub_world import MODEL, ROOT, World, add_key
 
 T = TypeVar("T")
 

@@ -5,7 +5,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from tests.api_world import Api, api
+from tests.worlds.api_world import Api, api
 
 
 async def walk(call: Api, path: str, limit: int) -> list[list[Any]]:

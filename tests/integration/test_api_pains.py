@@ -2,9 +2,9 @@
 
 from pathlib import Path
 
-from tests.api_world import Api, api
-from tests.hub_steps import fleet
-from tests.hub_world import MODEL
+from tests.scenes.hub_steps import fleet
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL
 
 ORDER = {"model": MODEL, "version": 1, "waves": [{"percent": 100}]}
 

@@ -12,8 +12,8 @@ from schemathesis.specs.openapi import checks as openapi_checks
 
 from cloud.api.limits import Limits
 from cloud.core.throttle import Rate
-from tests.api_world import app_of
-from tests.hub_world import World, add_key
+from tests.worlds.api_world import app_of
+from tests.worlds.hub_world import World, add_key
 
 EXAMPLES = 4
 KEY = {"Authorization": "Bearer flk_admin"}

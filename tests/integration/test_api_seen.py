@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 
 from cloud.api import routes
-from tests.api_world import Api, api
-from tests.hub_steps import fleet
-from tests.hub_world import MODEL
+from tests.scenes.hub_steps import fleet
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL
 
 WHY = {"reason": "a test"}
 PIN = {"model": MODEL, "version": 1, "reason": "a test"}

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 
-from tests.postgres import NEEDS_POSTGRES
+from tests.servers.postgres import NEEDS_POSTGRES
 
 
 @pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")

@@ -14,7 +14,7 @@ from bench.damaged_models.gate import Gate, gate
 from bench.damaged_models.structures import damaged
 from edge_agent.canary import CanaryOrder
 from edge_agent.installer import Limits, Order
-from tests.agent_world import golden_vectors, onnx_model
+from tests.worlds.agent_world import golden_vectors, onnx_model
 
 MODEL = onnx_model(1)
 

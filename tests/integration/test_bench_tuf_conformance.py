@@ -14,7 +14,7 @@ import pytest
 from bench import tuf_conformance
 from bench.mosquitto import running
 from simulator.fakes.tuf_repository import TufRepository
-from tests.trust_world import DIRECTOR
+from tests.worlds.trust_world import DIRECTOR
 
 TOP = Path(__file__).parents[2]
 PATH, DATA = "watch/1.json", b"release one"

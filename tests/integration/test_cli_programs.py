@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from fleetloop.cli import PROGRAMS, main
-from tests.clients import free_port
+from tests.servers.clients import free_port
 
 
 def call(*words: str, **environ: str) -> subprocess.CompletedProcess[str]:

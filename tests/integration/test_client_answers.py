@@ -8,7 +8,7 @@ from fastapi import FastAPI, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response
 
 from fleetloop.client import HubClient, HubError
-from tests.live_server import serving
+from tests.servers.live_server import serving
 
 app = FastAPI()
 seen: list[tuple[str, str, Any]] = []

@@ -21,11 +21,11 @@ from cloud.errors import StoreError
 from cloud.tables import federated_runs, jobs, signing_requests
 from fleetloop.cli import NOUNS, main
 from fleetloop.console.exits import Exit
-from tests.api_world import ROLES, app_of
-from tests.clients import free_port
-from tests.hub_world import MODEL, World, add_key
-from tests.live_server import serving
-from tests.model_files import onnx_model
+from tests.samples.model_files import onnx_model
+from tests.servers.clients import free_port
+from tests.servers.live_server import serving
+from tests.worlds.api_world import ROLES, app_of
+from tests.worlds.hub_world import MODEL, World, add_key
 
 
 @dataclass

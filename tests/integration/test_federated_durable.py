@@ -18,9 +18,9 @@ from federated.flower.convert import ndarrays
 from federated.records import from_object, to_object
 from federated.running import EXIT_FAILED, EXIT_STOPPED
 from federated.spec import Tolerances
-from tests.federated_local import NAMES, STRATEGIES, LocalGrid, play
-from tests.federated_world import CONFIG, AggregatorProcess, Device, fleet, write_graphs
-from tests.plain_broker import BrokerProcess
+from tests.scenes.federated_local import NAMES, STRATEGIES, LocalGrid, play
+from tests.servers.plain_broker import BrokerProcess
+from tests.worlds.federated_world import CONFIG, AggregatorProcess, Device, fleet, write_graphs
 from wire.assignment import FederatedPolicy
 from wire.codec import decode, encode
 from wire.federated import Reply

@@ -15,8 +15,9 @@ from federated.core.replies import Limits
 from federated.device.ports import LearningFiles
 from federated.flower.convert import ndarrays
 from federated.flower.grid import MqttGrid
-from tests.federated_local import NAMES, STRATEGIES, LocalGrid, play
-from tests.federated_world import (
+from tests.scenes.federated_local import NAMES, STRATEGIES, LocalGrid, play
+from tests.servers.plain_broker import BrokerProcess
+from tests.worlds.federated_world import (
     MODEL,
     TOPICS,
     VERSION,
@@ -24,7 +25,6 @@ from tests.federated_world import (
     starting_parameters,
     write_graphs,
 )
-from tests.plain_broker import BrokerProcess
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock, SystemIds
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.api_world import Api, api
-from tests.hub_world import MODEL, ROOT
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL, ROOT
 from wire.codec import decode, encode
 from wire.identity import ClaimFile
 from wire.release import Release

@@ -20,8 +20,8 @@ from cloud.api.bounds import Bounds
 from cloud.api.limits import MAX_UPLOADS, MAX_UPLOADS_OF_A_KEY
 from cloud.ports import Staged, UploadTooLongError
 from simulator.fakes.offload import InlineOffload
-from tests.api_world import Api, api
-from tests.model_files import onnx_model, pickled, safetensors
+from tests.samples.model_files import onnx_model, pickled, safetensors
+from tests.worlds.api_world import Api, api
 from wire.release import MAX_OBJECT_BYTES
 
 MODEL = onnx_model()

@@ -12,8 +12,8 @@ import pytest
 from cloud.backup import BackupError, backup, restore
 from cloud.main import run
 from cloud.settings import Settings
-from tests.hub_steps import counters, fleet, telemetry
-from tests.hub_world import KEYS, ROOT, World
+from tests.scenes.hub_steps import counters, fleet, telemetry
+from tests.worlds.hub_world import KEYS, ROOT, World
 
 
 def told(number: int) -> tuple[str, bytes]:

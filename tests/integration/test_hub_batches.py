@@ -8,8 +8,8 @@ from sqlalchemy import select
 from cloud.service.history import ABSENT
 from cloud.service.inbox import GATHER_NS, LINGER_NS, Inbox
 from cloud.tables import device_events, devices
-from tests.hub_steps import hub
-from tests.hub_world import ROOT, World, inbound
+from tests.scenes.hub_steps import hub
+from tests.worlds.hub_world import ROOT, World, inbound
 from wire.codec import encode
 from wire.messages import Status, Telemetry
 

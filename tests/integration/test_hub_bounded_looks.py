@@ -15,8 +15,8 @@ from cloud.service.rollouts import Means
 from cloud.service.rollouts.ledger import recount
 from cloud.service.rollouts.plans import rollout_row
 from cloud.tables import desired, devices, members, slots
-from tests.hub_steps import fleet, hub, roll_out, state, waiting
-from tests.hub_world import ROOT, World
+from tests.scenes.hub_steps import fleet, hub, roll_out, state, waiting
+from tests.worlds.hub_world import ROOT, World
 from wire.messages import Outcome, Phase
 
 FEW, MANY = 2_500, 7_500

@@ -14,7 +14,7 @@ from cloud import brokers
 from cloud.adapters.certificates import ensure
 from cloud.ports import BrokerError, RevokedCertificate, Roster
 from cloud.settings import Settings
-from tests.clients import free_port
+from tests.servers.clients import free_port
 from wire.adapters.mqtt_link import MqttLink
 from wire.topics import Topics
 

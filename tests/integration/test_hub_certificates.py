@@ -21,9 +21,9 @@ from cloud.service.certificates import Renewals
 from cloud.service.effects import Wake
 from cloud.service.enrolment import Door, NewClaim
 from cloud.tables import audit, certificates, devices, members
-from tests.device_keys import Key, csr, hub_authority, new_key, recovery
-from tests.hub_steps import released, roll_out, train_order
-from tests.hub_world import ROOT, World
+from tests.samples.device_keys import Key, csr, hub_authority, new_key, recovery
+from tests.scenes.hub_steps import released, roll_out, train_order
+from tests.worlds.hub_world import ROOT, World
 from wire.asks import AskRenewal, Refused, Renewed
 from wire.codec import decode, encode
 from wire.identity import EnrolReply, EnrolRequest, RecoverRequest

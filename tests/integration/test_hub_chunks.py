@@ -18,9 +18,9 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.fakes.store import MemoryObjects, MemoryStore
-from tests.hub_fakes import FakeLink
-from tests.hub_steps import fleet, hub, roll_out
-from tests.hub_world import ROOT, World
+from tests.scenes.hub_steps import fleet, hub, roll_out
+from tests.worlds.hub_fakes import FakeLink
+from tests.worlds.hub_world import ROOT, World
 from wire.asks import AskChunks
 from wire.ports import SECOND
 from wire.release import object_ref

@@ -11,8 +11,8 @@ from cloud.core.rollout import Wave
 from cloud.service import director
 from cloud.service.blobs import Blobs
 from cloud.tables import versions
-from tests.hub_steps import a_hub, fleet, hub, newest, newest_after_report, roll_out, state
-from tests.hub_world import ROOT, World, as_json, inbound
+from tests.scenes.hub_steps import a_hub, fleet, hub, newest, newest_after_report, roll_out, state
+from tests.worlds.hub_world import ROOT, World, as_json, inbound
 from wire.codec import encode
 from wire.messages import Phase
 from wire.ports import LinkError

@@ -6,8 +6,8 @@ from pathlib import Path
 from cloud.service import enrolment
 from cloud.service.effects import Wake
 from cloud.service.enrolment import NewClaim
-from tests.hub_steps import hub
-from tests.hub_world import ROOT, World
+from tests.scenes.hub_steps import hub
+from tests.worlds.hub_world import ROOT, World
 
 
 class TestEnrolment:

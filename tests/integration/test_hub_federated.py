@@ -21,7 +21,7 @@ from cloud.tables import federated_rounds, federated_runs, jobs, versions
 from federated.core.report import DeviceResult, Ended, Result, RoundReport, Totals
 from federated.spec import Login, Spec
 from optimize.spec import DeriveSpec
-from tests.hub_world import MODEL, ROOT, World, as_json, run_until_idle
+from tests.worlds.hub_world import MODEL, ROOT, World, as_json, run_until_idle
 from wire.codec import decode, encode
 
 LEARNERS = {"p01-left": "left", "p01-right": "right"}

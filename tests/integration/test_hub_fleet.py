@@ -8,9 +8,9 @@ from sqlalchemy import Connection, update
 from cloud.core.presence import GRACE_NS
 from cloud.service import history
 from cloud.tables import devices
-from tests.api_world import Api, api
-from tests.hub_steps import fleet, outcomes, roll_out
-from tests.hub_world import MODEL
+from tests.scenes.hub_steps import fleet, outcomes, roll_out
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL
 from wire.messages import Outcome
 from wire.ports import SECOND
 

@@ -13,8 +13,8 @@ from cloud.service import revocation
 from cloud.service.heartbeats import MAX_BATCH, Heartbeats, note
 from cloud.service.history import ABSENT
 from cloud.tables import device_events, devices
-from tests.hub_steps import hub
-from tests.hub_world import ROOT, World, inbound
+from tests.scenes.hub_steps import hub
+from tests.worlds.hub_world import ROOT, World, inbound
 from wire.ports import SECOND
 
 T = TypeVar("T")

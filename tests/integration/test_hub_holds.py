@@ -5,9 +5,9 @@ from pathlib import Path
 from sqlalchemy import Connection
 
 from cloud.service.rollouts import ledger, rollout_row
-from tests.api_world import Api, api
-from tests.hub_steps import fleet, outcomes, roll_out
-from tests.hub_world import MODEL
+from tests.scenes.hub_steps import fleet, outcomes, roll_out
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL
 from wire.ports import SECOND
 
 

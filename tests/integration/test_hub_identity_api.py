@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from tests.api_world import Api, api
-from tests.hub_world import ROOT
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import ROOT
 from wire.codec import decode, encode
 from wire.identity import Broker, ClaimFile
 from wire.messages import Status

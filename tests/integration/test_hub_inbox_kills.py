@@ -19,9 +19,9 @@ from edge_agent.service.delivery import Delivery
 from edge_agent.service.outbox import Outbox
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload
-from tests.certificate_broker import NEEDS_MOSQUITTO
-from tests.hub_steps import telemetry
-from tests.hub_world import ROOT, World
+from tests.scenes.hub_steps import telemetry
+from tests.servers.certificate_broker import NEEDS_MOSQUITTO
+from tests.worlds.hub_world import ROOT, World
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.adapters.system import SystemClock
 from wire.codec import decode
@@ -63,7 +63,7 @@ async def keep_hub(directory: Path, port: int) -> int:
     rng, kills = random.Random(1), 0
     while True:
         lives = rng.randint(1, 3) if kills < KILLS else 10**9
-        command = [sys.executable, "-m", "tests.mortal_hub", str(directory), str(port), str(lives)]
+        command = [sys.executable, "-m", "tests.servers.mortal_hub", str(directory), str(port), str(lives)]
         child = await asyncio.create_subprocess_exec(*command)
         try:
             code = await child.wait()

@@ -5,7 +5,7 @@ import socket
 
 from cloud.main import _bound
 from cloud.settings import Settings
-from tests.clients import free_port
+from tests.servers.clients import free_port
 
 
 def test_answers_do_not_wait_for_acknowledgements_of_what_went_before() -> None:

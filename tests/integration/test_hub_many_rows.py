@@ -13,7 +13,7 @@ from bench.postgres_server import PostgresServer, installed, postgres_server
 from cloud.adapters import postgres_store, sql_store
 from cloud.many import among, entering, updating
 from cloud.tables import devices, metadata, slots
-from tests.postgres import NEEDS_POSTGRES
+from tests.servers.postgres import NEEDS_POSTGRES
 
 NAMES = [f"d{number}" for number in range(3)]
 CHANGE = updating(

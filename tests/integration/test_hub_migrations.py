@@ -31,7 +31,7 @@ from bench.postgres_server import PostgresServer, installed, postgres_server
 from cloud.adapters import postgres_store, sql_store
 from cloud.adapters.sql_schema import EMPTY, migrate, migrate_down
 from cloud.tables import metadata
-from tests.postgres import NEEDS_POSTGRES
+from tests.servers.postgres import NEEDS_POSTGRES
 
 BOOKKEEPING = "alembic_version"
 VALUES: list[tuple[type, Any]] = [(Boolean, False), (Integer, 1), (Float, 1.0), (LargeBinary, b"x"), (JSON, {"a": 1})]

@@ -19,8 +19,8 @@ from cloud.adapters.device_certificates import DeviceAuthority
 from cloud.adapters.mosquitto_broker import MosquittoBroker, find
 from cloud.adapters.mosquitto_files import Seat
 from cloud.ports import BrokerError, RevokedCertificate, Roster
-from tests.clients import connected, free_port
-from tests.device_keys import csr, hub_authority, new_key, pem
+from tests.samples.device_keys import csr, hub_authority, new_key, pem
+from tests.servers.clients import connected, free_port
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.identity import Broker
 

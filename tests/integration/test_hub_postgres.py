@@ -16,7 +16,7 @@ from cloud.errors import StoreError
 from cloud.service import audit
 from cloud.service.changes import Changes
 from cloud.tables import models
-from tests.postgres import NEEDS_POSTGRES
+from tests.servers.postgres import NEEDS_POSTGRES
 
 pytestmark = NEEDS_POSTGRES
 SECRET = "correct-horse"

@@ -3,8 +3,8 @@
 from pathlib import Path
 
 from bench.postgres_server import postgres_server
-from tests.api_world import Api, api
-from tests.postgres import NEEDS_POSTGRES
+from tests.servers.postgres import NEEDS_POSTGRES
+from tests.worlds.api_world import Api, api
 
 pytestmark = NEEDS_POSTGRES
 

@@ -24,9 +24,9 @@ from cloud.main import _announce
 from cloud.settings import Settings
 from cloud.settings_check import SettingsError, check
 from simulator.fakes.tuf_repository import new_key
-from tests.clients import free_port
-from tests.hub_process import PATIENCE_S, HubProcess, keys_command
-from tests.hub_world import CAPABILITIES
+from tests.servers.clients import free_port
+from tests.servers.hub_process import PATIENCE_S, HubProcess, keys_command
+from tests.worlds.hub_world import CAPABILITIES
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.codec import decode, encode
 from wire.identity import Broker, EnrolReply, EnrolRequest

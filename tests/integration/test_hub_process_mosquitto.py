@@ -21,10 +21,10 @@ from cloud.adapters.device_certificates import DeviceAuthority
 from cloud.adapters.mosquitto_broker import MosquittoBroker, find
 from cloud.adapters.mosquitto_files import Seat
 from cloud.ports import Roster
-from tests.clients import Client, connected, free_port
-from tests.device_keys import csr, new_key, pem
-from tests.hub_process import HubProcess, keys_command
-from tests.hub_world import CAPABILITIES
+from tests.samples.device_keys import csr, new_key, pem
+from tests.servers.clients import Client, connected, free_port
+from tests.servers.hub_process import HubProcess, keys_command
+from tests.worlds.hub_world import CAPABILITIES
 from wire.adapters.mqtt_link import Credentials, MqttLink
 from wire.asks import Answer, Ask, AskRenewal, Renewed
 from wire.codec import decode, encode

@@ -12,8 +12,8 @@ from cloud.service import holds
 from cloud.service import rollouts as service
 from cloud.service.rollouts import NewRollout
 from cloud.tables import versions
-from tests.hub_steps import fleet, hub, outcomes, state, waiting
-from tests.hub_world import MODEL, World
+from tests.scenes.hub_steps import fleet, hub, outcomes, state, waiting
+from tests.worlds.hub_world import MODEL, World
 from wire.messages import Installed, Outcome, Phase
 
 NIGHT = Window("0 2 * * *", "Europe/Berlin", 3600.0)

@@ -10,9 +10,9 @@ from cloud.errors import ConflictError
 from cloud.service import registry
 from cloud.service.registry import refuse
 from cloud.tables import jobs, signing_requests, versions
-from tests.hub_steps import hub, job_runner, job_state, request_id, train_order
-from tests.hub_world import MODEL, World, as_json, run_until_idle
-from tests.job_output import optimizer_output
+from tests.samples.job_output import optimizer_output
+from tests.scenes.hub_steps import hub, job_runner, job_state, request_id, train_order
+from tests.worlds.hub_world import MODEL, World, as_json, run_until_idle
 
 
 class TestRegistry:

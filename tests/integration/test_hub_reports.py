@@ -10,7 +10,7 @@ from cloud.service import director
 from cloud.service.effects import Wake
 from cloud.service.inbox import Inbox
 from cloud.tables import devices, members, slots, stats
-from tests.hub_steps import (
+from tests.scenes.hub_steps import (
     counters,
     fleet,
     hub,
@@ -22,7 +22,7 @@ from tests.hub_steps import (
     telemetry,
     waiting,
 )
-from tests.hub_world import MODEL, ROOT, World, as_json, inbound
+from tests.worlds.hub_world import MODEL, ROOT, World, as_json, inbound
 from wire.codec import decode, encode
 from wire.messages import GoldenResult, Outcome, Receipt
 

@@ -13,9 +13,9 @@ from bench.postgres_server import PostgresServer, postgres_server
 from cloud.service import retention
 from cloud.service.retention import AT_ONCE, HOUR_NS
 from cloud.tables import devices, telemetry_hours, telemetry_points
-from tests.hub_steps import a_hub, counters, fleet, telemetry
-from tests.hub_world import ROOT, World
-from tests.postgres import NEEDS_POSTGRES
+from tests.scenes.hub_steps import a_hub, counters, fleet, telemetry
+from tests.servers.postgres import NEEDS_POSTGRES
+from tests.worlds.hub_world import ROOT, World
 from wire.codec import decode, encode
 from wire.messages import Telemetry
 

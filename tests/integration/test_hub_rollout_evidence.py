@@ -18,8 +18,8 @@ from cloud.service.effects import Wake
 from cloud.service.rollouts import NewRollout, measuring
 from cloud.tables import members, objects, slots, stats, versions
 from simulator.fakes.store import InlineDeltas
-from tests.hub_steps import fleet, hub, outcomes, quiet, state, waiting
-from tests.hub_world import MODEL, World
+from tests.scenes.hub_steps import fleet, hub, outcomes, quiet, state, waiting
+from tests.worlds.hub_world import MODEL, World
 from wire.messages import Outcome
 
 SECOND = 10**9

@@ -20,8 +20,8 @@ from cloud.service import rollouts as service
 from cloud.service.rollouts import NewRollout
 from cloud.service.rollouts.ledger import recount
 from cloud.tables import members, rollout_waves, rollouts, slots, stats, versions
-from tests.hub_steps import fleet, hub, quiet, state, waiting
-from tests.hub_world import MODEL, World
+from tests.scenes.hub_steps import fleet, hub, quiet, state, waiting
+from tests.worlds.hub_world import MODEL, World
 from wire.messages import Outcome
 
 SECOND = 10**9

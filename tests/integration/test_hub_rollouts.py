@@ -17,8 +17,8 @@ from cloud.service.enrolment import NewClaim
 from cloud.service.registry import refuse
 from cloud.service.rollouts import NewRollout, joining
 from cloud.tables import members
-from tests.hub_steps import WAVES, fleet, hub, quiet, request_id, roll_out, state, train_order, waiting
-from tests.hub_world import MODEL, ROOT, World
+from tests.scenes.hub_steps import WAVES, fleet, hub, quiet, request_id, roll_out, state, train_order, waiting
+from tests.worlds.hub_world import MODEL, ROOT, World
 from wire.messages import Outcome
 
 

@@ -9,9 +9,9 @@ from sqlalchemy import select
 from bench.postgres_server import postgres_server
 from cloud.service.inbox import Inbox
 from cloud.tables import devices, telemetry_points
-from tests.hub_steps import fleet, hub, telemetry
-from tests.hub_world import ROOT, World, inbound
-from tests.postgres import NEEDS_POSTGRES
+from tests.scenes.hub_steps import fleet, hub, telemetry
+from tests.servers.postgres import NEEDS_POSTGRES
+from tests.worlds.hub_world import ROOT, World, inbound
 from wire.adapters.system import SystemClock
 from wire.codec import decode, encode
 from wire.messages import Telemetry

@@ -27,9 +27,9 @@ from cloud.settings import Settings
 from cloud.settings_check import SettingsError
 from cloud.tables import jobs, models
 from cloud.web.gate import DoorError
-from tests.hub_fakes import FakeClock
-from tests.hub_steps import counters, fleet, hub, telemetry
-from tests.hub_world import ROOT, World, inbound, run_until_idle
+from tests.scenes.hub_steps import counters, fleet, hub, telemetry
+from tests.worlds.hub_fakes import FakeClock
+from tests.worlds.hub_world import ROOT, World, inbound, run_until_idle
 
 T = TypeVar("T")
 

@@ -10,8 +10,8 @@ from cloud.core.rollout import Command, Wave
 from cloud.core.rollout.windows import Window
 from cloud.service import rollouts as rollout_service
 from cloud.tables import desired, members
-from tests.hub_steps import fleet, hub, quiet, roll_out, state, waiting
-from tests.hub_world import CAPABILITIES, ROOT, World
+from tests.scenes.hub_steps import fleet, hub, quiet, roll_out, state, waiting
+from tests.worlds.hub_world import CAPABILITIES, ROOT, World
 from wire.codec import SPEAKS, encode
 from wire.messages import Capabilities, Outcome, Reported
 

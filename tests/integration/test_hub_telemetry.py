@@ -14,8 +14,8 @@ from cloud.service.enrolment import NewClaim
 from cloud.service.retention import roll_up
 from cloud.service.telemetry import MAX_AHEAD
 from cloud.tables import devices, telemetry_points
-from tests.hub_steps import counters, fleet, hub, refusal, telemetry
-from tests.hub_world import ROOT, World
+from tests.scenes.hub_steps import counters, fleet, hub, refusal, telemetry
+from tests.worlds.hub_world import ROOT, World
 from wire.codec import decode, encode
 from wire.messages import Receipt, Telemetry
 from wire.ports import SECOND

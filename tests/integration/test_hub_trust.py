@@ -13,9 +13,8 @@ from cloud.service import registry
 from cloud.service.trust.rows import current_root, file, newest, store
 from cloud.tables import versions
 from simulator.fakes.tuf_repository import new_key
-from tests.hub_steps import hub, released, train_order
-from tests.hub_world import MODEL, World
-from tests.trust_steps import (
+from tests.scenes.hub_steps import hub, released, train_order
+from tests.scenes.trust_steps import (
     BIN,
     FAR,
     PATH,
@@ -26,6 +25,7 @@ from tests.trust_steps import (
     version,
     waiting,
 )
+from tests.worlds.hub_world import MODEL, World
 from wire.adapters.keys import verifiers
 from wire.adapters.tuf_metadata import check_snapshot, make_bin, make_targets
 from wire.asks import MAX_PIECE_BYTES, AskMetadata, AskTime, MetadataPiece, SignedTime, TimeTold

@@ -8,12 +8,12 @@ import pytest
 from cloud.service.trust.rows import current_root, newest
 from cloud.tables import trust_metadata
 from simulator.fakes.tuf_repository import new_key
-from tests.hub_steps import hub
-from tests.hub_world import World
-from tests.trust_steps import (
+from tests.scenes.hub_steps import hub
+from tests.scenes.trust_steps import (
     everything,
     version,
 )
+from tests.worlds.hub_world import World
 from wire.adapters.tuf_metadata import check_timestamp
 from wire.ports import SECOND
 from wire.trust import DAY_S, ROOT_LIFE_S

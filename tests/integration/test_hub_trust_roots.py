@@ -11,9 +11,19 @@ from cloud.service.trust.rows import current_root, newest
 from cloud.tables import desired, devices
 from simulator.fakes.tuf_repository import new_key
 from simulator.publisher import SimulatedPublisher
-from tests.hub_steps import fleet, hub, released, roll_out, train_order
-from tests.hub_world import KEYS, World
-from tests.trust_steps import FAR, adopt, assigned, deliver, everything, everything_by, next_root, targets, version
+from tests.scenes.hub_steps import fleet, hub, released, roll_out, train_order
+from tests.scenes.trust_steps import (
+    FAR,
+    adopt,
+    assigned,
+    deliver,
+    everything,
+    everything_by,
+    next_root,
+    targets,
+    version,
+)
+from tests.worlds.hub_world import KEYS, World
 from wire.adapters.keys import verifiers
 from wire.adapters.tuf_metadata import check_snapshot, check_timestamp
 from wire.adapters.tuf_root import check_root, keys_of, make_root, sign_root

@@ -8,10 +8,10 @@ from sqlalchemy import insert, select
 from cloud.core.promotion import Rule
 from cloud.service import promotion
 from cloud.tables import models, versions
-from tests.api_world import Api, api
-from tests.foreign_version import DIGESTS, order, upload
-from tests.hub_steps import fleet, request_id, roll_out
-from tests.hub_world import MODEL
+from tests.samples.foreign_version import DIGESTS, order, upload
+from tests.scenes.hub_steps import fleet, request_id, roll_out
+from tests.worlds.api_world import Api, api
+from tests.worlds.hub_world import MODEL
 
 
 async def finished_rollout(call: Api) -> None:

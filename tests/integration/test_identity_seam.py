@@ -24,7 +24,7 @@ from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import Gear
+from tests.worlds.agent_world import Gear
 from wire.adapters.mqtt_link import MqttLink
 from wire.adapters.system import SystemClock, SystemIds
 from wire.identity import ClaimFile

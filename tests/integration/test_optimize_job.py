@@ -24,7 +24,7 @@ from optimize.passes.quantize import Quantize
 from optimize.pipeline import _attempt_all
 from optimize.session import LoadError, Session
 from optimize.spec import DeriveSpec, FileReport, JobSpec, Result, TrainSpec
-from tests.model_files import onnx_model
+from tests.samples.model_files import onnx_model
 from wire.golden import check, parse
 
 ROOT = Path(__file__).parents[2]

@@ -25,9 +25,9 @@ from cloud.publisher.book import Book
 from cloud.publisher.main import run
 from cloud.publisher.ports import HubRefusalError, HubUnreachableError
 from cloud.publisher.settings import Settings
-from tests.live_server import serving
-from tests.publisher_world import FakeHub, request
-from tests.release_builders import MODEL, release
+from tests.samples.release_builders import MODEL, release
+from tests.servers.live_server import serving
+from tests.worlds.publisher_world import FakeHub, request
 from wire.adapters.key_ring import key_files
 from wire.errors import MalformedError
 from wire.trust import target_path

@@ -20,9 +20,9 @@ import pytest
 from tuf.api.exceptions import DownloadHTTPError
 from tuf.ngclient import FetcherInterface, TargetFile, Updater
 
-from tests.hub_process import PATIENCE_S, HubProcess, keys_command
-from tests.hub_steps import train_order
-from tests.hub_world import MODEL, World
+from tests.scenes.hub_steps import train_order
+from tests.servers.hub_process import PATIENCE_S, HubProcess, keys_command
+from tests.worlds.hub_world import MODEL, World
 from wire.trust import target_path
 
 PASSPHRASE = "correct horse battery staple"

@@ -10,8 +10,8 @@ from cloud.core.rollout import Wave
 from cloud.core.rollout.members import Status
 from cloud.service.needs import needed_objects, objects_of
 from cloud.tables import desired, devices, members, rollout_waves, rollouts
-from tests.hub_steps import fleet, hub, roll_out
-from tests.hub_world import World
+from tests.scenes.hub_steps import fleet, hub, roll_out
+from tests.worlds.hub_world import World
 from wire.assignment import Assignment
 from wire.codec import encode
 

@@ -12,7 +12,7 @@ from cloud import tables
 from cloud.adapters.sql_store import make_engine, migrate
 from cloud.service.overview import Overview, overview
 from cloud.service.overview.shapes import Quality
-from tests.release_builders import MODEL, PARENT, SMALL, card, release
+from tests.samples.release_builders import MODEL, PARENT, SMALL, card, release
 from wire.codec import encode
 from wire.histogram import bucket
 from wire.messages import Capabilities, Reported, Telemetry

@@ -12,7 +12,7 @@ from collections.abc import AsyncIterator, Iterator
 
 import pytest
 
-from tests.plain_broker import BrokerProcess
+from tests.servers.plain_broker import BrokerProcess
 from wire.adapters import paho_connection
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.identity import Broker

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
-from tests.certificates import DAY, Authority
+from tests.samples.certificates import DAY, Authority
+from tests.servers.certificate_broker import NEEDS_MOSQUITTO, CertificateBroker
 from wire.adapters.mqtt_link import Credentials, MqttLink, Will
 from wire.ports import Inbound, LinkError, LoginRefusedError
 

@@ -17,7 +17,7 @@ from edge_agent.core.trust import (
     parse_files,
 )
 from edge_agent.errors import RefusedError
-from tests.trust_world import DIRECTOR, ROOT, STRANGER
+from tests.worlds.trust_world import DIRECTOR, ROOT, STRANGER
 from wire.assignment import Assignment
 from wire.errors import MalformedError
 from wire.ports import SECOND

@@ -12,7 +12,7 @@ from federated.device.client import FIRST_REPEAT_NS, FederatedClient
 from federated.device.ports import HostError, LearningFiles, Remembered, Samples, Trainer
 from federated.device.trainer import OnnxTrainer
 from federated.records import from_object, to_object
-from tests.federated_world import CONFIG, MODEL, TOPICS, VERSION, samples_of, starting_parameters, write_graphs
+from tests.worlds.federated_world import CONFIG, MODEL, TOPICS, VERSION, samples_of, starting_parameters, write_graphs
 from wire.assignment import FederatedPolicy
 from wire.codec import decode, encode
 from wire.federated import Done, Down, Record, Reply, Task

@@ -3,7 +3,7 @@
 import msgspec
 
 from cloud.core.fitting import fit, preferred
-from tests.release_builders import release, variant
+from tests.samples.release_builders import release, variant
 from wire.messages import Capabilities, Installed, Phase, Reported, SlotReport
 from wire.release import RuntimeNeeds, Variant
 

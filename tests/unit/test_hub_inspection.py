@@ -8,7 +8,7 @@ from onnx import ModelProto, TensorProto, helper
 
 from cloud.inspection.__main__ import judged
 from cloud.inspection.refusal import RefusedError
-from tests.model_files import (
+from tests.samples.model_files import (
     WEIGHTS,
     external,
     floods,

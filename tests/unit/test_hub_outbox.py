@@ -9,8 +9,8 @@ import pytest
 from cloud.service.effects import Effects, Publish
 from cloud.service.outbox import AT_ONCE, Outbox
 from simulator.fakes.store import MemoryStore
-from tests.hub_fakes import FakeClock, FakeControl
-from tests.hub_world import ROOT
+from tests.worlds.hub_fakes import FakeClock, FakeControl
+from tests.worlds.hub_world import ROOT
 from wire.ports import LinkError
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from cloud.errors import StoreError
 from cloud.service.repeating import Failure, Failures, Repeated, repeat
-from tests.hub_fakes import FakeClock
+from tests.worlds.hub_fakes import FakeClock
 from wire.ports import LinkError
 
 SECRET = "the token was flk_abc"

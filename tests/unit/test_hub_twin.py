@@ -7,7 +7,7 @@ import pytest
 
 from cloud.core.presence import GRACE_NS, Standing, absence, standing
 from cloud.core.twin import Skew, Sync, compare, skew
-from tests.hub_world import CAPABILITIES
+from tests.worlds.hub_world import CAPABILITIES
 from wire.assignment import Assignment, Execution, SlotAssignment
 from wire.codec import SPEAKS
 from wire.messages import Installed, Outcome, Phase, Reported, SlotReport

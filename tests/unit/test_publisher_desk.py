@@ -11,8 +11,8 @@ from cloud.publisher.ports import HubUnreachableError
 from cloud.publisher.service import Desk, DisagreementError, NoRootError, NotApprovableError, UnknownRequestError
 from simulator.fakes.tuf_repository import new_key
 from simulator.publisher import MemoryShelf
-from tests.publisher_world import NOW, FakeHub, request
-from tests.release_builders import MODEL, release, variant
+from tests.samples.release_builders import MODEL, release, variant
+from tests.worlds.publisher_world import NOW, FakeHub, request
 from wire.adapters.tuf_metadata import check_bin, check_targets, make_bin
 from wire.codec import encode
 from wire.ports import SECOND

@@ -8,7 +8,7 @@ import pytest
 
 from cloud.publisher.core import Policy, Signed, Verdict, judge
 from cloud.publisher.request import SigningRequest
-from tests.release_builders import MODEL, PARENT, SMALL, gate_report, release, variant
+from tests.samples.release_builders import MODEL, PARENT, SMALL, gate_report, release, variant
 from wire.codec import encode
 from wire.release import Learning, Release, object_ref
 

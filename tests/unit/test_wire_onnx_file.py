@@ -5,7 +5,7 @@ import pytest
 from onnx import FunctionProto, ModelProto, SparseTensorProto, TensorProto, helper
 
 from bench.damaged_models.structures import damaged
-from tests.agent_world import onnx_model
+from tests.worlds.agent_world import onnx_model
 from wire.errors import MalformedError
 from wire.onnx_file import takes_other_files
 

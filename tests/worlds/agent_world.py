@@ -29,7 +29,7 @@ from simulator.fakes.device import FixedMachine, MemoryCaptures
 from simulator.fakes.offload import InlineOffload
 from simulator.fakes.runtime import LightRuntime, MemoryInstaller
 from simulator.fakes.trust import InlineTrust
-from tests.trust_world import DIRECTOR, ROOT, Cloud
+from tests.worlds.trust_world import DIRECTOR, ROOT, Cloud
 from wire.adapters.keys import SigningKey
 from wire.adapters.system import SystemIds
 from wire.asks import Ask

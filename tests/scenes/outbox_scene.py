@@ -12,7 +12,7 @@ from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.fakes.device import MemoryCaptures
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Device, Gear, device
+from tests.worlds.agent_world import DEVICE, TOPICS, Air, AirLink, Device, Gear, device
 from wire.codec import encode
 from wire.messages import Receipt, Telemetry
 from wire.ports import SECOND, LinkError

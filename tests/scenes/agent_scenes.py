@@ -9,7 +9,7 @@ from simulator.core.clock import VirtualClock
 from simulator.core.loop import VirtualLoop
 from simulator.core.rng import Rng
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import Air, AirLink, Gear, ship
+from tests.worlds.agent_world import Air, AirLink, Gear, ship
 from wire.adapters.system import SystemClock
 from wire.messages import Phase, SlotReport
 

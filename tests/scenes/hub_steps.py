@@ -1,4 +1,4 @@
-"""Steps that tests of the hub's services share, on top of `tests.hub_world`."""
+"""Steps that tests of the hub's services share, on top of `tests.worlds.hub_world`."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -24,7 +24,7 @@ from cloud.service.parts import Intervals, Parts
 from cloud.service.rollouts import NewRollout
 from cloud.tables import devices, jobs, members, rollouts, signing_requests, stats
 from simulator.fakes.store import InlineDeltas
-from tests.hub_world import MODEL, ROOT, World, as_json
+from tests.worlds.hub_world import MODEL, ROOT, World, as_json
 from wire.codec import encode
 from wire.messages import ModelStats, Telemetry
 

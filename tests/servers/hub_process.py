@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import psutil
 
-from tests.clients import free_port
+from tests.servers.clients import free_port
 
 PATIENCE_S = 60.0
 

@@ -10,8 +10,8 @@ from simulator.core.rng import Rng
 from simulator.fakes.trust import InlineTrust
 from simulator.fakes.tuf_repository import TufRepository
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import Air, AirLink, Device, Gear, assign, committed, device, ship, wanted
-from tests.trust_world import NOW_NS, ROOT
+from tests.worlds.agent_world import Air, AirLink, Device, Gear, assign, committed, device, ship, wanted
+from tests.worlds.trust_world import NOW_NS, ROOT
 from wire.messages import Phase, Reported, SlotReport
 from wire.ports import SECOND
 

@@ -8,7 +8,7 @@ from cloud.publisher.ports import HubRefusalError, HubTrust, HubUnreachableError
 from cloud.publisher.request import SigningRequest
 from simulator.fakes.tuf_repository import new_key
 from simulator.publisher import found_root
-from tests.release_builders import MODEL, gate_report
+from tests.samples.release_builders import MODEL, gate_report
 from wire.adapters.keys import SigningKey
 from wire.adapters.tuf_metadata import read_bin
 from wire.adapters.tuf_root import keys_of, make_root, sign_root

@@ -1,4 +1,4 @@
-"""A hub for tests: real SQLite, real objects, real services; link, broker and jobs are `tests.hub_fakes`."""
+"""A hub for tests: real SQLite, real objects, real services; link, broker and jobs are `tests.worlds.hub_fakes`."""
 
 import asyncio
 from collections.abc import Mapping
@@ -30,9 +30,9 @@ from cloud.service.trust import deliveries
 from cloud.service.trust.service import Trust
 from cloud.tables import api_keys, desired, jobs
 from simulator.publisher import SimulatedPublisher
-from tests.fresh_database import lay_out
-from tests.hub_fakes import FakeClock, FakeControl, FakeLauncher, FakeLink
-from tests.job_output import optimizer_output
+from tests.samples.job_output import optimizer_output
+from tests.servers.fresh_database import lay_out
+from tests.worlds.hub_fakes import FakeClock, FakeControl, FakeLauncher, FakeLink
 from wire.adapters.keys import load_or_create, verifiers
 from wire.adapters.system import SystemIds, ThreadOffload
 from wire.assignment import Assignment

@@ -13,7 +13,7 @@ from federated.device.trainer import OnnxTrainer
 from federated.device.training import Recipe, seed_of, split
 from federated.flower.compat import bind_identity
 from federated.flower.convert import array_record, ndarrays
-from tests.federated_world import CONFIG, samples_of, starting_parameters
+from tests.worlds.federated_world import CONFIG, samples_of, starting_parameters
 
 NAMES = ("ada", "bob", "cleo", "dan")
 STRATEGIES: dict[str, dict[str, Any]] = {

@@ -1,4 +1,4 @@
-"""The hub's app over a fresh `tests.hub_world.World`, and a client with one key per role."""
+"""The hub's app over a fresh `tests.worlds.hub_world.World`, and a client with one key per role."""
 
 import asyncio
 from collections.abc import Callable, Coroutine
@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from cloud.api import problems, routes
 from cloud.api.context import Context, FleetIdentity
 from cloud.api.limits import Limits
-from tests.hub_world import ROOT, World, add_key
+from tests.worlds.hub_world import ROOT, World, add_key
 
 ROLES = ("viewer", "operator", "publisher", "admin")
 

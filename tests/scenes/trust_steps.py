@@ -9,8 +9,8 @@ from sqlalchemy import func, select
 from cloud.service.trust import deliveries
 from cloud.service.trust.rows import current_root, newest
 from cloud.tables import desired, trust_metadata, versions
-from tests.hub_steps import request_id, train_order
-from tests.hub_world import MODEL, World
+from tests.scenes.hub_steps import request_id, train_order
+from tests.worlds.hub_world import MODEL, World
 from wire.adapters.keys import SigningKey
 from wire.adapters.tuf_metadata import make_bin, make_targets
 from wire.adapters.tuf_root import keys_of, make_root, sign_root

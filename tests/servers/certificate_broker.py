@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.certificates import Authority
+from tests.samples.certificates import Authority
 from wire.identity import Broker
 
 NEEDS_MOSQUITTO = pytest.mark.skipif(shutil.which("mosquitto") is None, reason="mosquitto is not installed")

@@ -1,6 +1,6 @@
 """A hub's inbox in a process of its own that kills itself (SIGKILL) after a commit, before any receipt is on its way.
 
-`python -m tests.mortal_hub DIRECTORY PORT LIVES`: dies after the LIVESth transaction that took something.
+`python -m tests.servers.mortal_hub DIRECTORY PORT LIVES`: dies after the LIVESth transaction that took something.
 """
 
 import asyncio

@@ -29,9 +29,9 @@ from edge_agent.service.membership import Member
 from edge_agent.service.tasks import Tasks
 from simulator.fakes.offload import InlineOffload
 from simulator.memory_disk import MemoryDisk
-from tests.agent_world import DEVICE, TOPICS, Air, AirLink, Gear
-from tests.certificates import Authority
-from tests.trust_world import ROOT
+from tests.samples.certificates import Authority
+from tests.worlds.agent_world import DEVICE, TOPICS, Air, AirLink, Gear
+from tests.worlds.trust_world import ROOT
 from wire.adapters.system import SystemIds
 from wire.asks import Answer, Ask, AskRenewal, Refused, Renewed
 from wire.codec import decode, encode

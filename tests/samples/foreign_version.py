@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from tests.api_world import Api
-from tests.model_files import onnx_model, safetensors
+from tests.samples.model_files import onnx_model, safetensors
+from tests.worlds.api_world import Api
 
 FILES = {
     "parent": onnx_model(),
