@@ -4,13 +4,11 @@ A file-system shim behind the agent's `Disk` port records what the real services
 leave at any of those moments is started on. Bugs are seeded to show that they would be found.
 """
 
-import multiprocessing
 import os
 import sys
 import time
 from collections import Counter, defaultdict
 from collections.abc import Sequence
-from concurrent.futures import ProcessPoolExecutor
 from typing import Annotated, Any
 
 import msgspec
@@ -19,6 +17,7 @@ from bench.crash_states.bugs import BUGS
 from bench.crash_states.scenarios import SCENARIOS
 from bench.crash_states.worker import Findings, Task, prepare, work
 from bench.result import Outcome, finish
+from simulator.processes import pool
 
 LONGEST = "two slots"
 """The scenario that takes longest comes first, so that in the end nobody waits for it."""
@@ -85,6 +84,5 @@ def _tasks(settings: Settings) -> list[Task]:
 
 
 def _explore(tasks: list[Task], workers: int) -> list[Findings]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, initializer=prepare) as pool:
-        return list(pool.map(work, tasks))
+    with pool(workers, prepare) as processes:
+        return list(processes.map(work, tasks))

@@ -9,10 +9,8 @@ import os
 import sys
 import time
 from collections.abc import Iterator
-from concurrent.futures import ProcessPoolExecutor
 from functools import cache, partial
 from itertools import islice
-from multiprocessing import get_context
 from typing import Annotated, Any
 
 import msgspec
@@ -22,6 +20,7 @@ from bench.fuzzing.generated import feed
 from bench.fuzzing.mutation import Mutator
 from bench.fuzzing.parsers import parsers
 from bench.result import Outcome, finish
+from simulator.processes import pool
 
 SHORT_INPUTS = 2_000
 GENERATED_EVERY = 400
@@ -75,8 +74,8 @@ def _rows(names: list[str], settings: Settings) -> Iterator[tuple[str, Row]]:
         yield from zip(names, map(one, names), strict=True)
         return
     slow_first = sorted(names, key=lambda name: _parsers()[name].weight)
-    with ProcessPoolExecutor(processes, get_context("spawn")) as pool:
-        yield from zip(slow_first, pool.map(one, slow_first), strict=True)
+    with pool(processes) as workers:
+        yield from zip(slow_first, workers.map(one, slow_first), strict=True)
 
 
 def attack(name: str, settings: Settings) -> Row:

@@ -1,14 +1,13 @@
 """Many runs of a scenario, each under its own seed and policy, in as many processes as there are cores."""
 
-import multiprocessing
 import os
-import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures import as_completed
 from dataclasses import dataclass
 
 from simulator.alarm import quiet_programs
+from simulator.processes import pool
 from simulator.report import Report
 from simulator.run import Progress, ScenarioRun
 from simulator.scenario.document import Policy, Scenario
@@ -51,12 +50,13 @@ def _here(tasks: Sequence[Task]) -> Iterator[tuple[int, Report]]:
 
 
 def _spread(tasks: Iterable[Task], workers: int) -> Iterator[tuple[int, Report]]:
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
-        numbers = {pool.submit(make, task): number for number, task in enumerate(tasks)}
+    with pool(workers) as processes:
+        numbers = {processes.submit(make, task): number for number, task in enumerate(tasks)}
         try:
             for future in as_completed(numbers):
                 yield numbers[future], future.result()
         except BaseException:
-            pool.shutdown(wait=False, cancel_futures=True)  # one run's defect, or Ctrl-C: the others are not waited for
+            processes.shutdown(
+                wait=False, cancel_futures=True
+            )  # one run's defect, or Ctrl-C: the others are not waited for
             raise

@@ -1,11 +1,8 @@
 """Many lives over several processes, and what is left of those that failed once every needless step is gone."""
 
 import contextlib
-import multiprocessing
-import signal
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, field
 
 import msgspec
@@ -14,6 +11,7 @@ from simulator.alarm import quiet_programs
 from simulator.fuzz.draw import Life, draw
 from simulator.fuzz.play import Ending, Playing
 from simulator.fuzz.shrink import shrink
+from simulator.processes import pool
 
 CHUNK = 4
 """Seeds that a worker takes at a time."""
@@ -76,9 +74,8 @@ def endings(seeds: Sequence[int], workers: int, play: Play = play) -> Iterator[E
     if workers <= 1:
         yield from map(play, seeds)
         return
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(workers, context, signal.signal, (signal.SIGINT, signal.SIG_DFL)) as pool:
-        yield from pool.map(play, seeds, chunksize=CHUNK)
+    with pool(workers) as processes:
+        yield from processes.map(play, seeds, chunksize=CHUNK)
 
 
 def explain(seed: int, problem: str, replaced: Replaced) -> Violation:

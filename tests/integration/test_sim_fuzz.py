@@ -4,7 +4,9 @@ import dataclasses
 import json
 import subprocess
 import sys
+import time
 
+import psutil
 import pytest
 
 from bench import sim_fuzz
@@ -180,6 +182,26 @@ def test_the_command_replays_chosen_steps() -> None:
     done = subprocess.run(command, capture_output=True, text=True, check=True, timeout=120)
     figures = json.loads(done.stdout)
     assert (figures["seed"], figures["problem"], len(figures["steps"])) == (6, "", 2)
+
+
+def test_nothing_is_left_of_a_campaign_that_was_killed() -> None:
+    """Its workers would wait for work for ever."""
+    command = [sys.executable, "-m", "fleetloop", "sim", "fuzz", "--seeds", "10000", "--processes", "2"]
+    with subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL) as campaign:
+        deadline = time.monotonic() + 60
+        while len(at_work := _workers(campaign.pid)) < 2:
+            assert campaign.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        campaign.kill()
+    _, alive = psutil.wait_procs(at_work, timeout=30)
+    assert not alive
+
+
+def _workers(pid: int) -> list[psutil.Process]:
+    """Its processes that have begun to live lives."""
+    children = psutil.Process(pid).children()
+    return [one for one in children if "spawn_main" in " ".join(one.cmdline()) and one.cpu_times().user > 0.5]
 
 
 @pytest.mark.parametrize(
