@@ -25,6 +25,8 @@ log = logging.getLogger(__name__)
 MAX_WAITING: Final = 8
 MAX_UNSETTLED: Final = 16
 MAX_OUTGOING: Final = 256
+MAX_COUNTED: Final = 64
+"""Tasks whose updates were counted and that are known by name: a copy of one may still be on its way."""
 FIRST_REPEAT_NS: Final = 5 * SECOND
 LAST_REPEAT_NS: Final = 60 * SECOND
 REPEATS: Final = 60
@@ -53,6 +55,7 @@ class FederatedClient:
         "_bench",
         "_clock",
         "_closed",
+        "_counted",
         "_current",
         "_device",
         "_host",
@@ -80,6 +83,7 @@ class FederatedClient:
         self._stop = Stop()
         self._worker: asyncio.Task[None] | None = None
         self._unsettled: dict[str, _Unsettled] = {}
+        self._counted: list[str] = []
         self._outgoing: list[tuple[str, bytes]] = []
         self._post: asyncio.Task[None] | None = None
         self._repeat: Timer | None = None
@@ -174,9 +178,14 @@ class FederatedClient:
         self._keep_kit_for_a_while()
 
     async def _forget(self, done: Done) -> None:
+        """An update counts once, also when a late copy of its task had it trained, sent and confirmed once more."""
         remembered = await self._host.recall(done.task)
-        if remembered is not None:
-            await self._host.forget(done.task, update_accepted=done.accepted and bool(remembered.arrays))
+        if remembered is None:
+            return
+        counts = done.accepted and bool(remembered.arrays) and done.task not in self._counted
+        await self._host.forget(done.task, update_accepted=counts)
+        if counts:
+            self._counted = [*self._counted[1 - MAX_COUNTED :], done.task]
 
     async def _answer(self, task: Task) -> None:
         self._current, self._stop = task, Stop()
