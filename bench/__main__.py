@@ -8,6 +8,9 @@ from collections.abc import Sequence
 
 from fleetloop.cli import BENCHES
 
+MORE = {"sim-fuzz": ("--seeds", "50000")}
+"""Where there are hours, more is played than by a proof on its own."""
+
 
 def main(names: Sequence[str]) -> int:
     """Run the proofs named, or all of them."""
@@ -22,7 +25,7 @@ def main(names: Sequence[str]) -> int:
 def _run(name: str) -> int:
     print(f"bench {name} ...", file=sys.stderr, flush=True)
     began = time.monotonic()
-    command = [sys.executable, "-m", "fleetloop", "bench", name, "--json"]
+    command = [sys.executable, "-m", "fleetloop", "bench", name, *MORE.get(name, ()), "--json"]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=False)
     last = done.stdout.splitlines()[-1] if done.stdout.strip() else "null"
     line = {"bench": name, "exit": done.returncode, "wall_s": round(time.monotonic() - began, 1)}
