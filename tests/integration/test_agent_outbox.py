@@ -3,15 +3,12 @@
 import pytest
 
 from edge_agent.errors import DiskError
-from edge_agent.ports import Counts
 from edge_agent.service.delivery import WINDOW
 from edge_agent.service.outbox import SPOOL_NS, Outbox
 from edge_agent.service.tasks import Tasks
 from simulator.core.rng import Rng
-from simulator.fakes.device import MemoryCaptures
-from tests.scenes.outbox_scene import TOLD_S, CountingDisk, Scene, play
-from tests.worlds.agent_world import DEVICE, TOPICS, assign
-from wire.assignment import CapturePolicy
+from tests.scenes.outbox_scene import CountingDisk, Scene, play
+from tests.worlds.agent_world import DEVICE, TOPICS
 from wire.codec import encode
 from wire.messages import Receipt
 from wire.ports import SECOND
@@ -210,82 +207,6 @@ def test_telemetry_of_a_device_with_an_old_record_goes_on_above_the_hubs_mark() 
             await scene.measure(unit, 20)
             assert scene.told[-1].seq >> 32 == 40
             assert scene.told[-1].seq > (40 << 32) + 7
-
-    play(scenario)
-
-
-def test_a_device_at_rest_is_heard_with_the_interval_while_it_is_connected() -> None:
-    """It has nothing to tell but that it is there. In the tunnel it says nothing, and writes nothing."""
-
-    async def scenario(scene: Scene) -> None:
-        async with scene.device():
-            await scene.clock.sleep(120 * TOLD_S * SECOND)
-            assert len(scene.told) == 1
-            assert 118 <= scene.heartbeats <= 120
-            scene.link.down()
-            await scene.clock.sleep(120 * TOLD_S * SECOND)
-            assert scene.heartbeats <= 120
-            assert scene.disk.writes <= 1
-            scene.link.back()
-            await scene.clock.sleep(24 * TOLD_S * SECOND)
-            assert scene.heartbeats >= 118 + 23
-
-    play(scenario)
-
-
-def test_counters_that_stand_are_told_again_in_the_course_of_a_day() -> None:
-    """A hub that was restored from a backup has forgotten some of them."""
-
-    async def scenario(scene: Scene) -> None:
-        async with scene.device():
-            await scene.clock.sleep(24 * HOUR_S * SECOND)
-            assert 2 <= len(scene.told) <= 3
-
-    play(scenario)
-
-
-def test_what_was_dropped_is_news() -> None:
-    """The last message was written before the outbox gave up the oldest for it: how many they are is told later."""
-
-    async def scenario(scene: Scene) -> None:
-        async with scene.device() as unit:
-            scene.link.down()
-            await scene.measure(unit, 600)
-            scene.link.back()
-            await scene.clock.sleep(10 * TOLD_S * SECOND)
-            numbers = sorted({one.seq & 0xFFFFFFFF for one in scene.told})
-            assert scene.told[-1].dropped == sum(number not in numbers for number in range(1, numbers[-1]))
-
-    play(scenario, outbox_bytes=4096)
-
-
-class AskedCaptures(MemoryCaptures):
-    """Counts how often it is asked what it has counted."""
-
-    asked = 0
-
-    async def counts(self) -> Counts:
-        """As it stands."""
-        self.asked += 1
-        return await super().counts()
-
-
-def test_counters_are_asked_for_when_they_may_be_others() -> None:
-    """Nobody reads them at rest; after an answer, and when a document bounds what is kept, they are."""
-
-    async def scenario(scene: Scene) -> None:
-        scene.captures = captures = AskedCaptures()
-        async with scene.device() as unit:
-            await scene.clock.sleep(20 * TOLD_S * SECOND)
-            asked = captures.asked
-            await scene.clock.sleep(20 * TOLD_S * SECOND)
-            assert captures.asked == asked
-            unit.inference.on_answered()
-            await scene.clock.sleep(3 * TOLD_S * SECOND)
-            assert captures.asked == asked + 1
-            scene.air.desire(assign(1, capture=CapturePolicy(max_samples=7)))
-            await scene.clock.sleep(3 * TOLD_S * SECOND)
-            assert captures.asked == asked + 2
 
     play(scenario)
 

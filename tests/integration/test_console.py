@@ -8,9 +8,7 @@ import stat
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -18,80 +16,20 @@ import pytest
 from sqlalchemy import select, update
 
 from cloud.errors import StoreError
-from cloud.tables import federated_runs, jobs, signing_requests
+from cloud.tables import federated_runs, jobs
 from fleetloop.cli import NOUNS, main
 from fleetloop.console.exits import Exit
 from tests.samples.model_files import onnx_model
 from tests.servers.clients import free_port
-from tests.servers.live_server import serving
-from tests.worlds.api_world import ROLES, app_of
-from tests.worlds.hub_world import MODEL, World, add_key
-
-
-@dataclass
-class Desk:
-    """A hub that answers, and somebody who types."""
-
-    world: World
-    url: str
-    directory: Path
-    capture: pytest.CaptureFixture[str]
-
-    def type(self, *words: str, role: str = "admin", url: str = "") -> int:
-        """Run `fleetloop WORDS`."""
-        key = self.directory / f"{role}.key"
-        return main([*words, "--url", url or self.url, "--api-key-file", str(key)])
-
-    def ask(self, *words: str) -> Any:
-        """The JSON that a command prints."""
-        self.capture.readouterr()
-        assert self.type(*words, "--json") == Exit.DONE
-        return json.loads(self.capture.readouterr().out)
+from tests.worlds.console_desk import Desk, desk_in, heard, release
+from tests.worlds.hub_world import MODEL
 
 
 @pytest.fixture
 def desk(tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[Desk]:
-    """A fresh hub with a device, and a key file for each role; commands that follow something look often."""
-    monkeypatch.setattr("fleetloop.console.following.AGAIN_S", 0.05)
-    world = World(tmp_path)
-
-    async def quick(ns: int) -> None:
-        await asyncio.sleep(0.02)
-
-    async def prepare() -> None:
-        await world.__aenter__()
-        await world.enrol("p01", hall="3")
-        for role in ROLES:
-            await add_key(world, f"flk_{role}", role)
-            (tmp_path / f"{role}.key").write_text(f"flk_{role}\n")
-
-    asyncio.run(prepare())
-    world.clock.sleep = quick  # type: ignore[method-assign]
-    with serving(app_of(world)) as url:
-        yield Desk(world, url, tmp_path, capsys)
-    asyncio.run(world.__aexit__())
-
-
-def heard(desk: Desk, word: str) -> None:
-    """Wait until a command that runs has said this."""
-    said, deadline = "", time.monotonic() + 30
-    while word not in said:
-        assert time.monotonic() < deadline, said
-        said += "".join(desk.capture.readouterr())
-        time.sleep(0.02)
-
-
-def release(desk: Desk) -> None:
-    """Version 1 of the model is there and signed."""
-    assert desk.type("models", "train", MODEL, "--workload", "watch") == Exit.DONE
-
-    async def go_on() -> None:
-        await desk.world.train()
-        (request,) = await desk.world.store.read(_requests)
-        await desk.world.sign(request)
-
-    asyncio.run(go_on())
-    desk.capture.readouterr()
+    """A fresh one."""
+    with desk_in(tmp_path, capsys, monkeypatch) as one:
+        yield one
 
 
 def test_tables_for_people_and_json_for_scripts(desk: Desk) -> None:
@@ -303,30 +241,6 @@ def test_a_version_is_promoted_and_retired(desk: Desk) -> None:
     assert desk.type("models", "retire", MODEL, "1", "--reason", "old") == Exit.CONFLICT
 
 
-def test_what_is_exported_is_what_is_there(desk: Desk) -> None:
-    """`plan` finds nothing to do for it, and it names groups, holds, pins and the rollout that runs."""
-    release(desk)
-    for words in (
-        ("groups", "set", "g", "hall=3"),
-        ("devices", "pin", "p01", MODEL, "1", "--reason", "certified"),
-        ("rollouts", "start", MODEL, "1", "--wave", "100%"),
-        ("devices", "hold", "p01", "--reason", "in use: 'yes'"),
-    ):
-        assert desk.type(*words) == Exit.DONE
-    desk.capture.readouterr()
-    assert desk.type("export") == Exit.DONE
-    file = desk.directory / "fleet.yaml"
-    file.write_text(desk.capture.readouterr().out)
-    assert desk.type("plan", "-f", str(file)) == Exit.DONE
-    assert desk.type("devices", "release", "p01") == Exit.DONE
-    assert desk.type("devices", "unpin", "p01") == Exit.DONE
-    desk.capture.readouterr()
-    assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
-    assert "hold it: in use: 'yes'" in desk.capture.readouterr().out
-    assert desk.type("apply", "-f", str(file)) == Exit.DONE
-    assert desk.type("plan", "-f", str(file)) == Exit.DONE
-
-
 def test_watching_outlasts_a_hub_that_is_away_for_a_while(desk: Desk, monkeypatch: pytest.MonkeyPatch) -> None:
     """A 503 is waited out and said on standard error; the rollout's end is still seen."""
     monkeypatch.setattr("cloud.api.problems.RETRY_AFTER_S", 1.0)
@@ -393,56 +307,6 @@ def test_watching_a_rollout_that_was_aborted_fails(desk: Desk) -> None:
     assert json.loads(desk.capture.readouterr().out)["state"] == "aborted"
 
 
-def test_plan_shows_and_apply_does_it_once(desk: Desk) -> None:
-    """Plan changes nothing and says 8; apply makes it so; then both say that all is as it should be."""
-    release(desk)
-    file = desk.directory / "fleet.yaml"
-    file.write_text(
-        f"""
-devices:
-  p01: {{labels: {{hall: "4"}}}}
-  p02: {{labels: {{hall: "4"}}, federated: true}}
-rollouts:
-  - {{model: {MODEL}, version: 1, selector: {{hall: "4"}}, waves: [{{percent: 100}}]}}
-"""
-    )
-    for _ in range(2):
-        assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
-    plan = desk.capture.readouterr().out
-    assert "~ device p01: labels=hall=3 -> labels=hall=4" in plan
-    assert "+ device p02" in plan
-    assert f"+ rollout {MODEL}:1" in plan
-    assert desk.type("apply", "-f", str(file), "--claims", str(desk.directory)) == Exit.DONE
-    assert (desk.directory / "p02.json").is_file()
-    changes = len(desk.ask("rollouts", "list"))
-    for command in ("plan", "apply"):
-        assert desk.type(command, "-f", str(file)) == Exit.DONE
-    assert len(desk.ask("rollouts", "list")) == changes == 1
-    assert desk.ask("devices", "show", "p01")["labels"] == {"hall": "4"}
-    assert desk.type("rollouts", "abort", desk.ask("rollouts", "list")[0]["id"]) == Exit.DONE
-    assert desk.type("apply", "-f", str(file)) == Exit.CONFLICT
-
-
-def test_a_file_with_a_rollout_that_is_bound_to_be_refused_changes_nothing(desk: Desk) -> None:
-    """A version that is not there, or not signed, is said by plan and apply before anything is done."""
-    assert desk.type("models", "train", MODEL, "--workload", "watch") == Exit.DONE
-    asyncio.run(desk.world.train())
-    file = desk.directory / "fleet.yaml"
-    for version, why in ((1, "it is not signed yet"), (9, f"there is no version 9 of model '{MODEL}'")):
-        file.write_text(
-            f"devices: {{p01: {{labels: {{hall: '4'}}}}, p02: {{}}}}\n"
-            f"rollouts: [{{model: {MODEL}, version: {version}, waves: [{{percent: 100}}]}}]"
-        )
-        assert desk.type("plan", "-f", str(file)) == Exit.DIFFERS
-        assert f"! rollout {MODEL}:{version}: {why}" in desk.capture.readouterr().out
-        assert desk.type("apply", "-f", str(file), "--claims", str(desk.directory)) == Exit.CONFLICT
-        said = desk.capture.readouterr()
-        assert said.out.startswith(f"! rollout {MODEL}:{version}: {why}")
-        assert said.err == "fleetloop: nothing was changed\n"
-    assert [(one["name"], one["labels"]) for one in desk.ask("devices", "list")] == [("p01", {"hall": "3"})]
-    assert not (desk.directory / "p02.json").exists()
-
-
 def test_a_shell_can_complete() -> None:
     """The noun and its commands."""
     environ = os.environ | {
@@ -453,7 +317,3 @@ def test_a_shell_can_complete() -> None:
     command = [sys.executable, "-m", "fleetloop"]
     done = subprocess.run(command, capture_output=True, text=True, env=environ, timeout=60)
     assert "pause" in done.stdout, done.stderr
-
-
-def _requests(conn: Any) -> list[str]:
-    return list(conn.execute(select(signing_requests.c.id)).scalars())
