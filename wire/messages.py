@@ -136,6 +136,8 @@ class Reported(Document, frozen=True, kw_only=True):
     seq: int
     sequence: int
     """Sequence number of the newest assignment that the device accepted."""
+    digest: Annotated[str, msgspec.Meta(pattern="^([0-9a-f]{16})?$")] = ""
+    """`wire.assignment.assignment_digest` of that one; empty = there is none, or an agent of before accepted it."""
     agent: str
     speaks: tuple[int, int] = SPEAKS
     capabilities: Capabilities

@@ -118,7 +118,7 @@ OTHER_DEVICE = "p02-right"
 
 
 def _name_ignored() -> AbstractContextManager[None]:
-    def read(envelope: bytes, director: Any, device: str, heard: Any, newest: str) -> Any:
+    def read(envelope: bytes, director: Any, device: str, heard: Any, newest: Any) -> Any:
         return read_assignment(envelope, director, OTHER_DEVICE, heard, newest)
 
     read_assignment = reading.read_assignment

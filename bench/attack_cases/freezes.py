@@ -139,8 +139,8 @@ def _any_nonce() -> AbstractContextManager[None]:
     from wire.dsse import TIME_TYPE
 
     def read_time(envelope: bytes, director: Any, device: str, nonce: str) -> tuple[int, str]:
-        told, signer = reading._signed(envelope, SignedTime, TIME_TYPE, 1 << 16, director)
-        return told.now_ns, signer
+        told, unsealed = reading._signed(envelope, SignedTime, TIME_TYPE, 1 << 16, director)
+        return told.now_ns, unsealed.keyid
 
     return replaced(trusting, read_time=read_time)
 

@@ -16,7 +16,7 @@ from bench.fuzzing.trust import trust_parsers
 from cloud.core.plausible import check_reported, check_status, check_telemetry
 from edge_agent.canary import Verdict
 from edge_agent.core import pointer, spool
-from edge_agent.core.reading import read_assignment
+from edge_agent.core.reading import Newest, read_assignment
 from edge_agent.core.slot import State
 from edge_agent.core.trust import Given, Heard, Judgement, Said, dump_files, founded_on, parse_files
 from edge_agent.errors import DamagedRecordError, EnrolmentError, RefusedError
@@ -66,7 +66,8 @@ def _signed() -> tuple[Parser, ...]:
 
     def assignment(data: bytes) -> Assignment:
         envelope = seal(data, ASSIGNMENT_TYPE, {"k": lambda message: b""})
-        return read_assignment(envelope, {"k": anyone}, good.DEVICE, lambda key: Heard(sequence=FLOOR), "k")[0]
+        heard: Callable[[str], Heard] = lambda key: Heard(sequence=FLOOR)  # noqa: E731
+        return read_assignment(envelope, {"k": anyone}, good.DEVICE, heard, Newest("k", "")).assignment
 
     return (
         Parser(

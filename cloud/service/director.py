@@ -13,7 +13,7 @@ from sqlalchemy import Connection, Row, bindparam, select
 from cloud.many import among, entering, updating
 from cloud.service.effects import Effects, Publish
 from cloud.tables import AHEAD, BEHIND, desired, devices, members
-from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, schema_of
+from wire.assignment import Assignment, FederatedPolicy, SlotAssignment, assignment_digest, schema_of
 from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, decode, encode
 from wire.dsse import Envelope, keyid, payload_of
 from wire.messages import Outcome
@@ -45,7 +45,7 @@ _SUCCEEDED = select(members.c.execution).where(
     among(members.c.execution, "names"), members.c.outcome == Outcome.SUCCEEDED
 )
 _ENTER = entering(desired, ("device",), ("envelope", "signer", "issued_ns", "wanted"))
-_NUMBER = updating(devices, ("name",), ("desired_sequence",))
+_NUMBER = updating(devices, ("name",), ("desired_sequence", "desired_digest"))
 
 _OUTDATED = select(devices.c.name).where(AHEAD).order_by(devices.c.name)
 _AHEAD = _OUTDATED.where(among(devices.c.name, "names")).limit(1)
@@ -78,7 +78,7 @@ def assign(conn: Connection, wanted: Mapping[str, SlotAssignment], seal: Seal, n
 
 
 def outdated(conn: Connection) -> list[str]:
-    """Devices that have accepted a higher sequence than we know: a thief signed it, or our database is a backup."""
+    """Devices that have accepted what we do not know of: a thief signed it, or our database is a backup."""
     return list(conn.execute(_OUTDATED).scalars())
 
 
@@ -192,11 +192,13 @@ def _document(row: Row[Any], slots: tuple[SlotAssignment, ...], now_ns: int) -> 
 
 
 def _issue(conn: Connection, documents: Sequence[Assignment], seal: Seal) -> None:
-    _ENTER.run(conn, [_sealed(document, seal) for document in documents])
-    _NUMBER.run(conn, [{"name": one.device, "desired_sequence": one.sequence} for one in documents])
+    rows = [_sealed(document, seal) for document in documents]
+    _ENTER.run(conn, rows)
+    _NUMBER.run(conn, rows)
 
 
 def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
+    """What goes into `desired` (under `device`) and into `devices` (under `name`)."""
     payload = encode(document)
     if len(payload) > MAX_ASSIGNMENT_BYTES:
         raise DirectorError(
@@ -205,6 +207,9 @@ def _sealed(document: Assignment, seal: Seal) -> dict[str, Any]:
     envelope = seal(payload)
     return {
         "device": document.device,
+        "name": document.device,
+        "desired_sequence": document.sequence,
+        "desired_digest": assignment_digest(payload),
         "envelope": envelope,
         "signer": decode(envelope, Envelope).signatures[0].keyid,
         "issued_ns": document.issued_ns,

@@ -33,6 +33,7 @@ FRESH: Final[Mapping[str, Any]] = {
     "clone_suspected_ns": None,
     "reported_seq": 0,
     "reported_sequence": 0,
+    "reported_digest": "",
     "telemetry_seq": 0,
     "telemetry_ahead": 0,
     "certificate_serial": None,

@@ -33,7 +33,8 @@ MAX_SCHEMA = 2**31 - 1
 Ended = tuple[str, str]
 """An execution and its device."""
 
-_REPORT = ("reported", "reported_seq", "reported_sequence", "agent", "speaks", "reported_ns", "seen_ns")
+_ACCEPTED = ("reported_sequence", "reported_digest")
+_REPORT = ("reported", "reported_seq", *_ACCEPTED, "agent", "speaks", "reported_ns", "seen_ns")
 _TAKE = updating(devices, ("name",), _REPORT, online=true(), gone_ns=null())
 _SLOT_KEYS = ("device", "slot")
 _ENTER_SLOT = entering(slots, _SLOT_KEYS, [one.name for one in slots.c if one.name not in _SLOT_KEYS])
@@ -77,10 +78,14 @@ def take(conn: Connection, batch: Sequence[tuple[str, bytes]], now_ns: int, topi
 def _news(conn: Connection, senders: Iterable[_Sender]) -> Effects:
     """Who has accepted another assignment may be ahead of us, or wait for what he has not got."""
     newest = ((one.row, one.newest) for one in senders)
-    moved = [row.name for row, told in newest if told is not None and told.sequence != row.reported_sequence]
+    moved = [row.name for row, told in newest if told is not None and _moved(row, told)]
     if not moved:
         return NOTHING
     return wake(Wake.AHEAD if director.ahead(conn, moved) else Wake.LOOK)
+
+
+def _moved(row: Row[Any], told: Reported) -> bool:
+    return (told.sequence, told.digest) != (row.reported_sequence, row.reported_digest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -216,6 +221,7 @@ def _store_devices(conn: Connection, senders: Mapping[str, _Sender], now_ns: int
             "reported": sender.payload,
             "reported_seq": sender.mark,
             "reported_sequence": sender.newest.sequence,
+            "reported_digest": sender.newest.digest,
             "agent": sender.newest.agent[:MAX_AGENT],
             "speaks": min(max(sender.newest.speaks[1], 0), MAX_SCHEMA),
             "reported_ns": now_ns,

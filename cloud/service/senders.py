@@ -19,6 +19,7 @@ _MARKS = (
     devices.c.enrolled_ns,
     devices.c.reported_seq,
     devices.c.reported_sequence,
+    devices.c.reported_digest,
     devices.c.telemetry_seq,
     devices.c.telemetry_ahead,
     devices.c.refusal_count,

@@ -66,7 +66,8 @@ def decommission(conn: Connection, device: str, reason: str, by: tuple[str, int]
     effects = revocation.revoke(conn, device, reason, by, topics)
     for table in (desired, pins):
         conn.execute(delete(table).where(table.c.device == device))
-    gone = {"decommissioned_ns": now_ns, "desired_sequence": 0, "held_ns": None, "held_reason": "", "held_by": ""}
+    gone = {"decommissioned_ns": now_ns, "desired_sequence": 0, "desired_digest": "", "held_ns": None}
+    gone |= {"held_reason": "", "held_by": ""}
     conn.execute(update(devices).where(devices.c.name == device).values(gone))
     audit.record(conn, now_ns, actor, ("device.decommission", device), reason=reason)
     return effects

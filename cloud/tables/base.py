@@ -3,7 +3,7 @@
 Of what an index holds only some rows of, there is one expression, which queries repeat to the letter.
 """
 
-from sqlalchemy import ColumnElement, Integer, MetaData, literal_column
+from sqlalchemy import ColumnElement, Integer, MetaData, String, literal_column
 
 metadata = MetaData(
     naming_convention={
@@ -15,4 +15,5 @@ metadata = MetaData(
 )
 
 ZERO: ColumnElement[int] = literal_column("0", Integer)
+NO_TEXT: ColumnElement[str] = literal_column("''", String)
 """For such expressions: a parameter in its place would hide from the database that the index has what is asked for."""

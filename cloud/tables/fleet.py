@@ -2,7 +2,7 @@
 
 from sqlalchemy import JSON, BigInteger, Boolean, Column, Float, ForeignKey, Index, Integer, LargeBinary, String, Table
 
-from cloud.tables.base import ZERO, metadata
+from cloud.tables.base import NO_TEXT, ZERO, metadata
 
 devices = Table(
     "devices",
@@ -19,8 +19,10 @@ devices = Table(
     Column("reported", LargeBinary),  # newest wire.messages.Reported, as received
     Column("reported_seq", BigInteger, nullable=False, default=0),  # high-water mark
     Column("reported_sequence", BigInteger, nullable=False, default=0),  # newest assignment the device accepted
+    Column("reported_digest", String(16), nullable=False, default=""),  # of that assignment; '' = it does not tell
     Column("reported_ns", BigInteger),
     Column("desired_sequence", BigInteger, nullable=False, default=0),  # of its document in `desired`; 0 = none
+    Column("desired_digest", String(16), nullable=False, default=""),  # wire.assignment.assignment_digest
     Column("telemetry", LargeBinary),  # newest wire.messages.Telemetry, as received
     Column("telemetry_seq", BigInteger, nullable=False, default=0),  # high-water mark
     Column(
@@ -49,8 +51,15 @@ ENROLLED = devices.c.enrolled_ns.is_not(None) & devices.c.revoked_ns.is_(None)
 
 BEHIND = devices.c.online & (devices.c.reported_sequence < devices.c.desired_sequence)
 """Is it there, and has not accepted what it shall run?"""
-AHEAD = (devices.c.desired_sequence > ZERO) & (devices.c.reported_sequence > devices.c.desired_sequence)
-"""Has it accepted a higher sequence than we know?"""
+_ANOTHER = (
+    (devices.c.reported_sequence == devices.c.desired_sequence)
+    & (devices.c.reported_digest != NO_TEXT)
+    & (devices.c.reported_digest != devices.c.desired_digest)
+)
+AHEAD = (devices.c.desired_sequence > ZERO) & (
+    (devices.c.reported_sequence > devices.c.desired_sequence) | _ANOTHER
+)  # fmt: skip
+"""Has it accepted a higher sequence than we know, or under our newest one what we did not write?"""
 
 Index("ix_devices_behind", devices.c.name, sqlite_where=BEHIND, postgresql_where=BEHIND)
 Index("ix_devices_ahead", devices.c.name, sqlite_where=AHEAD, postgresql_where=AHEAD)

@@ -11,10 +11,11 @@ from typing import Final
 
 import msgspec
 
+from edge_agent.core.reading import Newest, Order
 from edge_agent.core.slot import State
 from edge_agent.core.trust import Heard, Judgement, Trusted, key_ids
 from edge_agent.errors import DamagedRecordError, NewerRecordError, RefusedError
-from wire.assignment import MAX_SLOTS, Assignment, CapturePolicy, FederatedPolicy, TransferPolicy
+from wire.assignment import MAX_SLOTS, CapturePolicy, FederatedPolicy, TransferPolicy
 from wire.codec import Document, decode, encode
 from wire.errors import WireError
 from wire.messages import Phase
@@ -41,6 +42,8 @@ class Record(Document, frozen=True, kw_only=True):
     """Id of a director key -> the newest it has signed."""
     director: str = ""
     """Id of the director key that signed the newest assignment."""
+    digest: str = ""
+    """`wire.assignment.assignment_digest` of the newest assignment; empty where an agent of before accepted it."""
     floors: dict[Name, int] = {}
     """Model -> lowest release counter that may still be installed."""
     slots: dict[Name, State] = {}
@@ -54,6 +57,11 @@ class Record(Document, frozen=True, kw_only=True):
     def sequence(self) -> int:
         """Sequence of the newest assignment accepted."""
         return self.heard_of(self.director).sequence
+
+    @property
+    def newest(self) -> Newest:
+        """Which assignment it was."""
+        return Newest(self.director, self.digest)
 
     @property
     def time_floor_ns(self) -> int:
@@ -91,13 +99,15 @@ class Record(Document, frozen=True, kw_only=True):
             return self
         return msgspec.structs.replace(self, floors={**self.floors, model: counter})
 
-    def accepting(self, assignment: Assignment, key: str) -> "Record":
-        """The record with the policies of `assignment`, signed by director key `key`, not yet with what it wants."""
+    def accepting(self, order: Order) -> "Record":
+        """The record with the policies of an assignment, not yet with what it wants."""
+        assignment, key = order.assignment, order.key
         if assignment.sequence < self.heard_of(key).sequence:
             raise ValueError(f"sequence {assignment.sequence} is below {self.heard_of(key).sequence}")
         return msgspec.structs.replace(
             self._hearing(key, Heard(sequence=assignment.sequence, time_ns=assignment.issued_ns)),
             director=key,
+            digest=order.digest,
             capture=assignment.capture,
             federated=assignment.federated,
             transfer=assignment.transfer,

@@ -2,12 +2,12 @@
 
 import functools
 from collections.abc import Callable, Mapping
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from edge_agent.core.trust import Heard, Listed
 from edge_agent.errors import RefusedError, UnknownDirectorError
 from wire.asks import SignedTime
-from wire.assignment import Assignment, SlotAssignment
+from wire.assignment import Assignment, SlotAssignment, assignment_digest
 from wire.codec import MAX_ASSIGNMENT_BYTES, MAX_CONTROL_BYTES, MAX_RELEASE_BYTES, SPEAKS, decode
 from wire.compatibility import unreadable
 from wire.dsse import ASSIGNMENT_TYPE, TIME_TYPE, Unsealed, Verify, unseal_by
@@ -17,32 +17,55 @@ from wire.release import Release, Variant
 T = TypeVar("T")
 
 
-def read_assignment(
-    envelope: bytes, director: Mapping[str, Verify], device: str, heard: Callable[[str], Heard], newest: str
-) -> tuple[Assignment, str]:
-    """The assignment in `envelope` and the id of the director key that signed it.
+class Order(NamedTuple):
+    """An assignment, the id of the director key that signed it, and its digest."""
 
-    `heard` says what a key signed before; `newest` is the key that signed the newest assignment. The very newest one
-    may come again. One of another key must be newer than everything of that key: where two keys are good, what the
-    former one signed cannot undo what the present one says.
+    assignment: Assignment
+    key: str
+    digest: str
+
+
+class Newest(NamedTuple):
+    """Which assignment was accepted last. `digest`: empty where it is not known."""
+
+    key: str
+    digest: str
+
+
+def read_assignment(
+    envelope: bytes, director: Mapping[str, Verify], device: str, heard: Callable[[str], Heard], newest: Newest
+) -> Order:
+    """The assignment in `envelope`.
+
+    `heard` says what a key signed before. The very newest one may come again, and no other under its number: that is of
+    a hub restored from a backup, or of a thief. One of another key must be newer than everything of that key: where
+    two keys are good, what the former one signed cannot undo what the present one says.
 
     Raises:
         UnknownDirectorError: signed by no key in `director`.
-        RefusedError: malformed, oversize, forged, for another device, or older than what was accepted.
+        RefusedError: malformed, oversize, forged, for another device, or not newer than what was accepted.
     """
-    assignment, key = _signed(envelope, Assignment, ASSIGNMENT_TYPE, MAX_ASSIGNMENT_BYTES, director)
+    assignment, unsealed = _signed(envelope, Assignment, ASSIGNMENT_TYPE, MAX_ASSIGNMENT_BYTES, director)
     problem = unreadable(assignment.schema, SPEAKS, "this agent")
     if problem:
         raise RefusedError(f"assignment: {problem}")
     if assignment.device != device:
         raise RefusedError(f"assignment: meant for device {assignment.device!r}, this is {device!r}")
-    floor = heard(key).sequence
-    if assignment.sequence < floor or (assignment.sequence == floor and key != newest):
-        raise RefusedError(f"assignment: sequence {assignment.sequence} is older than {floor}, accepted before")
+    order = Order(assignment, unsealed.keyid, assignment_digest(unsealed.payload))
+    _check_number(order, heard(order.key).sequence, newest)
     names = [slot.slot for slot in assignment.slots]
     if len(set(names)) != len(names):
         raise RefusedError("assignment: names a slot twice")
-    return assignment, key
+    return order
+
+
+def _check_number(order: Order, floor: int, newest: Newest) -> None:
+    """Is it newer than what its key signed, or the newest again? Raises RefusedError."""
+    number = order.assignment.sequence
+    if number < floor or (number == floor and order.key != newest.key):
+        raise RefusedError(f"assignment: sequence {number} is older than {floor}, accepted before")
+    if number == floor and newest.digest not in ("", order.digest):
+        raise RefusedError(f"assignment: another one with the same sequence {number} was accepted before")
 
 
 def read_time(envelope: bytes, director: Mapping[str, Verify], device: str, nonce: str) -> tuple[int, str]:
@@ -52,10 +75,10 @@ def read_time(envelope: bytes, director: Mapping[str, Verify], device: str, nonc
         UnknownDirectorError: signed by no key in `director`.
         RefusedError: malformed, forged, or an answer to another question.
     """
-    told, key = _signed(envelope, SignedTime, TIME_TYPE, MAX_CONTROL_BYTES, director)
+    told, unsealed = _signed(envelope, SignedTime, TIME_TYPE, MAX_CONTROL_BYTES, director)
     if (told.device, told.nonce) != (device, nonce):
         raise RefusedError("time: the answer is to another question")
-    return told.now_ns, key
+    return told.now_ns, unsealed.keyid
 
 
 @functools.lru_cache(maxsize=2)
@@ -110,11 +133,11 @@ def agreed_variant(release: Release, desired: SlotAssignment, counter: int) -> V
 
 def _signed(
     envelope: bytes, kind: type[T], payload_type: str, limit: int, director: Mapping[str, Verify]
-) -> tuple[T, str]:
+) -> tuple[T, Unsealed]:
     name = kind.__name__.lower()
     try:
-        unsealed: Unsealed = unseal_by(envelope, payload_type, director, limit=2 * limit)
-        return decode(unsealed.payload, kind, limit=limit), unsealed.keyid
+        unsealed = unseal_by(envelope, payload_type, director, limit=2 * limit)
+        return decode(unsealed.payload, kind, limit=limit), unsealed
     except UnknownSignerError as error:
         raise UnknownDirectorError(f"{name}: {error}") from error
     except WireError as error:

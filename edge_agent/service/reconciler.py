@@ -244,7 +244,8 @@ class Reconciler:
     async def _reconcile(self, item: Desired) -> None:
         record = self.record
         try:
-            assignment, key = self._trusting.read_assignment(item.envelope)
+            order = self._trusting.read_assignment(item.envelope)
+            assignment = order.assignment
             record.check_room([slot.slot for slot in assignment.slots])
         except RefusedError as error:
             if isinstance(error, UnknownDirectorError):
@@ -253,11 +254,11 @@ class Reconciler:
             self._refuse(str(error))
             item.ack()
             return
-        if key != record.director or assignment.sequence > record.sequence:
+        if order.key != record.director or assignment.sequence > record.sequence:
             wanted = {slot.slot: slot for slot in assignment.slots}
             events = [Happened(name, Assigned(slot)) for name, slot in wanted.items()]
             events += [Happened(name, Unassigned()) for name in sorted(record.slots) if name not in wanted]
-            accepted = record.accepting(assignment, key)
+            accepted = record.accepting(order)
             if accepted.capture != record.capture:
                 await self._ports.captures.set_policy(accepted.capture)
             await self._apply(accepted, events)

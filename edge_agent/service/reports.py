@@ -121,6 +121,7 @@ def reported(record: Record, refused: str, capabilities: Capabilities, seq: int)
     return Reported(
         seq=seq,
         sequence=record.sequence,
+        digest=record.digest,
         agent=VERSION,
         capabilities=capabilities,
         trust=_trust(record.trust),

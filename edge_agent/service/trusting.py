@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from msgspec import UNSET, UnsetType, structs
 
 from edge_agent.core.pointer import Record
-from edge_agent.core.reading import read_assignment, read_time
+from edge_agent.core.reading import Order, read_assignment, read_time
 from edge_agent.core.trust import (
     Judgement,
     Listed,
@@ -31,7 +31,6 @@ from edge_agent.ports import Ports
 from edge_agent.service.asking import Asking
 from edge_agent.service.durable import read_if_there, write_atomic
 from wire.asks import AskMetadata, AskTime, Holding, MetadataPiece, Refused, TimeTold
-from wire.assignment import Assignment
 from wire.ports import SECOND, Clock
 
 log = logging.getLogger(__name__)
@@ -102,11 +101,11 @@ class Trusting:
         """What the root in the claim says. Raises MalformedError."""
         return founded_on(self._trust.root)
 
-    def read_assignment(self, envelope: bytes) -> tuple[Assignment, str]:
-        """The assignment in `envelope`, and the id of the key that signed it. Raises as `reading.read_assignment`."""
+    def read_assignment(self, envelope: bytes) -> Order:
+        """The assignment in `envelope`. Raises as `reading.read_assignment`."""
         record = self.record()
         director = self._trust.verifiers(record.trust.directors)
-        return read_assignment(envelope, director, self._device, record.heard_of, record.director)
+        return read_assignment(envelope, director, self._device, record.heard_of, record.newest)
 
     def now_ns(self) -> int:
         """The time as far as it is known without asking; never below what was signed before."""

@@ -94,11 +94,11 @@ class DeviceWatch:
             self._broken([f"runs a model that nobody has signed: {sha256[:12]}"])
 
     def start(self) -> None:
-        """The agent serves."""
-        now = self.device.record()
-        if now.boot and now.boot <= self.started and not self.device.disk.fails:
+        """The agent serves. While the disk fails, its start may not be written down, and has no number of its own."""
+        now, fails = self.device.record(), self.device.disk.fails
+        if now.boot and now.boot <= self.started and not fails:
             self._broken([f"start {now.boot} comes after start {self.started}"])
-        self.started = max(self.started, now.boot)
+        self.started = max(self.started, self.promised.boot if fails else now.boot)
         self.had_model = any(state.current is not None for state in now.slots.values())
         self.started_ns = self.device.world.clock.monotonic_ns()
 

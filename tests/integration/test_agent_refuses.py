@@ -19,6 +19,7 @@ BAD_DESIRED = {
     "another signer": (assign(5, wanted(TWO), key=STRANGER), "no trusted key"),
     "another device": (assign(5, wanted(TWO), device="p02-left"), "meant for device 'p02-left'"),
     "an older sequence": (assign(1, wanted(TWO)), "sequence 1 is older than 2"),
+    "another one with the same sequence": (assign(2, wanted(TWO, "e2")), "another one with the same sequence 2"),
     "not an envelope": (b"{}", "missing required field"),
     "truncated": (assign(5, wanted(TWO))[:-20], "truncated"),
     "too large": (b" " * 20_000, "20000 bytes, at most"),

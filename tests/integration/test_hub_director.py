@@ -13,6 +13,7 @@ from cloud.service.blobs import Blobs
 from cloud.tables import versions
 from tests.scenes.hub_steps import a_hub, fleet, hub, newest, newest_after_report, roll_out, state
 from tests.worlds.hub_world import ROOT, World, as_json, inbound
+from wire.assignment import assignment_digest
 from wire.codec import encode
 from wire.messages import Phase
 from wire.ports import LinkError
@@ -37,6 +38,26 @@ class TestDirector:
             again = await world.desired("p00")
             assert (first.sequence, again.sequence) == (1, 42)
             assert again.slots == first.slots
+
+        hub(tmp_path, scenario)
+
+    def test_what_somebody_else_wrote_under_our_number_is_replaced(self, tmp_path: Path) -> None:
+        """A thief knew the next number, or we gave it before we were restored: the number alone looks like ours."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            first, told = await world.desired("p00"), await newest_after_report(world, "p00")
+            assert told["digest"] == assignment_digest(encode(first))
+            assert await world.store.read(director.outdated) == []
+            for seq, others in ((50, ""), (51, "0123456789abcdef")):  # an agent of before tells no digest
+                await world.receive((ROOT.up("p00", "reported"), encode(told | {"seq": seq, "digest": others})))
+                assert await world.store.read(director.outdated) == (["p00"] if others else [])
+            await world.store.write(lambda conn: director.reissue_outdated(conn, world.seal, 5))
+            again = await world.desired("p00")
+            assert (first.sequence, again.sequence, again.slots) == (1, 2, first.slots)
+            assert await world.store.read(director.outdated) == []
 
         hub(tmp_path, scenario)
 

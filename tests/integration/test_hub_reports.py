@@ -74,6 +74,19 @@ class TestReports:
 
         hub(tmp_path, scenario)
 
+    def test_who_has_accepted_another_order_under_the_same_number_is_looked_after_at_once(self, tmp_path: Path) -> None:
+        """It has told the number before; only the digest is another now."""
+
+        async def scenario(world: World) -> None:
+            await fleet(world, 1)
+            await roll_out(world)
+            await world.tick()
+            await world.report("p00", None, phase="fetching")
+            stolen = as_json(await newest(world, "p00")) | {"seq": 50, "digest": "0123456789abcdef"}
+            assert Wake.AHEAD in (await world.receive((ROOT.up("p00", "reported"), encode(stolen)))).wakes
+
+        hub(tmp_path, scenario)
+
     def test_bad_reports_change_nothing_and_name_the_reason(self, tmp_path: Path) -> None:
         """Stale, oversize, truncated, unknown field, wrong type, foreign success: the row stays as it was."""
 

@@ -31,6 +31,7 @@ from wire.ports import SECOND
 BUG = {bug.name: bug for bug in BUGS}
 LIVES = 20
 """What fits into a run of the suite; `fleetloop bench sim-fuzz` plays thousands."""
+KEPT = (6816, 9106)
 
 
 def test_random_lives_keep_every_promise() -> None:
@@ -42,6 +43,12 @@ def test_random_lives_keep_every_promise() -> None:
     assert (tally.seeds, tally.converged) == (LIVES, LIVES)
     assert tally.fewest is not None
     assert tally.fewest >= 3
+
+
+@pytest.mark.parametrize("seed", KEPT)
+def test_lives_that_once_broke_a_promise_keep_it(seed: int) -> None:
+    """6816: a thief's order under the hub's own next number. 9106: a start that the disk did not take has no number."""
+    assert not play(seed).problem
 
 
 def test_a_broker_killed_during_a_partition_leaves_living_connections_alone() -> None:

@@ -31,14 +31,18 @@ def test_an_older_hub_reads_every_assignment_once(tmp_path: Path) -> None:
     engine = make_engine(tmp_path / "hub.sqlite")
     wanted = select(desired.c.device, desired.c.wanted).order_by(desired.c.device)
     numbers = select(devices.c.name, devices.c.desired_sequence).order_by(devices.c.name)
+    digests = select(devices.c.desired_digest).order_by(devices.c.name)
     with engine.begin() as conn:
         before, numbered = conn.execute(wanted).all(), conn.execute(numbers).all()
+        told_apart = conn.execute(digests).scalars().all()
         conn.execute(update(desired).where(desired.c.device == "p02").values(envelope=b"x"))
     migrate_down(engine, BEFORE)
     migrate(engine)
     with engine.begin() as conn:
         assert conn.execute(wanted).all() == [*before[:2], ("p02", "[]")]
         assert conn.execute(numbers).all() == numbered == [("p00", 1), ("p01", 1), ("p02", 1)]
+        assert conn.execute(digests).scalars().all() == [*told_apart[:2], ""]
+    assert len({*told_apart, ""}) == 4
     engine.dispose()
     assert len({row.wanted for row in before}) == 1
     assert before[0].wanted.startswith('[["')

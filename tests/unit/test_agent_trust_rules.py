@@ -3,6 +3,7 @@
 import pytest
 
 from edge_agent.core.pointer import Record
+from edge_agent.core.reading import Order
 from edge_agent.core.trust import (
     Floors,
     Heard,
@@ -18,7 +19,8 @@ from edge_agent.core.trust import (
 )
 from edge_agent.errors import RefusedError
 from tests.worlds.trust_world import DIRECTOR, ROOT, STRANGER
-from wire.assignment import Assignment
+from wire.assignment import Assignment, assignment_digest
+from wire.codec import encode
 from wire.errors import MalformedError
 from wire.ports import SECOND
 from wire.release import object_ref
@@ -27,9 +29,10 @@ OLD, NEW = key_ids([DIRECTOR.public_hex, STRANGER.public_hex])
 BOTH = (DIRECTOR.public_hex, STRANGER.public_hex)
 
 
-def assignment(sequence: int, issued_ns: int = 0) -> Assignment:
+def order(key: str, sequence: int, issued_ns: int = 0) -> Order:
     """One that wants nothing."""
-    return Assignment(device="d", sequence=sequence, issued_ns=issued_ns)
+    assignment = Assignment(device="d", sequence=sequence, issued_ns=issued_ns)
+    return Order(assignment, key, assignment_digest(encode(assignment)))
 
 
 def judged(root: int, *directors: str, fresh: bool = True) -> Judgement:
@@ -69,13 +72,13 @@ def test_the_claims_root_counts_only_where_it_is_newer_and_keeps_the_other_floor
 def test_sequence_and_time_are_floors_of_the_director_key_that_signed_them() -> None:
     """A stolen key may have signed 2^62 and the year 2099: the key that replaces it starts anew."""
     record = Record().with_judgement(judged(1, DIRECTOR.public_hex), 1)
-    record = record.accepting(assignment(2**62, issued_ns=4_000_000_000 * SECOND), OLD)
+    record = record.accepting(order(OLD, 2**62, issued_ns=4_000_000_000 * SECOND))
     assert (record.sequence, record.time_floor_ns) == (2**62, 4_000_000_000 * SECOND)
     with pytest.raises(ValueError, match="below"):
-        record.accepting(assignment(5), OLD)
+        record.accepting(order(OLD, 5))
     record = record.with_judgement(judged(2, STRANGER.public_hex), 1)
     assert record.time_floor_ns == 0, "no present director has signed any time"
-    record = record.accepting(assignment(5, issued_ns=9), NEW)
+    record = record.accepting(order(NEW, 5, issued_ns=9))
     assert (record.sequence, record.time_floor_ns) == (5, 9)
     assert record.heard_of(OLD).sequence == 2**62, "should that key ever come back, its past does"
 

@@ -35,7 +35,7 @@ from tests.servers.fresh_database import lay_out
 from tests.worlds.hub_fakes import FakeClock, FakeControl, FakeLauncher, FakeLink
 from wire.adapters.keys import load_or_create, verifiers
 from wire.adapters.system import SystemIds, ThreadOffload
-from wire.assignment import Assignment
+from wire.assignment import Assignment, assignment_digest
 from wire.codec import decode, encode
 from wire.dsse import ASSIGNMENT_TYPE, unseal
 from wire.identity import EnrolReply, EnrolRequest
@@ -166,6 +166,7 @@ class World:
         reported = Reported(
             seq=self.seqs[device],
             sequence=wanted.sequence,
+            digest=assignment_digest(encode(wanted)),
             agent="test",
             capabilities=CAPABILITIES,
             slots=(SlotReport(**{**fields, **changes}),),
