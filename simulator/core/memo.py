@@ -66,7 +66,10 @@ MOST_PIECES: Final = 16
 
 
 def shared(data: bytes) -> bytes:
-    """The same bytes, of which a whole fleet keeps one copy as long as it is used now and then."""
+    """The same bytes, of which a whole fleet keeps one copy as long as it is used now and then.
+
+    What is kept is a copy: an encoder leaves up to a third of room behind what it has written.
+    """
     if len(data) < SHARED_FROM_BYTES:
         return data
     mark = _mark(data)
@@ -76,15 +79,17 @@ def shared(data: bytes) -> bytes:
         return known
     if known is None and len(_CONTENTS) >= MOST_CONTENTS:
         _CONTENTS.popitem(last=False)
-    _CONTENTS[mark] = data
-    return data
+    kept = _CONTENTS[mark] = bytes(memoryview(data))
+    return kept
 
 
 def in_pieces(data: bytes) -> bytes | tuple[bytes, ...]:
     """A record in pieces: those that are the same on many devices are kept once. Other data is left whole."""
     if not 2 * PIECE_BYTES <= len(data) <= MOST_PIECES * PIECE_BYTES:
         return data
-    return tuple(shared(data[start : start + PIECE_BYTES]) for start in range(0, len(data), PIECE_BYTES))
+    last = len(data) - PIECE_BYTES - len(data) % PIECE_BYTES  # with what is left, which would be too little to share
+    starts = range(0, last, PIECE_BYTES)
+    return (*(shared(data[start : start + PIECE_BYTES]) for start in starts), shared(data[last:]))
 
 
 def _mark(data: bytes) -> tuple[object, ...]:
