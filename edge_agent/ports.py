@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from edge_agent.core.identity import Identity
 from edge_agent.core.lifetime import Lifetime
-from edge_agent.core.stats import Tally, Variant
+from edge_agent.core.stats import Classes, Tally, Variant
 from edge_agent.core.trust import Judgement, Question
 from federated.device.ports import MakeTrainer
 from wire.asks import AskMetadata, MetadataPiece, Refused
@@ -233,8 +233,8 @@ class Captures(Protocol):
     async def record(self, prediction: Prediction) -> None:
         """Count a prediction and keep its window if the policy allows."""
 
-    async def feedback(self, prediction_id: str, label: int) -> None:
-        """Join the truth to a prediction, once. Raises UnknownPredictionError, FeedbackGivenError."""
+    async def feedback(self, prediction_id: str, label: int, classes: Classes) -> None:
+        """Join the truth to a prediction, once. Raises RequestError and its kinds, as `core.stats.check_label`."""
 
     async def samples(self, model: str) -> "tuple[Floats, Labels]":
         """Labelled windows [N, ...] that any version of `model` answered, and labels [N], in capture order."""

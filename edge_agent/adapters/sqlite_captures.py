@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
-from edge_agent.core.stats import Tally, Variant, latency_bucket
+from edge_agent.core.stats import Classes, Tally, Variant, check_label, latency_bucket
 from edge_agent.errors import DiskError, DiskFullError, FeedbackGivenError, UnknownPredictionError
 from edge_agent.ports import Counts, Prediction
 from wire.assignment import CapturePolicy
@@ -72,9 +72,9 @@ class SqliteCaptures:
         """Count a prediction, keep its window."""
         await self._write(lambda: self._record(prediction))
 
-    async def feedback(self, prediction_id: str, label: int) -> None:
+    async def feedback(self, prediction_id: str, label: int, classes: Classes) -> None:
         """Join the truth, once."""
-        await self._write(lambda: self._feedback(prediction_id, label))
+        await self._write(lambda: self._feedback(prediction_id, label, classes))
 
     async def samples(self, model: str) -> "tuple[Floats, Labels]":
         """Labelled windows of this model, of the shape that it was shown last, in capture order."""
@@ -121,14 +121,15 @@ class SqliteCaptures:
         found = self._db.execute("SELECT key FROM tally WHERE model = ? AND version = ? AND variant = ?", identity)
         return int(found.fetchone()[0])
 
-    def _feedback(self, prediction_id: str, label: int) -> None:
-        row = self._db.execute("SELECT seq, tally, predicted, label FROM prediction WHERE id = ?", (prediction_id,))
-        found = row.fetchone()
+    def _feedback(self, prediction_id: str, label: int, classes: Classes) -> None:
+        answer = "SELECT seq, tally, model, predicted, label FROM prediction JOIN tally ON key = tally WHERE id = ?"
+        found = self._db.execute(answer, (prediction_id,)).fetchone()
         if found is None:
             raise UnknownPredictionError(f"no prediction {prediction_id[:64]!r} is known (any more)")
-        seq, key, predicted, known = found
+        seq, key, model, predicted, known = found
         if known is not None:
             raise FeedbackGivenError(f"feedback for {prediction_id} was given before: {known}")
+        check_label(label, model, classes)
         self._db.execute("UPDATE prediction SET label = ? WHERE seq = ?", (label, seq))
         self._db.execute(
             "UPDATE tally SET feedback = feedback + 1, correct = correct + ? WHERE key = ?", (predicted == label, key)

@@ -1,7 +1,9 @@
 """What the device counts per model variant, as values that add up, and how they are told to the hub."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from edge_agent.errors import RequestError
 from wire.histogram import bucket
 from wire.messages import ModelStats
 
@@ -16,6 +18,20 @@ class Variant:
     model: str
     version: int
     variant: str
+
+
+Classes = Mapping[str, int]
+"""Model that serves -> how many classes it knows; at least one of them."""
+
+
+def check_label(label: int, model: str, classes: Classes) -> None:
+    """Can this be the truth about an answer of `model`? Of one that serves no more, any class of the others may be.
+
+    Raises RequestError.
+    """
+    count = classes.get(model) or max(classes.values())
+    if not 0 <= label < count:
+        raise RequestError(f"label {str(label)[:20]} is none of the classes 0 to {count - 1} of {model}")
 
 
 @dataclass(frozen=True, slots=True)

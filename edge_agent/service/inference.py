@@ -129,12 +129,11 @@ class Inference:
 
     async def feedback(self, prediction_id: str, label: int) -> None:
         """Tell the truth (number of a class) about an earlier answer, once. Raises RequestError and its kinds."""
-        classes = max((len(one.live.release.classes) for one in self._serving.values()), default=0)
-        if not classes:
+        live = [one.live for one in self._serving.values()]
+        if not live:
             raise NoModelError("no model is installed yet")
-        if not 0 <= label < classes:
-            raise RequestError(f"label {str(label)[:20]} is none of the classes 0 to {classes - 1}")
-        await self._ports.captures.feedback(prediction_id, label)
+        known = sorted((one.deployed.installed.model, len(one.release.classes)) for one in live)
+        await self._ports.captures.feedback(prediction_id, label, dict(known))  # of one model's versions, the most
         self.on_answered()
 
     async def _stand_in(self, loaded: Loaded, window: "Floats") -> Answer:

@@ -5,7 +5,7 @@ from collections import OrderedDict
 from dataclasses import replace
 from typing import TYPE_CHECKING, Final
 
-from edge_agent.core.stats import Tally, Variant, latency_bucket
+from edge_agent.core.stats import Classes, Tally, Variant, check_label, latency_bucket
 from edge_agent.errors import FeedbackGivenError, UnknownPredictionError
 from edge_agent.ports import Counts, Prediction
 from simulator.fakes.runtime import RSS_BYTES
@@ -56,7 +56,7 @@ class MemoryCaptures:
             self._kept[prediction.id] = (prediction, None)
             self._evict()
 
-    async def feedback(self, prediction_id: str, label: int) -> None:
+    async def feedback(self, prediction_id: str, label: int, classes: Classes) -> None:
         """Join the truth, once."""
         await asyncio.sleep(0)
         if prediction_id not in self._kept:
@@ -64,6 +64,7 @@ class MemoryCaptures:
         prediction, given = self._kept[prediction_id]
         if given is not None:
             raise FeedbackGivenError(f"feedback for {prediction_id!r} was given before")
+        check_label(label, prediction.variant.model, classes)
         self._kept[prediction_id] = (prediction, label)
         tally = self._tallies[prediction.variant]
         correct = tally.correct + (label == prediction.predicted)

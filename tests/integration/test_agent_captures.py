@@ -11,11 +11,12 @@ import pytest
 
 from edge_agent.adapters.sqlite_captures import SqliteCaptures
 from edge_agent.core.stats import Variant
-from edge_agent.errors import DiskError, FeedbackGivenError, UnknownPredictionError
+from edge_agent.errors import DiskError, FeedbackGivenError, RequestError, UnknownPredictionError
 from edge_agent.ports import Prediction
 from simulator.fakes.offload import InlineOffload
 from wire.assignment import CapturePolicy
 
+CLASSES = {"watch": 5, "camera": 9}
 FP32, INT8 = Variant("watch", 1, "fp32"), Variant("watch", 2, "int8")
 
 
@@ -38,7 +39,7 @@ def test_labelled_windows_come_back_in_capture_order(tmp_path: Path) -> None:
         for number in range(5):
             await captures.record(prediction(number))
         for number in (3, 0, 4):
-            await captures.feedback(f"id{number}", number)
+            await captures.feedback(f"id{number}", number, CLASSES)
         x, y = await captures.samples("watch")
         assert x.shape == (3, 2, 3)
         assert x.dtype == np.float32
@@ -56,7 +57,7 @@ def test_a_model_learns_from_its_own_windows(tmp_path: Path) -> None:
         captures = store(tmp_path)
         for number, variant in enumerate((FP32, Variant("pump", 1, "fp32"), INT8, Variant("pump", 1, "fp32"))):
             await captures.record(prediction(number, variant))
-            await captures.feedback(f"id{number}", number)
+            await captures.feedback(f"id{number}", number, CLASSES)
         assert (await captures.samples("watch"))[1].tolist() == [0, 2]
         assert (await captures.samples("pump"))[1].tolist() == [1, 3]
         assert (await captures.samples("none"))[1].tolist() == []
@@ -73,7 +74,7 @@ def test_the_oldest_windows_go_first_and_counters_stay(tmp_path: Path) -> None:
         await captures.set_policy(CapturePolicy(max_samples=3))
         for number in range(10):
             await captures.record(prediction(number))
-        await captures.feedback("id0", 1)
+        await captures.feedback("id0", 1, CLASSES)
         counts = await captures.counts()
         assert (counts.captured, counts.tallies[0].predictions, counts.tallies[0].correct) == (3, 10, 1)
         await captures.set_policy(CapturePolicy(max_bytes=50))
@@ -93,11 +94,14 @@ def test_feedback_joins_once_and_only_what_is_known(tmp_path: Path) -> None:
     async def scenario() -> None:
         captures = store(tmp_path)
         await captures.record(prediction(1))
-        await captures.feedback("id1", 0)
+        await captures.feedback("id1", 0, CLASSES)
         with pytest.raises(FeedbackGivenError, match="given before: 0"):
-            await captures.feedback("id1", 1)
+            await captures.feedback("id1", 1, CLASSES)
         with pytest.raises(UnknownPredictionError, match="nobody"):
-            await captures.feedback("nobody", 1)
+            await captures.feedback("nobody", 1, CLASSES)
+        await captures.record(prediction(2))
+        with pytest.raises(RequestError, match="label 5 is none of the classes 0 to 4 of watch"):
+            await captures.feedback("id2", 5, CLASSES)  # which another model of this device knows
         tally = (await captures.counts()).tallies[0]
         assert (tally.feedback, tally.correct) == (1, 0)
         captures.close()
@@ -131,7 +135,7 @@ def test_what_was_acknowledged_survives_a_killed_process(tmp_path: Path) -> None
             captures = store(tmp_path)
             for number in range(50):
                 await captures.record(prediction(number))
-                await captures.feedback(f"id{number}", 1)
+                await captures.feedback(f"id{number}", 1, CLASSES)
             os._exit(0)
 
         asyncio.run(scenario())
@@ -167,7 +171,7 @@ def test_a_store_that_cannot_be_opened_is_replaced_by_memory(tmp_path: Path) -> 
     async def scenario() -> None:
         captures = store(tmp_path / "nowhere")
         await captures.record(prediction(1))
-        await captures.feedback("id1", 1)
+        await captures.feedback("id1", 1, CLASSES)
         counts = await captures.counts()
         assert (counts.captured, counts.tallies[0].correct) == (1, 1)
         captures.close()

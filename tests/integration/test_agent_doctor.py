@@ -204,7 +204,6 @@ def another_authority(patient: Patient) -> None:
 def revoke(patient: Patient) -> None:
     """The operator revoked the device."""
     patient.broker.revoke(patient.identity.certificate)
-    time.sleep(0.2)
 
 
 def unknown_host(patient: Patient) -> None:

@@ -33,6 +33,9 @@ allow_anonymous true
 """
 
 
+RELOADS = "Reloading config."
+
+
 class CertificateBroker:
     """Two listeners with TLS: `mtls` wants a client certificate, `open` takes anybody (as an enrolment desk)."""
 
@@ -57,7 +60,11 @@ class CertificateBroker:
         """Refuse this certificate from the next connection on."""
         self.authority.revoke(certificate)
         self._write_revocations()
+        reloads = self.log().count(RELOADS)
         self.process.send_signal(signal.SIGHUP)
+        while self.log().count(RELOADS) <= reloads:  # it says so, reloads, and takes a connection only then
+            assert self.process.poll() is None, self.log()
+            time.sleep(0.005)
 
     def start(self) -> None:
         """Start and wait until it listens."""
