@@ -6,7 +6,9 @@ BIN := $(VENV)/bin
 PIP_FLAGS := --disable-pip-version-check --quiet
 RUN := OMP_NUM_THREADS=1 FLWR_TELEMETRY_ENABLED=0
 
-.PHONY: help setup demo test test-fast e2e check fix bench lock clean
+LIVES ?= 2000
+
+.PHONY: help setup demo test test-fast e2e lives check fix bench lock clean
 
 help: ## show the targets
 	@grep -hE '^[a-z0-9-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
@@ -38,6 +40,9 @@ test-fast: setup ## everything but the stories with real processes, three files 
 
 e2e: setup ## only the stories with real processes
 	$(RUN) $(BIN)/python -m pytest -m e2e --durations 10
+
+lives: setup ## random lives of small fleets under random faults, 2,000 of them: some five minutes on two cores
+	$(RUN) $(BIN)/fleetloop sim fuzz --seeds $(LIVES)
 
 check: setup ## format, lint, types, direction of imports
 	$(BIN)/ruff format --check .

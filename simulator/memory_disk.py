@@ -4,6 +4,7 @@ What a cut leaves is decided in `simulator.core.power`. Satisfies `edge_agent.po
 """
 
 import asyncio
+import sys
 from collections.abc import Callable, Mapping
 from functools import lru_cache
 
@@ -121,7 +122,8 @@ class MemoryDisk:
             await self._meet(source, writes=True)
         if _directory(source) != _directory(target):
             raise DiskError(f"cannot rename {source} to {target}: another directory")
-        self._change(NameChange(_directory(target), target, self._number(source), source))
+        name = sys.intern(target)  # objects have the same on every device
+        self._change(NameChange(_directory(target), name, self._number(source), source))
         if self._counts():
             await self._turn()
         self.on_renamed(target)

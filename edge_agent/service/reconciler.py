@@ -229,6 +229,7 @@ class Reconciler:
             case OutcomesTaken():
                 await self._apply(self.record.without_finished(item.executions), [])
             case Lasted():  # nobody need be told, unless this is what could not be written before
+                self._lasting = None
                 lasting = self.record.lasting()
                 await self._journal.save(lasting)
                 self.record, self.durable_boot = lasting, lasting.boot
