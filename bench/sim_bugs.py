@@ -98,7 +98,9 @@ def _counted_once(self: Record) -> Record:
 async def _counted_when_said(self: LearningHost, task: str, *, update_accepted: bool) -> None:
     """The answer stays, and the cloud's word that it was taken counts whenever it comes."""
     if update_accepted:
-        self._reconciler.on_update_accepted()
+        await self._reconciler.remember(
+            lambda record: msgspec.structs.replace(record, updates_accepted=record.updates_accepted + 1)
+        )
 
 
 # The hub.

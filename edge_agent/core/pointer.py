@@ -23,6 +23,8 @@ from wire.release import Name, Sha256
 
 RECORD_SCHEMA: Final = 1
 MAX_RECORD_BYTES: Final = 256 * 1024
+MAX_COUNTED: Final = 16
+"""Federated tasks that are known by name for having been counted."""
 MAX_SHORT_STARTS: Final = 5
 """After so many starts in a row that did not last, the models in use may be why."""
 
@@ -52,6 +54,8 @@ class Record(Document, frozen=True, kw_only=True):
     transfer: TransferPolicy = TransferPolicy()
     updates_accepted: int = 0
     """Federated updates that the cloud took."""
+    counted: tuple[str, ...] = ()
+    """The newest tasks of these: a copy of one may come late, and have its update trained and taken once more."""
 
     @property
     def sequence(self) -> int:
@@ -132,9 +136,12 @@ class Record(Document, frozen=True, kw_only=True):
         )  # fmt: skip
         return msgspec.structs.replace(self, heard={**self.heard, key: newest})
 
-    def with_update_accepted(self) -> "Record":
-        """The record after the cloud took one more federated update."""
-        return msgspec.structs.replace(self, updates_accepted=self.updates_accepted + 1)
+    def with_update_accepted(self, task: str) -> "Record":
+        """The record after the cloud took the update of this federated task, which counts once."""
+        if task in self.counted:
+            return self
+        counted = (*self.counted[1 - MAX_COUNTED :], task)
+        return msgspec.structs.replace(self, updates_accepted=self.updates_accepted + 1, counted=counted)
 
     def without_finished(self, taken: frozenset[str]) -> "Record":
         """The record without what it remembers of these executions, because the hub has taken it."""

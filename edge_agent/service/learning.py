@@ -119,17 +119,15 @@ class LearningHost:
         return Remembered(data[_LENGTH.size : end], data[end:])
 
     async def forget(self, task: str, *, update_accepted: bool) -> None:
-        """Drop an answer; count it if it was an update that the cloud took, and once it cannot come back."""
+        """Count it if it was an update that the cloud took, which is remembered, and drop the answer."""
+        if update_accepted:
+            await self._reconciler.remember(lambda record: record.with_update_accepted(task))
         try:
             await self._ports.disk.unlink(_path(task))
-            if update_accepted:
-                await self._ports.disk.fsync_dir(FOLDER)
         except FileMissingError:
-            return  # forgotten, and counted, before
+            return
         except DiskError as error:
             raise HostError(str(error)) from error
-        if update_accepted:
-            self._reconciler.on_update_accepted()
 
     @property
     def _record(self) -> Record:

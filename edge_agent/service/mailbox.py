@@ -25,11 +25,6 @@ class Happened:
 
 
 @dataclass(frozen=True, slots=True)
-class UpdateAccepted:
-    """The cloud took a federated update of ours."""
-
-
-@dataclass(frozen=True, slots=True)
 class Learned:
     """Something to be remembered. `done` is set once it is durable."""
 
@@ -49,4 +44,4 @@ class Lasted:
     """This start has lasted."""
 
 
-Item = Desired | Happened | UpdateAccepted | Learned | OutcomesTaken | Lasted
+Item = Desired | Happened | Learned | OutcomesTaken | Lasted

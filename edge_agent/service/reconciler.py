@@ -42,7 +42,7 @@ from edge_agent.ports import Ports
 from edge_agent.service.durable import Journal
 from edge_agent.service.inference import Inference
 from edge_agent.service.installation import Installation, Step
-from edge_agent.service.mailbox import Desired, Happened, Item, Lasted, Learned, OutcomesTaken, UpdateAccepted
+from edge_agent.service.mailbox import Desired, Happened, Item, Lasted, Learned, OutcomesTaken
 from edge_agent.service.objects import Objects
 from edge_agent.service.tasks import Tasks
 from edge_agent.service.trusting import Change, Trusting
@@ -153,10 +153,6 @@ class Reconciler:
         """A desired document arrived."""
         self._put(Desired(envelope, ack))
 
-    def on_update_accepted(self) -> None:
-        """The cloud took a federated update."""
-        self._put(UpdateAccepted())
-
     async def remember(self, change: Change) -> None:
         """Return once `change` of the record is durable."""
         done = asyncio.get_running_loop().create_future()
@@ -222,8 +218,6 @@ class Reconciler:
                 await self._reconcile(item)
             case Happened():
                 await self._apply(self.record, [item])
-            case UpdateAccepted():
-                await self._apply(self.record.with_update_accepted(), [])
             case Learned():
                 await self._learn(item)
             case OutcomesTaken():

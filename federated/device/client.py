@@ -25,8 +25,6 @@ log = logging.getLogger(__name__)
 MAX_WAITING: Final = 8
 MAX_UNSETTLED: Final = 16
 MAX_OUTGOING: Final = 256
-MAX_COUNTED: Final = 64
-"""Tasks whose updates were counted and that are known by name: a copy of one may still be on its way."""
 FIRST_REPEAT_NS: Final = 5 * SECOND
 LAST_REPEAT_NS: Final = 60 * SECOND
 REPEATS: Final = 60
@@ -55,7 +53,6 @@ class FederatedClient:
         "_bench",
         "_clock",
         "_closed",
-        "_counted",
         "_current",
         "_device",
         "_host",
@@ -83,7 +80,6 @@ class FederatedClient:
         self._stop = Stop()
         self._worker: asyncio.Task[None] | None = None
         self._unsettled: dict[str, _Unsettled] = {}
-        self._counted: list[str] = []
         self._outgoing: list[tuple[str, bytes]] = []
         self._post: asyncio.Task[None] | None = None
         self._repeat: Timer | None = None
@@ -178,14 +174,9 @@ class FederatedClient:
         self._keep_kit_for_a_while()
 
     async def _forget(self, done: Done) -> None:
-        """An update counts once, also when a late copy of its task had it trained, sent and confirmed once more."""
         remembered = await self._host.recall(done.task)
-        if remembered is None:
-            return
-        counts = done.accepted and bool(remembered.arrays) and done.task not in self._counted
-        await self._host.forget(done.task, update_accepted=counts)
-        if counts:
-            self._counted = [*self._counted[1 - MAX_COUNTED :], done.task]
+        if remembered is not None:
+            await self._host.forget(done.task, update_accepted=done.accepted and bool(remembered.arrays))
 
     async def _answer(self, task: Task) -> None:
         self._current, self._stop = task, Stop()

@@ -99,4 +99,7 @@ class Host(Protocol):
         """The answer given earlier to `task`, across restarts."""
 
     async def forget(self, task: str, *, update_accepted: bool) -> None:
-        """The cloud needs the answer no longer. `update_accepted`: it was a trained update and was taken; count it."""
+        """The cloud needs the answer no longer. `update_accepted`: it was a trained update and was taken; count it.
+
+        A late copy of the task may have it trained, sent and taken once more: it counts once.
+        """

@@ -62,19 +62,6 @@ def test_a_repeated_task_is_trained_once(files: LearningFiles) -> None:
     play(files, story)
 
 
-def test_an_update_counts_once_though_a_late_copy_of_its_task_is_done_again(files: LearningFiles) -> None:
-    """Seed 611: overtaken on its way, it came after the cloud had confirmed the update."""
-
-    async def story(world: World) -> None:
-        for _ in range(2):
-            await world.give()
-            await world.done()
-        assert len(world.replies) == 2
-        assert (world.host.memory, world.host.accepted) == ({}, ["t1"])
-
-    play(files, story)
-
-
 def test_an_answer_is_repeated_until_it_is_confirmed(files: LearningFiles) -> None:
     """By a timer with growing pauses, and when the link comes back."""
 
