@@ -255,6 +255,7 @@ def intervals(settings: Settings) -> Intervals:
         silence_s=settings.silence_s,
         keep_telemetry_s=settings.telemetry_days * DAY_S,
         keep_hours_s=settings.telemetry_hour_days * DAY_S,
+        keep_jobs_s=settings.job_days * DAY_S,
     )
 
 

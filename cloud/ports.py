@@ -237,6 +237,12 @@ class Launcher(Protocol):
     async def output(self, job: str, name: str) -> bytes:
         """A file that the job left in its directory. Raises JobError."""
 
+    async def kept(self) -> tuple[str, ...]:
+        """Jobs that have a directory."""
+
+    async def discard(self, job: str) -> None:
+        """Remove the directory of a job that has ended, with all that is in it."""
+
 
 class Scheduler(Protocol):
     """Wakes services. It holds no truth: a missed or doubled call does no harm."""

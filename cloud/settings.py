@@ -75,6 +75,9 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
         float, msgspec.Meta(description="days after which the devices' telemetry is rolled up into hours", gt=0)
     ] = 7.0
     telemetry_hour_days: Annotated[float, msgspec.Meta(description="days that those hours are kept", gt=0)] = 365.0
+    job_days: Annotated[
+        float, msgspec.Meta(description="days after which the files of jobs that have ended are removed", gt=0)
+    ] = 30.0
 
 
 def told(*names: str) -> str:

@@ -9,6 +9,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import shutil
 import sys
 import time
 from collections import deque
@@ -86,6 +87,23 @@ class SubprocessLauncher:
             return await self._offload.run(path.read_bytes)
         except OSError as error:
             raise JobError(f"the job left no readable {name}: {error.strerror}") from error
+
+    async def kept(self) -> tuple[str, ...]:
+        """Directories, sorted."""
+        return await self._offload.run(lambda: _folders(self._directory))
+
+    async def discard(self, job: str) -> None:
+        """What cannot be removed is logged, and tried again the next time."""
+        try:
+            await self._offload.run(lambda: shutil.rmtree(self._directory / job))
+        except OSError as error:
+            log.warning("the files of job %s cannot be removed: %s", job, error)
+
+
+def _folders(directory: Path) -> tuple[str, ...]:
+    if not directory.is_dir():
+        return ()
+    return tuple(sorted(one.name for one in directory.iterdir() if one.is_dir() and not one.is_symlink()))
 
 
 def _prepare(directory: Path, order: JobOrder) -> BinaryIO:

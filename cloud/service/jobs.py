@@ -13,9 +13,10 @@ from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeVar
 
 import msgspec
-from sqlalchemy import Connection, Row, insert, select, update
+from sqlalchemy import Connection, Row, bindparam, insert, select, update
 
 from cloud.errors import StoreError
+from cloud.many import among
 from cloud.ports import JobError, JobKilledError, JobOrder, Launcher, ObjectMissingError, ObjectStoreError, Store
 from cloud.service import audit
 from cloud.service.effects import NOTHING, Effects, Wake, wake
@@ -36,8 +37,14 @@ Event = Mapping[str, Any]
 T = TypeVar("T")
 
 OPEN = ("queued", "running")
+CLOSED = ("succeeded", "failed")
 STOPPING = "stopping"
 _WAITING = select(jobs).where(jobs.c.state.in_(("queued", STOPPING))).order_by(jobs.c.created_ns, jobs.c.id)
+_ENDED = (
+    select(jobs.c.id)
+    .where(among(jobs.c.id, "names"), jobs.c.finished_ns < bindparam("before_ns"), jobs.c.state.in_(CLOSED))
+    .order_by(jobs.c.id)
+)
 WAITING = _WAITING.order_by(None).exists()
 """Does a job wait, to be launched or to be stopped?"""
 
@@ -101,6 +108,13 @@ class Jobs:
                         self._busy[lane] = (job.id, task)
                     elif job.state == STOPPING and lane != job.id and not self._busy[lane][1].cancelling():
                         self._busy[lane][1].cancel()  # its process ends with it, after which the row is looked at again
+
+    async def discard(self, before_ns: int) -> None:
+        """Remove the files of jobs that ended before: what was worth keeping of them is in the registry."""
+        kept = await self._launcher.kept()
+        if kept:
+            for job in await self._store.read(lambda conn: _ended(conn, kept, before_ns)):
+                await self._launcher.discard(job)
 
     def _lane(self, job: Row[Any]) -> str:
         """Where it waits for its turn: what is to be stopped and does not run waits for nobody."""
@@ -211,6 +225,12 @@ def stop(conn: Connection, run: str, reason: str) -> Effects:
 
 def _requeue(conn: Connection) -> None:
     conn.execute(update(jobs).where(jobs.c.state == "running").values(state="queued"))
+
+
+def _ended(conn: Connection, names: Collection[str], before_ns: int) -> list[str]:
+    """Those of these jobs that ended before. What no row knows of is somebody else's."""
+    rows = conn.execute(_ENDED, {"names": sorted(names), "before_ns": before_ns})
+    return list(rows.scalars())
 
 
 def _waiting(conn: Connection) -> list[Row[Any]]:

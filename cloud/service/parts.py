@@ -45,6 +45,8 @@ class Intervals:
     """Points older than this are rolled up into hours. `stats` stay: the newest of each variant, not a history."""
     keep_hours_s: float = 365 * 24 * 3600.0
     """Hours older than this are removed."""
+    keep_jobs_s: float = 30 * 24 * 3600.0
+    """Files of jobs that ended longer ago are removed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -48,6 +48,7 @@ class Rounds:
         await self._in_small_steps(retention.roll_up, now_ns - int(intervals.keep_telemetry_s * SECOND))
         await self._in_small_steps(retention.forget, now_ns - int(intervals.keep_hours_s * SECOND))
         await self._in_small_steps(history.forget, now_ns - history.KEEP_NS)
+        await self._parts.jobs.discard(now_ns - int(intervals.keep_jobs_s * SECOND))
 
     async def _in_small_steps(self, step: Callable[[Connection, int], int], before_ns: int) -> None:
         while await self._parts.leadership.write(lambda conn: step(conn, before_ns)):

@@ -77,6 +77,14 @@ class ProgramLauncher:
         except KeyError:
             raise JobError(f"the job left no readable {name}") from None
 
+    async def kept(self) -> tuple[str, ...]:
+        """Jobs with a directory."""
+        return tuple(self._directories)
+
+    async def discard(self, job: str) -> None:
+        """Forget it."""
+        del self._directories[job]
+
     def kill_jobs(self) -> int:
         """SIGKILL for every job's process, which its hub will notice; how many there were."""
         running = list(self._running.values())

@@ -74,6 +74,24 @@ def test_the_directory_of_a_job_is_for_its_owner_only(tmp_path: Path) -> None:
     assert (modes["job1"], modes["spec.json"], modes["input.bin"]) == (0o700, 0o600, 0o600)
 
 
+def test_the_directory_of_a_job_that_ended_can_be_removed(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """With all that is in it. Files and links beside it are nobody's job; what cannot be removed is logged."""
+    (tmp_path / "beside").write_text("x")
+    (tmp_path / "link").symlink_to("/")
+    with pytest.raises(JobError):
+        asyncio.run(run(tmp_path))
+    offload = ThreadOffload()
+    launcher = SubprocessLauncher(tmp_path, offload)
+    assert asyncio.run(launcher.kept()) == ("job1",)
+    asyncio.run(launcher.discard("job1"))
+    assert asyncio.run(launcher.kept()) == ()
+    assert {one.name for one in tmp_path.iterdir()} == {"beside", "link"}
+    asyncio.run(launcher.discard("job1"))
+    assert "the files of job job1 cannot be removed" in caplog.text
+    assert asyncio.run(SubprocessLauncher(tmp_path / "none", offload).kept()) == ()
+    offload.close()
+
+
 @pytest.mark.parametrize("name", ["../admin.key", "/etc/hostname", "sub/file", ".."])
 def test_a_job_cannot_name_files_outside_its_directory(tmp_path: Path, name: str) -> None:
     """Its result is not trusted with paths."""

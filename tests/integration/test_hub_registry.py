@@ -4,9 +4,10 @@ import asyncio
 from pathlib import Path
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from cloud.errors import ConflictError
+from cloud.ports import JobOrder
 from cloud.service import registry
 from cloud.service.registry import refuse
 from cloud.tables import jobs, signing_requests, versions
@@ -104,6 +105,27 @@ class TestJobs:
             assert (row.state, len(world.launcher.orders)) == (state, launched)
             assert row.error == ("killed 5 times: job ended with code -9" if state == "failed" else "")
             assert len({order.job for order in world.launcher.orders}) == 1
+
+        hub(tmp_path, scenario)
+
+    def test_files_of_jobs_that_ended_go_after_a_while(self, tmp_path: Path) -> None:
+        """Not of those that are under way, however old, nor what no row knows of."""
+
+        async def scenario(world: World) -> None:
+            runner = job_runner(world)
+            await train_order(world)
+            world.launcher.failure = "no data"
+            await run_until_idle(world, runner)
+            world.launcher.orders.append(JobOrder("of somebody else", "x", b"", {}))
+            (ended,) = await world.store.read(lambda conn: conn.execute(select(jobs.c.finished_ns)).scalars().all())
+            await runner.discard(ended)
+            assert world.launcher.discarded == []
+            await world.store.write(lambda conn: conn.execute(update(jobs).values(state="stopping")))
+            await runner.discard(ended + 1)
+            assert world.launcher.discarded == []
+            await world.store.write(lambda conn: conn.execute(update(jobs).values(state="failed")))
+            await runner.discard(ended + 1)
+            assert world.launcher.discarded == [world.launcher.orders[0].job]
 
         hub(tmp_path, scenario)
 

@@ -122,7 +122,7 @@ def test_an_hour_that_is_rolled_up_in_parts_is_the_same_hour(tmp_path: Path) -> 
 
 
 def test_the_hub_does_it_by_itself(tmp_path: Path) -> None:
-    """A week after they came, and a year after that."""
+    """A week after they came, and a year after that. The files of a job that has ended go after a month."""
 
     async def scenario(world: World) -> None:
         await fleet(world, 1)
@@ -135,8 +135,8 @@ def test_the_hub_does_it_by_itself(tmp_path: Path) -> None:
         for days in (6, 2, 300, 60):
             world.clock.ns += days * DAY_NS
             await one._rounds._prune()
-            seen.append((await left(world), len(await hours(world))))
-        assert seen == [(3, 0), (0, 1), (0, 1), (0, 0)]
+            seen.append((await left(world), len(await hours(world)), len(world.launcher.discarded)))
+        assert seen == [(3, 0, 0), (0, 1, 0), (0, 1, 1), (0, 0, 1)]
         assert await world.store.read(lambda conn: conn.scalar(select(devices.c.telemetry_seq))) == 3
         working.cancel()
         await asyncio.gather(working, return_exceptions=True)

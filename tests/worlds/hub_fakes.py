@@ -112,6 +112,7 @@ class FakeLauncher:
         self.files: dict[str, dict[str, bytes]] = {}
         """Module -> what its jobs leave behind."""
         self.orders: list[JobOrder] = []
+        self.discarded: list[str] = []
         self.lines: list[bytes] = []
         self.failure = ""
         self.kills = 0
@@ -141,3 +142,11 @@ class FakeLauncher:
         if name not in self.files.get(module, {}):
             raise JobError(f"the job left no readable {name}")
         return self.files[module][name]
+
+    async def kept(self) -> tuple[str, ...]:
+        """Those of which there was an order, and which were not discarded."""
+        return tuple(order.job for order in self.orders if order.job not in self.discarded)
+
+    async def discard(self, job: str) -> None:
+        """Note it."""
+        self.discarded.append(job)
