@@ -11,6 +11,7 @@ from typing import Literal
 import msgspec
 
 from cloud.adapters.broker_child import Start, Told, Users
+from cloud.adapters.log_files import make_room
 from cloud.ports import BrokerError, BrokerUser, Roster
 from wire.identity import Broker
 
@@ -112,6 +113,7 @@ class EmbeddedBroker:
 
     async def _launch(self) -> None:
         self._in_force = -1
+        make_room(self._log_file)
         with self._log_file.open("ab") as errors:
             self._process = process = await asyncio.create_subprocess_exec(
                 *(sys.executable, "-m", "cloud.adapters.broker_child"),

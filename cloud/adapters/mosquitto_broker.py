@@ -20,6 +20,7 @@ from typing import Literal
 
 from cloud.adapters.certificates import write
 from cloud.adapters.device_certificates import DeviceAuthority
+from cloud.adapters.log_files import make_room
 from cloud.adapters.mosquitto_files import (
     ACCESS,
     CONFIGURATION,
@@ -175,6 +176,7 @@ class MosquittoBroker:
 
     def _note(self, line: bytes) -> None:
         """A full disk costs the line, not the broker, which would wait for who reads it."""
+        make_room(self._log_file)
         with contextlib.suppress(OSError), self._log_file.open("ab") as journal:
             journal.write(line)
 

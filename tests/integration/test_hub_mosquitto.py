@@ -290,24 +290,6 @@ def test_it_comes_back_by_itself_with_the_rules_in_force(tmp_path: Path) -> None
     asyncio.run(scenario())
 
 
-def test_a_full_disk_costs_its_journal_and_nothing_else(tmp_path: Path) -> None:
-    """It comes up, and comes back, although no line of it can be kept."""
-
-    async def scenario() -> None:
-        (tmp_path / "broker").mkdir()
-        (tmp_path / "broker" / "mosquitto.log").symlink_to("/dev/full")
-        async with (
-            running(tmp_path) as hub,
-            connected(hub.broker.endpoint, hub.login("hub")) as boss,
-        ):
-            assert hub.broker.pid is not None
-            os.kill(hub.broker.pid, signal.SIGKILL)
-            await boss.down()
-            await boss.up_again()
-
-    asyncio.run(scenario())
-
-
 def test_it_ends_with_the_hub_however_that_ends(tmp_path: Path) -> None:
     """A hub that is killed leaves no broker behind, which would keep its ports."""
     program = (
