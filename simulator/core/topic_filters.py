@@ -58,11 +58,11 @@ class Subscribers(Generic[T]):
         self._masks: dict[_Mask, int] = {}
         """Of the filters that are not exact: how many there are of each mask."""
         self._matches: dict[str, tuple[T, ...]] = {}
-        """What was found for a topic, until a filter comes or goes."""
+        """What was found for a topic, until a filter comes or goes that may mean it."""
 
     def add(self, topic_filter: str, value: T) -> None:
         """File `value` under the filter; again is harmless."""
-        self._matches = {}
+        self._forget(topic_filter)
         filed = self._filed.get(topic_filter, _NOBODY)
         if isinstance(filed, _Nobody):
             self._filed[topic_filter] = value
@@ -76,7 +76,7 @@ class Subscribers(Generic[T]):
 
     def remove(self, topic_filter: str, value: T) -> None:
         """Take it out, if it is there."""
-        self._matches = {}
+        self._forget(topic_filter)
         filed = self._filed.get(topic_filter, _NOBODY)
         if isinstance(filed, dict):
             filed.pop(value, None)
@@ -111,6 +111,13 @@ class Subscribers(Generic[T]):
         levels = topic.split("/")
         depth = len(levels)
         return [topic, *(mask.filter_for(levels) for mask in self._masks if mask.depth == depth or mask.rest)]
+
+    def _forget(self, topic_filter: str) -> None:
+        """What was found may be no longer true. An exact filter concerns one topic: devices come and go by these."""
+        if is_exact(topic_filter):
+            self._matches.pop(topic_filter, None)
+        else:
+            self._matches = {}
 
     def _let_go(self, mask: _Mask) -> None:
         self._masks[mask] -= 1
