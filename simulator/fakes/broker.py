@@ -274,8 +274,9 @@ class MemoryBroker:
         if self._users is None:
             return True
         user = self._device if session.certified else self._users.get(session.username)
-        shape = topic.replace(f"/{client}/", "/{client}/")  # the same for a whole fleet
-        name = client if shape == topic else CLIENT
+        name, shape = client, topic
+        if f"/{client}/" in topic and CLIENT not in topic:  # then the answer is the same for a whole fleet
+            name, shape = CLIENT, topic.replace(f"/{client}/", f"/{CLIENT}/")
         if user is not None and _permitted(user.publish if what == "publish" else user.receive, name, shape):
             return True
         self.refused.append(f"{client} may not {what} {topic}")
